@@ -1,0 +1,1 @@
+"""The Astromesh mesh: every service, sliced by service, and the root that wires them."""

@@ -1,0 +1,1 @@
+"""Frozen values and the Protocols by which services see one another. Standard library only."""

@@ -1,0 +1,135 @@
+"""The services as they see one another. In process or over gRPC: the caller can't tell.
+
+Errors are those of `servers.kernel.errors`. Streams are AsyncGenerators, so that
+whoever starts one can close it; closing frees what is behind it.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from servers.domain.agents import AgentPage, AgentRecord
+from servers.domain.caller import Caller
+from servers.domain.chat import ChatRequest, Completion, Json, Message, Step
+from servers.domain.memory import MemoryContext, SessionKey, Strategy, TurnPage
+from servers.domain.models import BreakerInfo, BreakerState, ModelInfo, ProviderInfo
+from servers.domain.runs import OnDisconnect, Run, RunEvent, RunFilter, RunPage, RunRequest
+from servers.domain.tools import Tool, ToolRequest, ToolResult
+
+
+class Router(Protocol):
+    """One door to every language model. Specification: tests/contract/test_router.py."""
+
+    async def complete(self, request: ChatRequest) -> Completion: ...
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Step, None]:
+        """Pieces, then exactly one Finish. After the first piece nobody else takes over."""
+        ...
+
+    async def models(self) -> Sequence[ModelInfo]: ...
+
+    async def providers(self) -> Sequence[ProviderInfo]: ...
+
+    async def update_breaker(
+        self, provider: str, model: str, state: BreakerState
+    ) -> Sequence[BreakerInfo]:
+        """Force open, or close and forget failures. `model` empty: all models of the provider."""
+        ...
+
+
+class Memory(Protocol):
+    """Conversations. Specification: tests/contract/test_memory.py."""
+
+    async def append(self, key: SessionKey, messages: Sequence[Message], run_id: str = "") -> int:
+        """Add to the end, all or nothing. The same run_id twice adds once.
+
+        Returns how many turns the session has then.
+        """
+        ...
+
+    async def turns(self, key: SessionKey, page_size: int = 0, page_token: str = "") -> TurnPage:
+        """Oldest first. An unknown session is an empty one."""
+        ...
+
+    async def clear(self, key: SessionKey) -> int:
+        """Forget the session. Returns how many turns were deleted."""
+        ...
+
+    async def context(self, key: SessionKey, strategy: Strategy) -> MemoryContext: ...
+
+
+class Tools(Protocol):
+    """Tools by name. Specification: tests/contract/test_tools.py."""
+
+    async def list(self) -> Sequence[Tool]: ...
+
+    async def get(self, name: str) -> Tool: ...
+
+    async def call(self, caller: Caller, request: ToolRequest) -> ToolResult:
+        """Never raises for what the tool did: failures are results. Unknown names are too."""
+        ...
+
+
+class Agents(Protocol):
+    """Agents and their runs. Specification: tests/contract/test_agents.py and test_runs.py."""
+
+    async def run(self, caller: Caller, request: RunRequest) -> Run:
+        """Start and wait for the end. Leaving early cancels the run."""
+        ...
+
+    def stream(
+        self,
+        caller: Caller,
+        request: RunRequest,
+        on_disconnect: OnDisconnect = OnDisconnect.CANCEL,
+    ) -> AsyncGenerator[RunEvent, None]:
+        """Start and watch: events in order, the last one Completed."""
+        ...
+
+    async def create_run(self, caller: Caller, request: RunRequest) -> Run:
+        """Start and return at once; the run is on record when this returns."""
+        ...
+
+    async def get_run(self, caller: Caller, run_id: str) -> Run: ...
+
+    async def list_runs(
+        self, caller: Caller, where: RunFilter, page_size: int = 0, page_token: str = ""
+    ) -> RunPage:
+        """Newest first."""
+        ...
+
+    def events(
+        self, caller: Caller, run_id: str, after_sequence: int = 0
+    ) -> AsyncGenerator[RunEvent, None]:
+        """Watch from a position in the log to the end of the run. Leaving doesn't cancel."""
+        ...
+
+    async def cancel(self, caller: Caller, run_id: str, reason: str = "") -> Run:
+        """Returns the run once it has ended. A finished run is NotReady."""
+        ...
+
+    async def list(
+        self, caller: Caller, page_size: int = 0, page_token: str = ""
+    ) -> AgentPage: ...
+
+    async def get(self, caller: Caller, name: str) -> AgentRecord: ...
+
+    async def create(
+        self, caller: Caller, manifest: Json, validate_only: bool = False
+    ) -> AgentRecord: ...
+
+    async def update(
+        self,
+        caller: Caller,
+        manifest: Json,
+        *,
+        fields: Sequence[str] = (),
+        etag: str = "",
+        allow_missing: bool = False,
+        validate_only: bool = False,
+    ) -> AgentRecord:
+        """Replace the named fields ("spec.prompts", ...), or the whole where none is named."""
+        ...
+
+    async def delete(
+        self, caller: Caller, name: str, etag: str = "", validate_only: bool = False
+    ) -> None: ...
