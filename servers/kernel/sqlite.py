@@ -1,0 +1,180 @@
+"""One SQLite file, owned by one process: durable writes that share their disk syncs, and reads.
+
+All writes go through one thread. Whatever was asked for while the last commit ran is
+committed together, so that many callers pay for one sync; each of them hears back only
+after that sync. What the SQL means is the caller's business.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from servers.kernel.errors import AstromeshError, DataLost, Exhausted, NotReady, Unavailable
+from servers.kernel.sqlite_thread import Outcome, Work, Workers, attempt
+from servers.kernel.state_lock import exclusive, unwritable
+
+T = TypeVar("T")
+
+_TOGETHER = 256  # writes in one commit at most: bounds how long the first of them waits
+
+
+class Database:
+    """Made by `open_database`.
+
+    `work` runs in another thread, in a transaction: it must not commit, nor touch
+    anything but its connection. Its exceptions reach the caller; what it wrote is
+    then undone, and other callers' work is not affected.
+    """
+
+    def __init__(self, writer: Workers, readers: Workers) -> None:
+        self._writer, self._readers = writer, readers
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` and return its result once it is on disk.
+
+        `work` may be run twice (the second time on an undone first). A caller that is
+        cancelled while it waits leaves the write to happen; order is that of the calls.
+        """
+        return await self._writer.submit(work)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on one unchanging view of the data, with all finished writes in it."""
+        return await self._readers.submit(work)
+
+
+@asynccontextmanager
+async def open_database(
+    path: Path, migrations: Sequence[str] = (), *, readers: int = 2, pending: int = 1024
+) -> AsyncIterator[Database]:
+    """Open or make the file and bring it to schema version ``len(migrations)``.
+
+    Migration n (from 0) is the SQL that leads from version n to n+1; a published one
+    never changes. More than `pending` unfinished writes make callers wait.
+
+    Raises NotReady (STATE_IN_USE, STATE_NOT_WRITABLE, STATE_TOO_NEW), DataLost where the
+    file is no sound database, Exhausted (DISK_FULL).
+    """
+    named = partial(_named, path)
+    writer = Workers(partial(_writing, path, migrations), _commit, named, 1, _TOGETHER, pending)
+    reading = Workers(partial(_reading, path), _look, named, readers, 1, pending)
+    async with writer.running(), reading.running():
+        yield Database(writer, reading)
+
+
+@contextmanager
+def _writing(path: Path, migrations: Sequence[str]) -> Iterator[sqlite3.Connection]:
+    with exclusive(path), closing(_connect(path, "rwc")) as connection:
+        path.chmod(0o600)  # conversations are private
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        # A burst must not leave a huge log file behind for good.
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        _migrate(connection, path, migrations)
+        yield connection
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(_connect(path, "ro")) as connection:
+        yield connection
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(address, uri=True, isolation_level=None)  # transactions are ours
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(migrations):
+        raise NotReady(
+            f"{str(path)!r} was written by a newer version of this program (schema {version}, "
+            f"known up to {len(migrations)}): upgrade, or choose another folder with --state",
+            reason="STATE_TOO_NEW",
+            folder=str(path.parent),
+        )
+    for number, sql in enumerate(migrations[version:], version + 1):
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{sql}\n;PRAGMA user_version = {number}; COMMIT;"
+        )
+
+
+def _commit(connection: sqlite3.Connection, works: Sequence[Work]) -> Sequence[Outcome]:
+    """All in one transaction; where one fails, again with each held apart from the others.
+
+    Failing is rare and a savepoint costs two statements, so the common case goes without.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        results = [work(connection) for work in works]
+        connection.execute("COMMIT")
+    except Exception as error:
+        _undo(connection)
+        return [(None, error)] if len(works) == 1 else _commit_apart(connection, works)
+    return [(result, None) for result in results]
+
+
+def _commit_apart(connection: sqlite3.Connection, works: Sequence[Work]) -> Sequence[Outcome]:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        outcomes = [_held(connection, work) for work in works]
+        connection.execute("COMMIT")
+    except Exception as error:
+        _undo(connection)
+        return [(None, error)] * len(works)
+    return outcomes
+
+
+def _held(connection: sqlite3.Connection, work: Work) -> Outcome:
+    connection.execute("SAVEPOINT one")
+    result, error = attempt(work, connection)
+    if error is not None:
+        if not connection.in_transaction:  # a full disk undoes everybody's work
+            raise error
+        connection.execute("ROLLBACK TO one")
+    connection.execute("RELEASE one")
+    return result, error
+
+
+def _look(connection: sqlite3.Connection, works: Sequence[Work]) -> Sequence[Outcome]:
+    connection.execute("BEGIN")
+    try:
+        return [attempt(work, connection) for work in works]
+    finally:
+        _undo(connection)
+
+
+def _undo(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def _named(path: Path, error: Exception) -> Exception:
+    """What SQLite could not do, in our words. Errors of the SQL itself stay as they are."""
+    if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.IntegrityError):
+        return error
+    said, where = f"{str(path)!r}: {error}", str(path.parent)
+    named: AstromeshError
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            named = Exhausted(f"{said}: make room on that disk", reason="DISK_FULL", folder=where)
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            named = DataLost(
+                f"{said}: restore it from a backup, or move it away to start empty", folder=where
+            )
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            named = unwritable(path, str(error))
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            named = Unavailable(
+                f"{said}: another program holds this file", reason="STORAGE_BUSY", folder=where
+            )
+        case sqlite3.SQLITE_IOERR:
+            named = Unavailable(said, reason="STORAGE_FAILED", folder=where)
+        case _:
+            return error
+    named.__cause__ = error
+    return named
