@@ -1,0 +1,166 @@
+"""Runs and events as rows: what a row holds, and back again without loss.
+
+Deltas are many and small, so consecutive ones of one model call share a row: it spans
+the sequences from `first` to `last` and lists their pieces. Only the times within it are
+lost, all become that of the first piece.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, TypeAlias
+
+from servers.domain.chat import Finish, FinishReason, ToolCall, Usage
+from servers.domain.runs import (
+    Completed,
+    Durability,
+    Failure,
+    ModelReplied,
+    ModelUsage,
+    Noticed,
+    Payload,
+    ReasoningDelta,
+    Restarted,
+    Run,
+    RunEvent,
+    RunState,
+    StateChanged,
+    StopReason,
+    TextDelta,
+    ToolCalled,
+    ToolReturned,
+    UsageReported,
+)
+from servers.domain.tools import Outcome
+from servers.kernel.errors import DataLost
+from servers.kernel.stored_json import Tree, dumps, loads, message_from
+
+Delta: TypeAlias = TextDelta | ReasoningDelta
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a log: an event, or several deltas."""
+
+    first: int
+    last: int
+    kind: str
+    time: float  # seconds since the epoch
+    body: bytes
+
+
+def rows_of(events: Sequence[RunEvent]) -> Iterator[Row]:
+    # Neighbours have consecutive sequences where sequence and position grow alike.
+    numbered = enumerate(events)
+    for _, group in groupby(numbered, key=lambda each: _chunk(each[0], each[1])):
+        yield _row([event for _, event in group])
+
+
+def events_of(run_id: str, row: Row) -> list[RunEvent]:
+    """Raises DataLost where the row is not one that `rows_of` makes."""
+    try:
+        tree = loads(row.body)
+        delta = _DELTAS.get(row.kind)
+        payloads = (
+            [delta(piece, tree["model_call"]) for piece in tree["pieces"]]
+            if delta
+            else [_PAYLOADS[row.kind](tree)]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataLost(
+            f"event {row.first} of run {run_id!r} can't be read: {error!r}", run_id=run_id
+        ) from error
+    return [RunEvent(run_id, row.first + n, row.time, each) for n, each in enumerate(payloads)]
+
+
+def run_body(run: Run) -> bytes:
+    return dumps(run)
+
+
+def run_from(body: bytes) -> Run:
+    """Raises DataLost where the body is not one that `run_body` makes."""
+    try:
+        return _run(loads(body))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataLost(f"a stored run can't be read: {error!r}") from error
+
+
+def _chunk(position: int, event: RunEvent) -> tuple[Any, ...]:
+    """Equal for neighbours that may share a row."""
+    payload = event.payload
+    if isinstance(payload, TextDelta | ReasoningDelta):
+        return type(payload), payload.model_call, event.sequence - position
+    return (position,)
+
+
+def _row(events: list[RunEvent]) -> Row:
+    first, payload = events[0], events[0].payload
+    body: object = payload
+    if isinstance(payload, TextDelta | ReasoningDelta):
+        pieces = [
+            e.payload.text for e in events if isinstance(e.payload, TextDelta | ReasoningDelta)
+        ]
+        body = {"model_call": payload.model_call, "pieces": pieces}
+    return Row(first.sequence, events[-1].sequence, _KINDS[type(payload)], first.time, dumps(body))
+
+
+def _usage(tree: Tree) -> Usage:
+    return Usage(**tree)
+
+
+def _models(trees: list[Tree]) -> tuple[ModelUsage, ...]:
+    return tuple(ModelUsage(**{**tree, "usage": _usage(tree["usage"])}) for tree in trees)
+
+
+def _finish(tree: Tree) -> Finish:
+    return Finish(
+        FinishReason(tree["reason"]),
+        tuple(ToolCall(**call) for call in tree["tool_calls"]),
+        _usage(tree["usage"]),
+        tree["provider"],
+        tree["model"],
+    )
+
+
+def _replied(tree: Tree) -> ModelReplied:
+    parts = {"message": message_from(tree["message"]), "finish": _finish(tree["finish"])}
+    return ModelReplied(**{**tree, **parts})
+
+
+def _run(tree: Tree) -> Run:
+    stop, failure = tree["stop_reason"], tree["failure"]
+    parts = {
+        "state": RunState(tree["state"]),
+        "durability": Durability(tree["durability"]),
+        "stop_reason": None if stop is None else StopReason(stop),
+        "usage": _models(tree["usage"]),
+        "failure": None if failure is None else Failure(**failure),
+    }
+    return Run(**{**tree, **parts})
+
+
+_DELTAS: dict[str, type[Delta]] = {"text": TextDelta, "reasoning": ReasoningDelta}
+
+_PAYLOADS: dict[str, Callable[[Tree], Payload]] = {
+    "state": lambda tree: StateChanged(RunState(tree["state"]), tree["reason"]),
+    "model_replied": _replied,
+    "tool_called": lambda tree: ToolCalled(**tree),
+    "tool_returned": lambda tree: ToolReturned(**{**tree, "outcome": Outcome(tree["outcome"])}),
+    "usage": lambda tree: UsageReported(_models(tree["models"])),
+    "noticed": lambda tree: Noticed(**tree),
+    "restarted": lambda tree: Restarted(**tree),
+    "completed": lambda tree: Completed(_run(tree["run"])),
+}
+
+_KINDS: dict[type[Payload], str] = {
+    TextDelta: "text",
+    ReasoningDelta: "reasoning",
+    StateChanged: "state",
+    ModelReplied: "model_replied",
+    ToolCalled: "tool_called",
+    ToolReturned: "tool_returned",
+    UsageReported: "usage",
+    Noticed: "noticed",
+    Restarted: "restarted",
+    Completed: "completed",
+}

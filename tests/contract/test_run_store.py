@@ -1,0 +1,308 @@
+"""What `RunStore` promises, for every store that keeps runs."""
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from servers.agents.adapters import sqlite_runs
+from servers.agents.adapters.sqlite_runs import SqliteRuns
+from servers.domain.chat import Finish, Role, says
+from servers.domain.runs import (
+    Completed,
+    ModelReplied,
+    Payload,
+    Restarted,
+    Run,
+    RunEvent,
+    RunFilter,
+    RunState,
+    StateChanged,
+    TextDelta,
+    ToolCalled,
+)
+from servers.kernel.errors import AlreadyExists, Conflict, InvalidInput, NotFound
+from servers.kernel.sqlite import open_database
+
+
+@asynccontextmanager
+async def sqlite(folder):
+    async with open_database(folder / "runs.db", sqlite_runs.MIGRATIONS) as database:
+        yield SqliteRuns(database)
+
+
+@pytest.fixture(params=[sqlite], ids=lambda f: f.__name__)
+def opened(request, tmp_path):
+    """Opens the same store again and again."""
+    return lambda: request.param(tmp_path)
+
+
+@pytest.fixture
+async def store(opened):
+    async with opened() as runs:
+        yield runs
+
+
+def a_run(id: str = "r1", **other) -> Run:
+    values = {"tenant": "acme", "agent": "helper", "session": "s", "created_at": 1.0} | other
+    return Run(id=id, agent_version="1", state=RunState.RUNNING, query="hello?", **values)
+
+
+def event(sequence: int, payload: Payload, run_id: str = "r1") -> RunEvent:
+    return RunEvent(run_id, sequence, 5.0, payload)
+
+
+STARTED = event(1, StateChanged(RunState.RUNNING))
+REPLIED = ModelReplied(1, says(Role.ASSISTANT, "hi"), Finish())
+
+
+def said(first: int, last: int) -> list[RunEvent]:
+    return [event(n, TextDelta(f"t{n}")) for n in range(first, last + 1)]
+
+
+class TestCreate:
+    async def test_puts_the_run_on_record(self, store):
+        await store.create(a_run())
+        assert await store.get("acme", "r1") == a_run()
+
+    async def test_returns_the_run_as_new(self, store):
+        assert await store.create(a_run()) == (a_run(), True)
+
+    async def test_puts_a_whole_log_on_record_with_it(self, store):
+        done = replace(a_run(), state=RunState.COMPLETED, answer="hi")
+        log = [STARTED, *said(2, 9), event(10, Completed(done))]
+        await store.create(done, events=log)
+        assert await store.events("r1") == log
+
+    async def test_survives_the_process(self, opened):
+        async with opened() as store:
+            await store.create(a_run(), events=[STARTED])
+        async with opened() as store:
+            assert await store.get("acme", "r1") == a_run()
+            assert await store.events("r1") == [STARTED]
+
+    async def test_refuses_a_run_id_that_is_taken(self, store):
+        await store.create(a_run())
+        with pytest.raises(Conflict, match="'r1'") as caught:
+            await store.create(a_run())
+        assert caught.value.reason == "FENCED"
+
+
+class TestARequestId:
+    async def test_gives_the_same_run_again(self, store):
+        await store.create(a_run(request_id="q"), "hash")
+        assert await store.create(a_run("r2", request_id="q"), "hash") == (
+            a_run(request_id="q"),
+            False,
+        )
+
+    async def test_seen_again_stores_nothing(self, store):
+        await store.create(a_run(request_id="q"), "hash")
+        await store.create(a_run("r2", request_id="q"), "hash", [event(1, REPLIED, "r2")])
+        with pytest.raises(NotFound):
+            await store.get("acme", "r2")
+
+    async def test_gives_the_run_as_it_is_by_now(self, store):
+        await store.create(a_run(request_id="q"), "hash")
+        done = a_run(request_id="q", answer="hi")
+        await store.append("r1", [STARTED], done)
+        assert (await store.create(a_run("r2", request_id="q"), "hash"))[0] == done
+
+    async def test_used_for_another_request_is_refused(self, store):
+        await store.create(a_run(request_id="q"), "hash")
+        with pytest.raises(AlreadyExists, match="'q'") as caught:
+            await store.create(a_run("r2", request_id="q"), "other")
+        assert caught.value.reason == "REQUEST_ID_REUSED"
+
+    async def test_of_another_tenant_is_another_one(self, store):
+        await store.create(a_run(request_id="q"), "hash")
+        other = a_run("r2", request_id="q", tenant="else")
+        assert await store.create(other, "other") == (other, True)
+
+    async def test_that_is_empty_makes_a_new_run_each_time(self, store):
+        await store.create(a_run("r1"), "hash")
+        assert (await store.create(a_run("r2"), "hash"))[1]
+
+    async def test_can_be_looked_up_beforehand(self, store):
+        assert await store.requested("acme", "q", "hash") is None
+        await store.create(a_run(request_id="q"), "hash")
+        assert await store.requested("acme", "q", "hash") == a_run(request_id="q")
+
+    async def test_looked_up_for_another_request_is_refused(self, store):
+        await store.create(a_run(request_id="q"), "hash")
+        with pytest.raises(AlreadyExists):
+            await store.requested("acme", "q", "other")
+
+
+class TestAppend:
+    @pytest.fixture(autouse=True)
+    async def begun(self, store):
+        await store.create(a_run(), events=[STARTED])
+
+    async def test_adds_to_the_log(self, store):
+        await store.append("r1", [event(2, REPLIED)])
+        assert await store.events("r1") == [STARTED, event(2, REPLIED)]
+
+    async def test_replaces_the_run_where_one_is_given(self, store):
+        done = replace(a_run(), state=RunState.COMPLETED, answer="hi")
+        await store.append("r1", [event(2, Completed(done))], done)
+        assert await store.get("acme", "r1") == done
+
+    async def test_can_replace_the_run_alone(self, store):
+        await store.append("r1", [], replace(a_run(), attempt=2))
+        assert (await store.get("acme", "r1")).attempt == 2
+
+    async def test_at_a_stored_sequence_is_fenced_off(self, store):
+        await store.append("r1", [event(2, REPLIED)])
+        with pytest.raises(Conflict, match="'r1'") as caught:
+            await store.append("r1", [event(2, REPLIED)])
+        assert caught.value.reason == "FENCED"
+
+    async def test_within_a_stored_stretch_of_text_is_fenced_off(self, store):
+        await store.append("r1", said(2, 20))
+        with pytest.raises(Conflict):
+            await store.append("r1", [event(10, REPLIED)])
+
+    async def test_of_a_former_owner_is_fenced_off_after_a_jump(self, store):
+        await store.append("r1", [event(1001, Restarted(2, 1))])
+        with pytest.raises(Conflict):
+            await store.append("r1", [event(2, ToolCalled("1", "pay", "{}"))])
+
+    async def test_that_is_fenced_off_changes_nothing(self, store):
+        with pytest.raises(Conflict):
+            await store.append("r1", [STARTED, event(2, REPLIED)], replace(a_run(), attempt=9))
+        assert await store.events("r1") == [STARTED]
+        assert await store.get("acme", "r1") == a_run()
+
+    async def test_to_an_unknown_run_is_refused(self, store):
+        with pytest.raises(NotFound, match="'r9'"):
+            await store.append("r9", [event(1, REPLIED, "r9")])
+
+    async def test_does_not_disturb_other_runs(self, store):
+        await store.create(a_run("r2"), events=[event(1, REPLIED, "r2")])
+        await store.append("r1", [event(2, REPLIED)])
+        assert await store.events("r2") == [event(1, REPLIED, "r2")]
+
+
+class TestEvents:
+    @pytest.fixture(autouse=True)
+    async def log(self, store):
+        log = [STARTED, *said(2, 20), event(21, REPLIED), *said(22, 30)]
+        await store.create(a_run(), events=log[:10])
+        await store.append("r1", log[10:])
+        return log
+
+    @pytest.mark.parametrize("after", range(32))
+    async def test_are_read_from_any_position(self, store, log, after):
+        assert await store.events("r1", after) == [e for e in log if e.sequence > after]
+
+    @pytest.mark.parametrize("limit", [1, 5, 15, 30])
+    async def test_are_read_up_to_a_limit(self, store, log, limit):
+        assert await store.events("r1", 3, limit) == log[3 : 3 + limit]
+
+    async def test_of_an_unknown_run_are_none(self, store):
+        assert await store.events("r9") == []
+
+    async def test_have_a_last_sequence(self, store):
+        assert await store.last_sequence("r1") == 30
+
+    async def test_of_an_empty_log_end_at_zero(self, store):
+        await store.create(a_run("r2"))
+        assert await store.last_sequence("r2") == 0
+
+
+class TestGet:
+    async def test_does_not_find_an_unknown_run(self, store):
+        with pytest.raises(NotFound, match="'r9'"):
+            await store.get("acme", "r9")
+
+    async def test_does_not_find_the_run_of_another_tenant(self, store):
+        await store.create(a_run())
+        with pytest.raises(NotFound, match="'r1'"):
+            await store.get("else", "r1")
+
+
+def ids(page):
+    return [run.id for run in page.runs]
+
+
+class TestList:
+    @pytest.fixture(autouse=True)
+    async def runs(self, store):
+        for run in (
+            a_run("r1", created_at=1.0),
+            a_run("r2", created_at=2.0, session="t"),
+            a_run("r3", created_at=2.0, agent="other"),
+            replace(a_run("r4", created_at=3.0), state=RunState.FAILED),
+            a_run("r5", created_at=4.0, tenant="else"),
+        ):
+            await store.create(run)
+
+    async def test_is_newest_first(self, store):
+        assert ids(await store.list("acme", RunFilter())) == ["r4", "r3", "r2", "r1"]
+
+    async def test_of_an_unknown_tenant_is_empty(self, store):
+        assert ids(await store.list("nobody", RunFilter())) == []
+
+    @pytest.mark.parametrize(
+        ("where", "found"),
+        [
+            (RunFilter(agent="other"), ["r3"]),
+            (RunFilter(session="t"), ["r2"]),
+            (RunFilter(states=(RunState.FAILED,)), ["r4"]),
+            (RunFilter(states=(RunState.FAILED, RunState.RUNNING)), ["r4", "r3", "r2", "r1"]),
+            (RunFilter("helper", "s", (RunState.RUNNING,)), ["r1"]),
+            (RunFilter(agent="nobody"), []),
+        ],
+    )
+    async def test_shows_what_the_filter_asks_for(self, store, where, found):
+        assert ids(await store.list("acme", where)) == found
+
+    async def test_goes_on_where_the_page_before_ended(self, store):
+        first = await store.list("acme", RunFilter(), 3)
+        second = await store.list("acme", RunFilter(), 3, first.next_page_token)
+        assert (ids(first), ids(second)) == (["r4", "r3", "r2"], ["r1"])
+
+    async def test_ends_without_a_token(self, store):
+        assert (await store.list("acme", RunFilter(), 4)).next_page_token == ""
+
+    async def test_is_not_shifted_by_new_runs(self, store):
+        first = await store.list("acme", RunFilter(), 2)
+        await store.create(a_run("r9", created_at=9.0))
+        second = await store.list("acme", RunFilter(), 2, first.next_page_token)
+        assert ids(second) == ["r2", "r1"]
+
+    async def test_refuses_a_negative_page_size(self, store):
+        with pytest.raises(InvalidInput, match="page_size"):
+            await store.list("acme", RunFilter(), -1)
+
+    @pytest.mark.parametrize("page_token", ["x", "ä", "AAAA", "W10", "bnVsbA"])
+    async def test_refuses_a_token_that_was_made_up(self, store, page_token):
+        with pytest.raises(InvalidInput, match="page_token"):
+            await store.list("acme", RunFilter(), 1, page_token)
+
+    async def test_refuses_the_token_of_another_filter(self, store):
+        page = await store.list("acme", RunFilter(), 1)
+        with pytest.raises(InvalidInput, match="page_token"):
+            await store.list("acme", RunFilter(agent="helper"), 1, page.next_page_token)
+
+
+class TestUnfinished:
+    async def test_runs_come_with_their_logs_oldest_first(self, store):
+        await store.create(a_run("r2", created_at=2.0))
+        await store.create(a_run("r1", created_at=1.0), events=[STARTED, *said(2, 5)])
+        assert await store.unfinished() == [
+            (a_run("r1", created_at=1.0), [STARTED, *said(2, 5)]),
+            (a_run("r2", created_at=2.0), []),
+        ]
+
+    @pytest.mark.parametrize("state", RunState)
+    async def test_runs_are_those_in_no_terminal_state(self, store, state):
+        await store.create(replace(a_run(), state=state))
+        assert bool(await store.unfinished()) is not state.terminal
+
+    async def test_runs_are_forgotten_when_they_end(self, store):
+        await store.create(a_run())
+        done = replace(a_run(), state=RunState.CANCELLED)
+        await store.append("r1", [event(1, Completed(done))], done)
+        assert await store.unfinished() == []

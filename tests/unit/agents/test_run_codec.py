@@ -1,0 +1,230 @@
+"""Runs and events lie in rows without loss; the form of the rows is what older files have."""
+
+from itertools import pairwise
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from servers.agents.adapters.run_codec import Row, events_of, rows_of, run_body, run_from
+from servers.domain.chat import (
+    Finish,
+    FinishReason,
+    Image,
+    Message,
+    Role,
+    Text,
+    ToolCall,
+    Usage,
+    says,
+)
+from servers.domain.runs import (
+    Completed,
+    Durability,
+    Failure,
+    ModelReplied,
+    ModelUsage,
+    Noticed,
+    Payload,
+    ReasoningDelta,
+    Restarted,
+    Run,
+    RunEvent,
+    RunState,
+    StateChanged,
+    StopReason,
+    TextDelta,
+    ToolCalled,
+    ToolReturned,
+    UsageReported,
+)
+from servers.domain.tools import Outcome
+from servers.kernel.errors import DataLost
+
+text = st.text(st.characters(), max_size=8)  # with half surrogate pairs: a tool may return them
+whole = st.integers()  # of any size
+number = st.floats(0, 1e12)
+json = st.dictionaries(
+    text,
+    st.recursive(
+        st.none() | st.booleans() | whole | number | text,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+        max_leaves=4,
+    ),
+    max_size=3,
+)
+
+
+def some(each):
+    return st.lists(each, max_size=2).map(tuple)
+
+
+def any_of(kind):
+    return st.sampled_from(list(kind))
+
+
+calls = st.builds(ToolCall, text, text, text)
+part = st.builds(Text, text) | st.builds(Image, text, st.binary(max_size=8), text)
+usage = st.builds(Usage, whole, whole, whole, st.none() | number, st.booleans())
+models = some(st.builds(ModelUsage, text, text, whole, usage))
+message = st.builds(Message, any_of(Role), some(part), some(calls), text, text)
+finish = st.builds(Finish, any_of(FinishReason), some(calls), usage, text, text)
+run = st.builds(
+    Run,
+    *[text] * 5,
+    any_of(RunState),
+    text,
+    any_of(Durability),
+    text,
+    number,
+    st.none() | number,
+    st.none() | number,
+    st.none() | any_of(StopReason),
+    text,
+    models,
+    whole,
+    st.none() | st.builds(Failure, text, text, st.none() | number, json),
+    json,
+    whole,
+)
+PAYLOADS = {
+    StateChanged: st.builds(StateChanged, any_of(RunState), text),
+    TextDelta: st.builds(TextDelta, text, st.integers(1, 2)),
+    ReasoningDelta: st.builds(ReasoningDelta, text, st.integers(1, 2)),
+    ModelReplied: st.builds(ModelReplied, whole, message, finish, number),
+    ToolCalled: st.builds(ToolCalled, text, text, text, text),
+    ToolReturned: st.builds(ToolReturned, text, text, text, any_of(Outcome), whole, number),
+    UsageReported: st.builds(UsageReported, models),
+    Noticed: st.builds(Noticed, text, text),
+    Restarted: st.builds(Restarted, whole, whole),
+    Completed: st.builds(Completed, run),
+}
+
+
+@st.composite
+def logs(draw) -> list[RunEvent]:
+    """Events with growing sequences, here and there with a gap; deltas come often."""
+    deltas = PAYLOADS[TextDelta] | PAYLOADS[ReasoningDelta]
+    payloads = draw(st.lists(deltas | st.one_of(*PAYLOADS.values()), max_size=12))
+    sequence, events = 0, []
+    for payload in payloads:
+        sequence += draw(st.sampled_from([1, 1, 1, 7]))
+        events.append(RunEvent("r", sequence, 5.0, payload))
+    return events
+
+
+def there_and_back(events: list[RunEvent]) -> list[RunEvent]:
+    return [event for row in rows_of(events) for event in events_of("r", row)]
+
+
+def test_no_payload_is_forgotten_here():
+    assert set(PAYLOADS) == set(get_args(Payload))
+
+
+@pytest.mark.parametrize("kind", PAYLOADS, ids=lambda kind: kind.__name__)
+def test_every_payload_comes_back_as_it_was(kind):
+    @given(PAYLOADS[kind])
+    def check(payload):
+        event = RunEvent("r", 3, 5.0, payload)
+        assert there_and_back([event]) == [event]
+
+    check()
+
+
+@given(run)
+def test_every_run_comes_back_as_it_was(run):
+    assert run_from(run_body(run)) == run
+
+
+@given(logs())
+def test_a_log_comes_back_event_by_event(events):
+    assert there_and_back(events) == events
+
+
+@given(logs())
+def test_rows_do_not_overlap(events):
+    rows = list(rows_of(events))
+    assert all(a.last < b.first for a, b in pairwise(rows))
+
+
+def deltas(*payloads: Payload) -> list[RunEvent]:
+    return [RunEvent("r", n, float(n), payload) for n, payload in enumerate(payloads, 1)]
+
+
+class TestDeltas:
+    def test_of_one_model_call_share_a_row(self):
+        events = deltas(*[TextDelta("a")] * 100)
+        assert [(row.first, row.last) for row in rows_of(events)] == [(1, 100)]
+
+    def test_of_another_model_call_begin_a_new_row(self):
+        events = deltas(TextDelta("a", 1), TextDelta("b", 2))
+        assert [(row.first, row.last) for row in rows_of(events)] == [(1, 1), (2, 2)]
+
+    def test_of_another_kind_begin_a_new_row(self):
+        assert len(list(rows_of(deltas(ReasoningDelta("a"), TextDelta("b"))))) == 2
+
+    def test_do_not_share_a_row_across_another_event(self):
+        assert len(list(rows_of(deltas(TextDelta("a"), Noticed("X", "y"), TextDelta("b"))))) == 3
+
+    def test_share_the_time_of_the_first(self):
+        events = there_and_back(deltas(TextDelta("a"), TextDelta("b")))
+        assert [event.time for event in events] == [1.0, 1.0]
+
+
+STORED = {
+    "state": (b'{"state":"running","reason":""}', StateChanged(RunState.RUNNING)),
+    "text": (b'{"model_call":1,"pieces":["hi"]}', TextDelta("hi")),
+    "reasoning": (b'{"model_call":2,"pieces":["hm"]}', ReasoningDelta("hm", 2)),
+    "model_replied": (
+        b'{"model_call":1,"message":{"role":"assistant","parts":[{"text":"hi"}],"tool_calls":[],'
+        b'"tool_call_id":"","reasoning":""},"finish":{"reason":"stop","tool_calls":[],"usage":'
+        b'{"prompt_tokens":3,"completion_tokens":1,"cached_tokens":0,"cost_usd":null,'
+        b'"estimated":false},"provider":"p","model":"m"},"duration":0.5}',
+        ModelReplied(
+            1,
+            says(Role.ASSISTANT, "hi"),
+            Finish(usage=Usage(3, 1), provider="p", model="m"),
+            0.5,
+        ),
+    ),
+    "tool_called": (
+        b'{"call_id":"1","name":"t","arguments":"{}","model_call_id":"m1"}',
+        ToolCalled("1", "t", "{}", "m1"),
+    ),
+    "tool_returned": (
+        b'{"call_id":"1","name":"t","content":"4","outcome":"ok","truncated_tokens":0,'
+        b'"duration":0.0}',
+        ToolReturned("1", "t", "4"),
+    ),
+    "usage": (
+        b'{"models":[{"provider":"p","model":"m","calls":1,"usage":{"prompt_tokens":3,'
+        b'"completion_tokens":1,"cached_tokens":0,"cost_usd":0.5,"estimated":false}}]}',
+        UsageReported((ModelUsage("p", "m", 1, Usage(3, 1, 0, 0.5)),)),
+    ),
+    "noticed": (b'{"reason":"X","message":"y"}', Noticed("X", "y")),
+    "restarted": (b'{"attempt":2,"discard_after":7}', Restarted(2, 7)),
+}
+
+
+@pytest.mark.parametrize("kind", STORED)
+def test_rows_keep_their_form(kind):
+    body, payload = STORED[kind]
+    assert list(rows_of([RunEvent("r", 1, 5.0, payload)])) == [Row(1, 1, kind, 5.0, body)]
+
+
+@pytest.mark.parametrize("kind", STORED)
+def test_rows_of_older_files_are_read(kind):
+    body, payload = STORED[kind]
+    assert events_of("r", Row(1, 1, kind, 5.0, body)) == [RunEvent("r", 1, 5.0, payload)]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"state":"asleep","reason":""}'])
+def test_a_damaged_row_names_its_run_and_place(body):
+    with pytest.raises(DataLost, match="event 3 of run 'r'"):
+        events_of("r", Row(3, 3, "state", 5.0, body))
+
+
+def test_a_row_of_an_unknown_kind_is_not_guessed_at():
+    with pytest.raises(DataLost, match="telepathy"):
+        events_of("r", Row(3, 3, "telepathy", 5.0, b"{}"))
