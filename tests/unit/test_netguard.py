@@ -147,7 +147,7 @@ class TestAUrl:
             "http://[::1]/",
             "http://[::ffff:127.0.0.1]/",
             "http://127.0.0.1./",
-            "http://１２７.0.0.1/",
+            "http://\uff11\uff12\uff17.0.0.1/",
             "http://localhost/",
         ],
     )

@@ -1,0 +1,1 @@
+"""The tool service: what a model can do besides talking."""
