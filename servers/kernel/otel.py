@@ -1,0 +1,63 @@
+"""Spans and metrics over OTLP. The only module that knows OpenTelemetry (extra `otel`)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.metrics import Histogram
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from servers.kernel.telemetry import Attributes, Span
+
+_W3C = TraceContextTextMapPropagator()
+
+
+class Exporting:
+    """Collects in memory and sends from threads of its own."""
+
+    def __init__(self, endpoint: str, service: str) -> None:
+        insecure = not endpoint.startswith("https://")
+        resource = Resource.create({"service.name": service})
+        self._traces = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._traces.add_span_processor(
+            BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, insecure=insecure))
+        )
+        reader = PeriodicExportingMetricReader(
+            OTLPMetricExporter(endpoint=endpoint, insecure=insecure)
+        )
+        self._metrics = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
+        self._tracer = self._traces.get_tracer("astromesh")
+        self._meter = self._metrics.get_meter("astromesh")
+        self._histograms: dict[str, Histogram] = {}
+
+    @contextmanager
+    def span(self, name: str, attributes: Attributes, parent: str) -> Iterator[Span]:
+        above = None  # the span that is open already
+        if parent and not trace.get_current_span().get_span_context().is_valid:
+            above = _W3C.extract({"traceparent": parent})
+        with self._tracer.start_as_current_span(name, above, attributes=attributes) as current:
+            yield current
+
+    def record(self, name: str, value: float, attributes: Attributes) -> None:
+        histogram = self._histograms.get(name)
+        if histogram is None:
+            unit = "{token}" if name.endswith("usage") else "s"
+            histogram = self._histograms[name] = self._meter.create_histogram(name, unit)
+        histogram.record(value, attributes)
+
+    def traceparent(self) -> str:
+        headers: dict[str, str] = {}
+        _W3C.inject(headers)
+        return headers.get("traceparent", "")
+
+    def close(self) -> None:
+        """Send what is left. May take some seconds where nobody listens."""
+        self._traces.shutdown()
+        self._metrics.shutdown()

@@ -1,0 +1,101 @@
+"""Spans and metrics arrive at a collector, and nothing happens without one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+from servers.kernel import telemetry
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+class Collector(
+    trace_service_pb2_grpc.TraceServiceServicer, metrics_service_pb2_grpc.MetricsServiceServicer
+):
+    """Keeps what it is sent, as an OTLP collector would."""
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        self.metrics: list[Any] = []
+        self.endpoint = ""
+
+    async def Export(self, request: Any, context: Any) -> Any:
+        if isinstance(request, trace_service_pb2.ExportTraceServiceRequest):
+            self.spans += [
+                s for r in request.resource_spans for c in r.scope_spans for s in c.spans
+            ]
+            return trace_service_pb2.ExportTraceServiceResponse()
+        self.metrics += [
+            m for r in request.resource_metrics for c in r.scope_metrics for m in c.metrics
+        ]
+        return metrics_service_pb2.ExportMetricsServiceResponse()
+
+
+@pytest.fixture
+async def collector() -> AsyncIterator[Collector]:
+    collector = Collector()
+    server = grpc.aio.server()
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(collector, server)
+    collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    yield collector
+    await server.stop(None)
+
+
+class TestWithACollector:
+    async def test_a_span_arrives_with_its_attributes(self, collector):
+        async with telemetry.open_telemetry({telemetry.ENDPOINT: collector.endpoint}, "test"):
+            with telemetry.span("chat m", {telemetry.MODEL: "m"}) as span:
+                span.set_attribute(telemetry.INPUT_TOKENS, 7)
+        (seen,) = collector.spans
+        assert seen.name == "chat m"
+        assert {a.key for a in seen.attributes} == {telemetry.MODEL, telemetry.INPUT_TOKENS}
+
+    async def test_a_span_joins_the_callers_trace(self, collector):
+        async with telemetry.open_telemetry({telemetry.ENDPOINT: collector.endpoint}, "test"):
+            with telemetry.belonging_to(PARENT), telemetry.span("outer"), telemetry.span("inner"):
+                sent = telemetry.outgoing_headers()["traceparent"]
+        inner, outer = collector.spans
+        assert outer.trace_id.hex() == inner.trace_id.hex() == PARENT.split("-")[1]
+        assert inner.parent_span_id == outer.span_id
+        assert sent.split("-")[2] == inner.span_id.hex()
+
+    async def test_a_failure_marks_its_span(self, collector):
+        async with telemetry.open_telemetry({telemetry.ENDPOINT: collector.endpoint}, "test"):
+            with pytest.raises(ValueError, match="broken"), telemetry.span("work"):
+                raise ValueError("broken")
+        assert collector.spans[0].status.code == 2
+
+    async def test_a_measurement_arrives(self, collector):
+        async with telemetry.open_telemetry({telemetry.ENDPOINT: collector.endpoint}, "test"):
+            telemetry.record(telemetry.MODEL_DURATION, 0.5, {telemetry.MODEL: "m"})
+        names = {metric.name for metric in collector.metrics}
+        assert telemetry.MODEL_DURATION in names
+
+
+class TestWithoutOne:
+    async def test_the_callers_trace_is_handed_on(self):
+        async with telemetry.open_telemetry({}, "test"):
+            with telemetry.belonging_to(PARENT), telemetry.span("work"):
+                assert telemetry.outgoing_headers() == {"traceparent": PARENT}
+                assert telemetry.trace_id() == PARENT.split("-")[1]
+
+    async def test_nothing_is_sent_along_where_nobody_traces(self):
+        assert telemetry.outgoing_headers() == {}
+        assert telemetry.trace_id() == ""
+
+    async def test_traces_of_two_tasks_stay_apart(self):
+        async def work(parent: str) -> dict[str, str]:
+            telemetry.received(parent)
+            await asyncio.sleep(0)
+            return telemetry.outgoing_headers()
+
+        other = PARENT.replace("4bf9", "0000")
+        seen = await asyncio.gather(work(PARENT), work(other))
+        assert [each["traceparent"] for each in seen] == [PARENT, other]
