@@ -1,0 +1,3 @@
+from numpy.typing import ArrayLike
+
+def rank(query: ArrayLike, rows: ArrayLike, k: int) -> list[tuple[int, float]]: ...
