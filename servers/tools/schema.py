@@ -42,8 +42,8 @@ class Signature:
 
         No text at all means no arguments, as several models write it.
         """
-        text = arguments.strip() or "{}"
-        if not text.startswith("{"):
+        text = arguments.strip().encode("utf-8", "replace") or b"{}"
+        if not text.startswith(b"{"):
             raise self._misfit("they must be one JSON object")
         try:
             call = self._adapter.validate_json(text)

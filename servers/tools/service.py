@@ -64,6 +64,7 @@ class ToolService:
             else min(request.max_result_tokens, MAX_RESULT_TOKENS)
         )
         content, missing = cut(content, budget)
+        content = content.encode("utf-8", "replace").decode()  # half surrogate pairs can't be sent
         return ToolResult(content, outcome, missing, self._now() - started)
 
     async def _outcome(self, caller: Caller, request: ToolRequest) -> tuple[Outcome, str]:

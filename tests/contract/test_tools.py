@@ -3,18 +3,24 @@
 import asyncio
 import json
 import threading
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
+import grpc
 import pytest
+from astromesh.tools.v1 import tool_service_pb2 as pb
+from astromesh.tools.v1 import tool_service_pb2_grpc
 
 from servers.domain.caller import Caller
 from servers.domain.tools import Outcome, ToolRequest
 from servers.kernel.errors import InvalidInput, NotFound
+from servers.kernel.status import StatusInterceptor
 from servers.tools.adapters.builtin import function_tools
 from servers.tools.adapters.function import FunctionTool
 from servers.tools.declare import tool
 from servers.tools.ports import Invocation
+from servers.tools.remote import RemoteTools
 from servers.tools.service import ToolService
+from servers.tools.servicer import ToolServicer
 from servers.tools.threads import Threads
 
 ME = Caller("acme", "ada")
@@ -25,7 +31,24 @@ async def in_process(service):
     yield service
 
 
-@pytest.fixture(params=[in_process], ids=lambda f: f.__name__)
+@asynccontextmanager
+async def served(service):
+    server = grpc.aio.server(interceptors=[StatusInterceptor()])
+    tool_service_pb2_grpc.add_ToolServiceServicer_to_server(ToolServicer(service), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop(None)
+
+
+@asynccontextmanager
+async def over_the_wire(service):
+    async with served(service) as channel:
+        yield RemoteTools(channel)
+
+
+@pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
 def reached(request):
     return request.param
 
@@ -113,6 +136,15 @@ class TestACall:
         async with reached(tools(who)) as service:
             result = await service.call(ME, ask("who", options))
         assert result.content == "acme ada call-7 support"
+
+    async def test_survives_half_a_surrogate_pair(self, reached):
+        def half() -> str:
+            return "\ud83d!"
+
+        async with reached(tools(half, shout)) as service:
+            back = await service.call(ME, ask("half"))
+            there = await service.call(ME, ToolRequest("shout", '{"text": "\ud83d!"}'))
+        assert (back.content, there.content) == ("?!", "?!")
 
     async def test_says_how_long_it_took(self, reached):
         async with reached(tools(shout)) as service:
@@ -340,3 +372,36 @@ class TestTwoToolsOfOneName:
 
     def test_may_be_told_apart_by_other_names(self):
         function_tools({"plus": add, "add": add}, Threads())
+
+
+class TestOnTheWire:
+    """What only callers of the RPCs see."""
+
+    async def stub(self, stack, *functions):
+        channel = await stack.enter_async_context(served(tools(*functions)))
+        return tool_service_pb2_grpc.ToolServiceStub(channel)
+
+    async def test_arguments_may_be_an_object(self):
+        request = pb.CallToolRequest(tool="add")
+        request.arguments.update({"a": 41})
+        async with AsyncExitStack() as stack:
+            answer = await (await self.stub(stack, add)).CallTool(request)
+        assert (answer.content, answer.outcome) == ("42", pb.TOOL_OUTCOME_OK)
+
+    async def test_a_list_comes_in_pages(self):
+        async with AsyncExitStack() as stack:
+            stub = await self.stub(stack, shout, add)
+            first = await stub.ListTools(pb.ListToolsRequest(page_size=1))
+            then = pb.ListToolsRequest(page_size=1, page_token=first.next_page_token)
+            second = await stub.ListTools(then)
+        assert [tool.name for tool in first.tools] == ["add"]
+        assert [tool.name for tool in second.tools] == ["shout"]
+        assert second.next_page_token == ""
+
+    @pytest.mark.parametrize("wrong", [{"page_size": -1}, {"page_token": "made-up"}])
+    async def test_a_page_that_is_none_is_refused(self, wrong):
+        async with AsyncExitStack() as stack:
+            stub = await self.stub(stack, add)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.ListTools(pb.ListToolsRequest(**wrong))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

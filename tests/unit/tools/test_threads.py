@@ -66,3 +66,17 @@ async def test_a_function_that_waits_in_line_can_be_cancelled():
     await busy
     assert await threads.run(lambda: "free again") == "free again"
     assert not ran
+
+
+async def test_threads_are_used_again():
+    threads = Threads()
+    first = await threads.run(threading.current_thread)
+    assert await threads.run(threading.current_thread) is first
+
+
+async def test_threads_end_with_their_owner():
+    threads = Threads()
+    worker = await threads.run(threading.current_thread)
+    del threads
+    await asyncio.to_thread(worker.join, 10)
+    assert not worker.is_alive()
