@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from servers.kernel import telemetry
 from servers.kernel.calls import Context
 from servers.kernel.errors import AstromeshError, Exhausted
-from servers.kernel.logs import about
 from servers.kernel.wrapping import Method, Wrapping
 
 _log = structlog.stdlib.get_logger("astromesh.rpc")
@@ -37,7 +37,8 @@ class AccessInterceptor(Wrapping):
             started, outcome = self._clock(), "OK"
             self._active += 1
             try:
-                with about(**_facts(context)), telemetry.span(short, attributes):
+                bind_contextvars(**_facts(context))  # for good: the task is this call's own
+                with telemetry.span(short, attributes):
                     return await method(request, context)
             except BaseException as error:
                 outcome = _outcome(error)

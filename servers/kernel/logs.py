@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 
 import orjson
@@ -42,11 +43,10 @@ def configure_logs(
     first: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        _stamped(form),
-        _traced(trace_id),
-        structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
         redact,
+        _traced(trace_id),
+        _stamped(form),
     ]
     last = _renderer(form, stream)
     structlog.configure(
@@ -80,12 +80,17 @@ def redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
 
 
 def _secret(key: object, value: object) -> bool:
-    return isinstance(key, str) and bool(value) and _SECRET_KEY.search(key) is not None
+    return bool(value) and isinstance(key, str) and _named_secret(key)
+
+
+@lru_cache(1024)
+def _named_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
 
 
 def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SECRET_TEXT.sub(rf"\1{HIDDEN}", value)
+    if isinstance(value, str):  # most texts are spared the search
+        return _SECRET_TEXT.sub(rf"\1{HIDDEN}", value) if "=" in value or ":" in value else value
     if isinstance(value, Mapping):
         return {k: HIDDEN if _secret(k, v) else _clean(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
