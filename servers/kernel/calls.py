@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 import grpc
 
 from servers.domain.caller import Caller
+from servers.kernel.telemetry import outgoing_headers
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -29,3 +30,10 @@ def caller_from(context: Context) -> Caller:
 def deadline_from(context: Context) -> float | None:
     """Seconds until the caller gives up; None where it did not say."""
     return context.time_remaining()
+
+
+def metadata_of(caller: Caller) -> list[tuple[str, str]]:
+    """What a call to a sibling carries along: on whose behalf, and in which trace."""
+    carried = [(TENANT, caller.tenant), (PRINCIPAL, caller.principal)]
+    carried.append((REQUEST_ID, caller.request_id))
+    return [(key, value) for key, value in (*carried, *outgoing_headers().items()) if value]
