@@ -1,0 +1,1 @@
+"""One door to every language model: candidates, fallback, breakers, usage and cost."""

@@ -1,0 +1,70 @@
+"""The provider types and strategies that a manifest may name, and their adapters."""
+
+from dataclasses import dataclass
+
+from servers.kernel.errors import InvalidInput
+from servers.kernel.registry import Registry
+
+_OPENAI_SERVER = "It serves the OpenAI API: use type openai_compat with its /v1 endpoint."
+
+PROVIDERS = Registry(
+    "astromesh.providers",
+    extras={"local": "local"},
+    planned={
+        "vllm": _OPENAI_SERVER,
+        "llamacpp": _OPENAI_SERVER,
+        "hf_tgi": _OPENAI_SERVER,
+        "azure_openai": "",
+        "onnx": "",
+        "onnxruntime": "",
+        "triton": "",
+    },
+    openai_compat="servers.router.adapters.openai_compat:OpenAICompat",
+    openai="servers.router.adapters.openai_compat:OpenAICompat",
+    ollama="servers.router.adapters.ollama:Ollama",
+    local="servers.router.adapters.local:Local",
+)
+
+IN_ORDER = "in_order"
+_PLANNED_STRATEGIES = (
+    "cost_optimized",
+    "latency_optimized",
+    "quality_first",
+    "round_robin",
+    "capability_match",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What holds for a provider type where a manifest is silent."""
+
+    endpoint: str = ""  # empty: the manifest must say
+    api_key_env: str = ""
+    model: str = ""
+
+
+_KINDS = {
+    "openai": Kind("https://api.openai.com/v1", "OPENAI_API_KEY"),
+    "ollama": Kind("http://127.0.0.1:11434"),
+    "local": Kind("local:", model="smollm2-135m-instruct"),
+}
+
+
+def kind(name: str) -> Kind:
+    """Defaults of a type; a plugin's type has none."""
+    return _KINDS.get(name) or Kind()
+
+
+def check_strategy(name: str) -> None:
+    """Raises InvalidInput for a strategy this version can't follow. Empty: in order."""
+    if name in ("", IN_ORDER):
+        return
+    if name in _PLANNED_STRATEGIES:
+        raise InvalidInput(
+            f"strategy {name!r} is not supported by this version; candidates are tried "
+            f"in the order they are listed: leave it out, or say {IN_ORDER!r}",
+            reason="NOT_SUPPORTED",
+            strategy=name,
+        )
+    raise InvalidInput(f"no strategy {name!r}, only {IN_ORDER!r}", strategy=name)

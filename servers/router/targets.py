@@ -1,0 +1,166 @@
+"""From a candidate as an agent names it to what can be asked, and whether it may be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from servers.domain.chat import ChatRequest, Image, ModelRef, Sampling
+from servers.domain.models import Capabilities
+from servers.kernel.errors import InvalidInput, NotReady
+from servers.router.kinds import PROVIDERS, kind
+from servers.router.ports import ModelSettings, ProviderSettings, RouterSettings, Timeouts
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model at an endpoint under a provider's name: what a breaker stands for."""
+
+    provider: str
+    kind: str
+    endpoint: str
+    model: str
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    sampling: Sampling = field(default_factory=Sampling)
+    api_key: str = field(default="", repr=False)
+    api_key_env: str = ""
+    declared: ModelSettings = field(default_factory=lambda: ModelSettings(""))
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.provider, self.endpoint, self.model
+
+    def credential(self, env: Mapping[str, str]) -> str:
+        """The key to send, or "" for an endpoint that wants none. Read at each call."""
+        if self.api_key:
+            return self.api_key
+        if not self.api_key_env:
+            return ""
+        if value := env.get(self.api_key_env, ""):
+            return value
+        raise NotReady(
+            f"provider {self.provider!r} takes its key from the environment variable "
+            f"{self.api_key_env}, which is not set",
+            reason="CREDENTIAL_MISSING",
+            provider=self.provider,
+            variable=self.api_key_env,
+        )
+
+
+def resolve(ref: ModelRef, settings: RouterSettings) -> Target:
+    """Raises InvalidInput that names provider and fix."""
+    provider = _provider(ref.provider, settings)
+    defaults = kind(provider.kind)
+    endpoint = ref.endpoint or provider.endpoint or defaults.endpoint
+    if not endpoint:
+        raise InvalidInput(f"provider {ref.provider!r} has no endpoint", provider=ref.provider)
+    model = ref.model or (provider.models[0].name if provider.models else defaults.model)
+    if not model:
+        raise InvalidInput(
+            f"provider {ref.provider!r} declares no models: name the model", provider=ref.provider
+        )
+    key, variable = _credential(ref, provider, endpoint)
+    return Target(
+        provider=provider.name,
+        kind=provider.kind,
+        endpoint=endpoint.rstrip("/"),
+        model=model,
+        timeouts=_timeouts(ref, provider.timeouts),
+        sampling=ref.sampling,
+        api_key=key,
+        api_key_env=variable,
+        declared=_declared(ref, provider, model),
+    )
+
+
+def _provider(name: str, settings: RouterSettings) -> ProviderSettings:
+    provider = settings.provider(name)
+    try:
+        PROVIDERS.check(provider.kind)
+    except InvalidInput as unknown:
+        if provider.kind != name or unknown.reason == "NOT_SUPPORTED":
+            raise
+        declared = ", ".join(sorted(settings.providers)) or "none"
+        raise InvalidInput(
+            f"no provider {name!r}: declared are {declared}; types are {', '.join(PROVIDERS)}",
+            reason="PROVIDER_UNKNOWN",
+            provider=name,
+        ) from None
+    return provider
+
+
+def _credential(ref: ModelRef, provider: ProviderSettings, endpoint: str) -> tuple[str, str]:
+    """Key and variable. What is configured for one endpoint never goes to another."""
+    if ref.api_key or ref.api_key_env:
+        return ref.api_key, ref.api_key_env
+    defaults = kind(provider.kind)
+    if endpoint.rstrip("/") != (provider.endpoint or defaults.endpoint).rstrip("/"):
+        return "", ""
+    if provider.api_key or provider.api_key_env or provider.endpoint:
+        return provider.api_key, provider.api_key_env
+    return "", defaults.api_key_env
+
+
+def _timeouts(ref: ModelRef, configured: Timeouts) -> Timeouts:
+    if ref.timeout is None:
+        return configured
+    limit = ref.timeout
+    return Timeouts(
+        min(limit, configured.connect),
+        min(limit, configured.first_token),
+        min(limit, configured.between_tokens),
+        limit,
+    )
+
+
+def _declared(ref: ModelRef, provider: ProviderSettings, model: str) -> ModelSettings:
+    found = next((each for each in provider.models if each.name == model), ModelSettings(model))
+    if ref.context_window is None:
+        return found
+    wider = replace(found.capabilities, context_window=ref.context_window)
+    return replace(found, capabilities=wider)
+
+
+def combined(declared: Capabilities, known: Capabilities) -> Capabilities:
+    """What was declared, and where nothing was, what the adapter knows."""
+
+    def first(mine: bool | None, theirs: bool | None) -> bool | None:
+        return theirs if mine is None else mine
+
+    return Capabilities(
+        first(declared.tools, known.tools),
+        first(declared.vision, known.vision),
+        first(declared.json_schema, known.json_schema),
+        declared.streaming and known.streaming,
+        declared.context_window or known.context_window,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a request asks of a model."""
+
+    tools: bool = False
+    vision: bool = False
+    json_schema: bool = False
+
+    def missing(self, able: Capabilities) -> tuple[str, ...]:
+        """What is needed and declared not to be there; nothing declared is no refusal."""
+        found = []
+        if self.tools and able.tools is False:
+            found.append("tools")
+        if self.vision and able.vision is False:
+            found.append("vision")
+        if self.json_schema and able.json_schema is False:
+            found.append("json_schema")
+        return tuple(found)
+
+
+def needs(request: ChatRequest) -> Needs:
+    return Needs(
+        tools=bool(request.tools),
+        vision=any(isinstance(part, Image) for m in request.messages for part in m.parts),
+        json_schema=_is_schema(request.sampling.extra.get("response_format")),
+    )
+
+
+def _is_schema(wanted: object) -> bool:
+    return isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
