@@ -1,0 +1,1 @@
+"""The providers, each speaking its own dialect over one shared HTTP transport."""

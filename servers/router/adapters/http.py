@@ -1,0 +1,255 @@
+"""HTTP to model providers: one pool of kept connections, bounded in time and size.
+
+Requests go straight to the transport, below `httpx.AsyncClient`: redirects, cookies and
+retries are not wanted here, and the client costs more than the rest of a call (see
+bench/http_transport.py). httpx-aiohttp carries them: a fifth of the CPU of httpx's own.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import httpx
+import orjson
+from httpx_aiohttp import AiohttpTransport
+
+from servers.kernel.errors import NotReady
+from servers.router.adapters.failures import garbage, refusal, retry_after
+from servers.router.ports import ProviderDown, Timeouts
+
+MAX_BODY = 32 << 20  # bytes of a whole answer
+MAX_LINE = 4 << 20  # bytes of one line of a stream
+_MAX_ERROR = 64 << 10
+_KEEP = 4.0  # seconds a connection is kept unused: less than uvicorn's 5, so that we close first
+_LINGER = 0.05  # seconds to wait for the end of a stream that said it is done
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long the current answer may still take."""
+
+    timeouts: Timeouts
+    _total: float = field(init=False)
+    _next: float = field(init=False)
+    _spoke: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._total = now + self.timeouts.total
+        self._next = now + self.timeouts.first_token
+
+    def progressed(self) -> None:
+        """The model said something: from now on the shorter limit between tokens holds."""
+        self._spoke = True
+        self._next = asyncio.get_running_loop().time() + self.timeouts.between_tokens
+
+    def lingering(self) -> None:
+        """The answer is complete. Only the end of the body is wanted, to keep the connection."""
+        self._next = asyncio.get_running_loop().time() + _LINGER
+
+    def whole(self) -> asyncio.Timeout:
+        return asyncio.timeout_at(self._total)
+
+    def piece(self) -> asyncio.Timeout:
+        return asyncio.timeout_at(min(self._total, self._next))
+
+    def gone(self, endpoint: str, whole: bool = False) -> ProviderDown:
+        limits = self.timeouts
+        if whole or self._total <= self._next:
+            what = f"no whole answer within {limits.total:g} s"
+        elif self._spoke:
+            what = f"no further token within {limits.between_tokens:g} s"
+        else:
+            what = f"no first token within {limits.first_token:g} s"
+        return ProviderDown(f"{endpoint}: {what}", reason="PROVIDER_TIMEOUT")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a provider. `base` is what errors call the provider."""
+
+    url: httpx.URL
+    base: str
+    body: bytes = b""
+    api_key: str = field(default="", repr=False)
+    method: str = "POST"
+
+
+class Http:
+    """All connections to providers. Made by `open_http`, shared by all adapters."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, clock: Callable[[], float]) -> None:
+        self._transport = transport
+        self._clock = clock
+
+    async def fetch(self, call: Call, timeouts: Timeouts) -> bytes:
+        """The whole body of a 200; every other outcome raises."""
+        patience = Patience(timeouts)
+        try:
+            async with patience.whole():
+                answer = await self._open(call, timeouts)
+                try:
+                    return await _body(answer, call)
+                finally:
+                    await answer.aclose()
+        except TimeoutError:
+            raise patience.gone(call.base, whole=True) from None
+
+    async def lines(self, call: Call, patience: Patience) -> AsyncGenerator[bytes, None]:
+        """The body of a 200, line by line as they arrive; empty lines are left out.
+
+        Closing it closes the connection at once, unless the body has been read to its end.
+        """
+        answer: httpx.Response | None = None
+        try:
+            async with patience.piece():
+                answer = await self._open(call, patience.timeouts)
+            async with aclosing(_lines(answer, call, patience)) as lines:
+                async for line in lines:
+                    yield line
+        except TimeoutError:
+            raise patience.gone(call.base) from None
+        finally:
+            if answer is not None:
+                await answer.aclose()
+
+    async def _open(self, call: Call, timeouts: Timeouts) -> httpx.Response:
+        request = _request(call, timeouts)
+        try:
+            answer = await self._transport.handle_async_request(request)
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as wrong:
+            raise NotReady(
+                f"{call.base!r} is no http address: {wrong}", reason="ENDPOINT_WRONG"
+            ) from wrong
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            raise _broken(call, error) from error
+        if answer.status_code == 200:
+            return answer
+        try:
+            pause = retry_after(answer.headers.get("retry-after", ""), self._clock)
+            said = await _error_body(answer)
+            raise refusal(call.base, answer.status_code, said, call.api_key, pause)
+        finally:
+            await answer.aclose()
+
+
+@asynccontextmanager
+async def open_http(clock: Callable[[], float] = time.time) -> AsyncIterator[Http]:
+    """`clock` tells the time of day, for providers that name the hour to come back."""
+    secure = httpx.create_ssl_context()
+    transport = AiohttpTransport(verify=secure, client=lambda: _session(secure))
+    try:
+        yield Http(transport, clock)
+    finally:
+        await transport.aclose()
+
+
+def url(address: str) -> httpx.URL:
+    """Raises NotReady for what is no http address."""
+    try:
+        parsed = httpx.URL(address)
+    except httpx.InvalidURL as wrong:
+        raise NotReady(f"{address!r} is no http address", reason="ENDPOINT_WRONG") from wrong
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise NotReady(
+            f"{address!r} is no http address: it needs http:// or https:// and a host",
+            reason="ENDPOINT_WRONG",
+        )
+    return parsed
+
+
+def loads(body: bytes, call: Call) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise garbage(call.base, "answered no JSON", body, call.api_key) from None
+
+
+def _session(secure: Any) -> aiohttp.ClientSession:
+    # How many calls may run is decided above (agents, budgets), not by a full pool.
+    connector = aiohttp.TCPConnector(limit=0, ssl=secure, keepalive_timeout=_KEEP)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+def _request(call: Call, timeouts: Timeouts) -> httpx.Request:
+    headers = {
+        "host": call.url.netloc.decode(),
+        "content-type": "application/json",
+        "accept-encoding": "identity",  # tokens are small: unpacking them only delays
+    }
+    if call.api_key:
+        headers["authorization"] = f"Bearer {call.api_key}"
+    limits = {"connect": timeouts.connect, "pool": timeouts.connect}
+    return httpx.Request(
+        call.method, call.url, headers=headers, content=call.body, extensions={"timeout": limits}
+    )
+
+
+async def _body(answer: httpx.Response, call: Call) -> bytes:
+    chunks, size = [], 0
+    async for chunk in _chunks(answer, call):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise garbage(call.base, f"answered more than {MAX_BODY} bytes")
+    return b"".join(chunks)
+
+
+async def _error_body(answer: httpx.Response) -> bytes:
+    """As much of it as is needed to say what is wrong; an error without a text is one too."""
+    body = b""
+    try:
+        async with asyncio.timeout(5):
+            async for chunk in _raw(answer):
+                body += chunk
+                if len(body) > _MAX_ERROR:
+                    break
+    except (TimeoutError, httpx.HTTPError, aiohttp.ClientError, OSError):
+        pass
+    return body
+
+
+async def _lines(
+    answer: httpx.Response, call: Call, patience: Patience
+) -> AsyncGenerator[bytes, None]:
+    rest = b""
+    chunks = _chunks(answer, call)
+    while True:
+        async with patience.piece():
+            chunk = await anext(chunks, None)
+        if chunk is None:
+            break
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > MAX_LINE:
+            raise garbage(call.base, f"sent a line of more than {MAX_LINE} bytes")
+        for line in whole:
+            if line := line.strip():
+                yield line
+    if rest := rest.strip():
+        yield rest
+
+
+async def _chunks(answer: httpx.Response, call: Call) -> AsyncGenerator[bytes, None]:
+    try:
+        async for chunk in _raw(answer):
+            yield chunk
+    except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+        raise _broken(call, error) from error
+
+
+def _raw(answer: httpx.Response) -> AsyncIterator[bytes]:
+    stream = answer.stream
+    assert isinstance(stream, httpx.AsyncByteStream)
+    return aiter(stream)
+
+
+def _broken(call: Call, error: Exception) -> ProviderDown:
+    """The transport's name for an error may mislead (a reset is a "ConnectTimeout" to it)."""
+    cause = error.__cause__ or error
+    return ProviderDown(
+        f"{call.base}: {cause or type(cause).__name__}", reason="PROVIDER_UNREACHABLE"
+    )
