@@ -60,6 +60,7 @@ class Failure:
 
     code: str  # the domain error's class name, e.g. "Unavailable"
     message: str
+    reason: str = ""  # what programs branch on
     retry_after: float | None = None
     facts: Json = field(default_factory=dict)
 
@@ -158,7 +159,10 @@ class Noticed:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """The run goes on after its process stopped: text after `discard_after` is void."""
+    """The run goes on after its process stopped.
+
+    Earlier events after `discard_after` are void: their model call is made again.
+    """
 
     attempt: int
     discard_after: int

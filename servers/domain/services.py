@@ -80,9 +80,12 @@ class Agents(Protocol):
         self,
         caller: Caller,
         request: RunRequest,
-        on_disconnect: OnDisconnect = OnDisconnect.CANCEL,
+        on_disconnect: OnDisconnect | None = None,
     ) -> AsyncGenerator[RunEvent, None]:
-        """Start and watch: events in order, the last one Completed."""
+        """Start and watch: events in order, the last one Completed.
+
+        `on_disconnect` None: as the agent says.
+        """
         ...
 
     async def create_run(self, caller: Caller, request: RunRequest) -> Run:

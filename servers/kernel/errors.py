@@ -105,3 +105,9 @@ class DataLost(AstromeshError):
     """What was stored can't be used: it is damaged, or doesn't fit what is replayed on it."""
 
     reason = "DATA_LOST"
+
+
+class Internal(AstromeshError):
+    """A bug of ours. The log has the traceback; the caller only learns that it happened."""
+
+    reason = "INTERNAL"

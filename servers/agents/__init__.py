@@ -1,0 +1,1 @@
+"""Agents: declared, not programmed; and their runs."""

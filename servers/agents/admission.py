@@ -1,0 +1,72 @@
+"""Checks a request for a run and makes the run of it. No I/O."""
+
+import hashlib
+import json
+
+from servers.agents.manifest import Agent
+from servers.domain.caller import Caller
+from servers.domain.runs import Durability, Run, RunRequest, RunState
+from servers.kernel.errors import InvalidInput, Violation
+
+MAX_QUERY = 1_000_000  # characters
+MAX_SESSION = 256
+MAX_REQUEST_ID = 128
+
+
+def validated(request: RunRequest) -> RunRequest:
+    """The request, or an error that names every field that is wrong."""
+    wrong = tuple(_violations(request))
+    if wrong:
+        message = "; ".join(f"{each.field}: {each.description}" for each in wrong)
+        raise InvalidInput(message, reason="INVALID_REQUEST", violations=wrong)
+    return request
+
+
+def _violations(request: RunRequest) -> list[Violation]:
+    wrong = []
+    if not request.agent:
+        wrong.append(Violation("agent", "name the agent to run"))
+    if not request.query.strip():
+        wrong.append(Violation("query", "say what to do: the query is empty"))
+    if len(request.query) > MAX_QUERY:
+        wrong.append(Violation("query", f"at most {MAX_QUERY} characters"))
+    for field, value, most in (
+        ("session_id", request.session, MAX_SESSION),
+        ("request_id", request.request_id, MAX_REQUEST_ID),
+    ):
+        if len(value) > most or not (value.isprintable()):
+            wrong.append(Violation(field, f"up to {most} printable characters"))
+    if request.deadline is not None and request.deadline <= 0:
+        wrong.append(Violation("deadline", "has passed already"))
+    return wrong
+
+
+def request_hash(request: RunRequest) -> str:
+    """The same for the same work. The deadline is the transport's, not part of the work."""
+    if not request.request_id:
+        return ""
+    work = [
+        request.agent,
+        request.query,
+        request.session,
+        request.context,
+        request.durability.value if request.durability else "",
+    ]
+    canonical = json.dumps(work, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def new_run(caller: Caller, agent: Agent, request: RunRequest, run_id: str, now: float) -> Run:
+    return Run(
+        id=run_id,
+        tenant=caller.tenant,
+        agent=agent.metadata.name,
+        agent_version=agent.metadata.version,
+        session=request.session or run_id,
+        state=RunState.RUNNING,
+        query=request.query,
+        durability=request.durability or Durability(agent.spec.durability or "step"),
+        request_id=request.request_id,
+        created_at=now,
+        context=request.context,
+    )

@@ -1,0 +1,155 @@
+"""`Agents` answered by another process: same calls, same values, same errors."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+import grpc
+from astromesh.agents.v1 import agent_pb2, agent_service_pb2_grpc, run_pb2
+from astromesh.agents.v1 import agent_service_pb2 as pb
+from google.protobuf import field_mask_pb2, json_format
+
+from servers.agents import convert, convert_agent
+from servers.domain.agents import AgentPage, AgentRecord
+from servers.domain.caller import Caller
+from servers.domain.chat import Json
+from servers.domain.runs import OnDisconnect, Run, RunEvent, RunFilter, RunPage, RunRequest
+from servers.kernel.calls import metadata_of
+from servers.kernel.errors import InvalidInput
+from servers.kernel.status import domain_errors
+
+
+class RemoteAgents:
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = agent_service_pb2_grpc.AgentServiceStub(channel)
+
+    async def run(self, caller: Caller, request: RunRequest) -> Run:
+        with domain_errors():
+            wire = await self._stub.RunAgent(
+                convert.run_request_to(request),
+                metadata=metadata_of(caller),
+                timeout=request.deadline,
+            )
+        return convert.run_from(wire, caller.tenant)
+
+    async def stream(
+        self, caller: Caller, request: RunRequest, on_disconnect: OnDisconnect | None = None
+    ) -> AsyncGenerator[RunEvent, None]:
+        call = self._stub.StreamAgent(
+            convert.stream_request_to(request, on_disconnect),
+            metadata=metadata_of(caller),
+            timeout=request.deadline,
+        )
+        async with aclosing(_heard(call, caller)) as events:
+            async for event in events:
+                yield event
+
+    async def create_run(self, caller: Caller, request: RunRequest) -> Run:
+        with domain_errors():
+            wire = await self._stub.CreateRun(
+                convert.create_request_to(request), metadata=metadata_of(caller)
+            )
+        return convert.run_from(wire, caller.tenant)
+
+    async def get_run(self, caller: Caller, run_id: str) -> Run:
+        with domain_errors():
+            wire = await self._stub.GetRun(
+                pb.GetRunRequest(run=run_id), metadata=metadata_of(caller)
+            )
+        return convert.run_from(wire, caller.tenant)
+
+    async def list_runs(
+        self, caller: Caller, where: RunFilter, page_size: int = 0, page_token: str = ""
+    ) -> RunPage:
+        with domain_errors():
+            wire = await self._stub.ListRuns(
+                convert.filter_to(where, page_size, page_token), metadata=metadata_of(caller)
+            )
+        return convert.runs_from(wire, caller.tenant)
+
+    async def events(
+        self, caller: Caller, run_id: str, after_sequence: int = 0
+    ) -> AsyncGenerator[RunEvent, None]:
+        call = self._stub.StreamRunEvents(
+            pb.StreamRunEventsRequest(run=run_id, after_sequence=after_sequence),
+            metadata=metadata_of(caller),
+        )
+        async with aclosing(_heard(call, caller)) as events:
+            async for event in events:
+                yield event
+
+    async def cancel(self, caller: Caller, run_id: str, reason: str = "") -> Run:
+        with domain_errors():
+            wire = await self._stub.CancelRun(
+                pb.CancelRunRequest(run=run_id, reason=reason), metadata=metadata_of(caller)
+            )
+        return convert.run_from(wire, caller.tenant)
+
+    async def list(self, caller: Caller, page_size: int = 0, page_token: str = "") -> AgentPage:
+        request = pb.ListAgentsRequest(page_size=page_size, page_token=page_token)
+        with domain_errors():
+            wire = await self._stub.ListAgents(request, metadata=metadata_of(caller))
+        return convert_agent.agents_from(wire)
+
+    async def get(self, caller: Caller, name: str) -> AgentRecord:
+        with domain_errors():
+            wire = await self._stub.GetAgent(
+                pb.GetAgentRequest(agent=name), metadata=metadata_of(caller)
+            )
+        return convert_agent.agent_from(wire)
+
+    async def create(
+        self, caller: Caller, manifest: Json, validate_only: bool = False
+    ) -> AgentRecord:
+        request = pb.CreateAgentRequest(agent=_agent(manifest), validate_only=validate_only)
+        with domain_errors():
+            wire = await self._stub.CreateAgent(request, metadata=metadata_of(caller))
+        return convert_agent.agent_from(wire)
+
+    async def update(
+        self,
+        caller: Caller,
+        manifest: Json,
+        *,
+        fields: Sequence[str] = (),
+        etag: str = "",
+        allow_missing: bool = False,
+        validate_only: bool = False,
+    ) -> AgentRecord:
+        request = pb.UpdateAgentRequest(
+            agent=_agent(manifest, etag),
+            update_mask=field_mask_pb2.FieldMask(paths=fields),
+            allow_missing=allow_missing,
+            validate_only=validate_only,
+        )
+        with domain_errors():
+            wire = await self._stub.UpdateAgent(request, metadata=metadata_of(caller))
+        return convert_agent.agent_from(wire)
+
+    async def delete(
+        self, caller: Caller, name: str, etag: str = "", validate_only: bool = False
+    ) -> None:
+        request = pb.DeleteAgentRequest(agent=name, etag=etag, validate_only=validate_only)
+        with domain_errors():
+            await self._stub.DeleteAgent(request, metadata=metadata_of(caller))
+
+
+def _agent(manifest: Json, etag: str = "") -> agent_pb2.Agent:
+    """A manifest that has keys which no message has can't be sent."""
+    try:
+        return convert_agent.manifest_to(dict(manifest), etag)
+    except json_format.ParseError as error:
+        raise InvalidInput(str(error), reason="INVALID_MANIFEST") from error
+
+
+async def _heard(
+    call: "grpc.aio.UnaryStreamCall[pb.StreamAgentRequest, run_pb2.RunEvent]"
+    " | grpc.aio.UnaryStreamCall[pb.StreamRunEventsRequest, run_pb2.RunEvent]",
+    caller: Caller,
+) -> AsyncGenerator[RunEvent, None]:
+    try:
+        with domain_errors():
+            async for wire in call:
+                if event := convert.event_from(wire, caller.tenant):
+                    yield event
+    finally:
+        call.cancel()  # no effect on a call that has ended

@@ -1,0 +1,92 @@
+"""The runs at work in this process, and the last ones that were not to be written down."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from servers.agents.runs.execution import Execution
+from servers.domain.runs import Durability, Run, RunEvent
+from servers.kernel.errors import AlreadyExists, Exhausted
+
+KEPT = 256  # ended runs of durability none that can still be asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An ended run that only memory knows."""
+
+    run: Run
+    events: tuple[RunEvent, ...]
+
+
+class ActiveRuns:
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._runs: dict[str, Execution] = {}
+        self._requests: dict[tuple[str, str], tuple[str, str]] = {}  # -> run id, request hash
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __iter__(self) -> Iterator[Execution]:
+        return iter(list(self._runs.values()))
+
+    def admit(self) -> None:
+        """Refuse a run where as many as allowed are at work. Never an unbounded queue."""
+        if len(self._runs) >= self._most:
+            raise Exhausted(
+                f"{self._most} runs are active already; try again soon",
+                reason="TOO_MANY_RUNS",
+                retry_after=1.0,
+                limit=str(self._most),
+            )
+
+    def add(self, execution: Execution) -> None:
+        run = execution.run
+        self._runs[run.id] = execution
+        if run.request_id:
+            self._requests[run.tenant, run.request_id] = run.id, execution.request_hash
+
+    def remove(self, execution: Execution) -> None:
+        run = execution.run
+        self._runs.pop(run.id, None)
+        if run.durability is not Durability.NONE or not run.state.terminal:
+            self._requests.pop((run.tenant, run.request_id), None)
+            return
+        self._kept[run.id] = Kept(run, tuple(execution.log.events))
+        while len(self._kept) > KEPT:
+            _, oldest = self._kept.popitem(last=False)
+            self._requests.pop((oldest.run.tenant, oldest.run.request_id), None)
+
+    def get(self, tenant: str, run_id: str) -> Execution | None:
+        execution = self._runs.get(run_id)
+        return execution if execution and execution.run.tenant == tenant else None
+
+    def kept(self, tenant: str, run_id: str) -> Kept | None:
+        kept = self._kept.get(run_id)
+        return kept if kept and kept.run.tenant == tenant else None
+
+    def requested(self, tenant: str, request_id: str, request_hash: str) -> Execution | Run | None:
+        """The run of this request id. Another request under the same id is refused."""
+        if not request_id or (tenant, request_id) not in self._requests:
+            return None
+        run_id, seen_hash = self._requests[tenant, request_id]
+        if seen_hash != request_hash:
+            raise AlreadyExists(
+                f"request_id {request_id!r} was used for another request; choose a new one",
+                reason="REQUEST_ID_REUSED",
+                request_id=request_id,
+            )
+        return self._runs.get(run_id) or self._kept[run_id].run
+
+    async def drained(self, seconds: float) -> bool:
+        """Whether all runs ended within so many seconds."""
+        waits = [asyncio.create_task(each.ended.wait()) for each in self]
+        if not waits:
+            return True
+        _, late = await asyncio.wait(waits, timeout=seconds)
+        for wait in late:
+            wait.cancel()
+        return not late

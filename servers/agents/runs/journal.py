@@ -1,0 +1,141 @@
+"""What of a run is on disk when.
+
+The journal appends to the live log at once and to the store as the run's durability
+says. Writes of one run keep their order; text is written in chunks.
+"""
+
+import asyncio
+
+from servers.agents.ports import RunStore
+from servers.agents.runs.log import RunLog
+from servers.domain.runs import (
+    Completed,
+    Durability,
+    Payload,
+    ReasoningDelta,
+    Run,
+    RunEvent,
+    TextDelta,
+)
+
+CHUNK_SECONDS = 0.2  # text that a crash may lose; the model call is made again anyway
+CHUNK_EVENTS = 256
+
+# After a restart sequences go on so far beyond the stored ones that none which a reader may
+# have seen of the unwritten ones (fewer than CHUNK_EVENTS and a few steps) comes again.
+RESTART_GAP = 10_000
+
+
+class Journal:
+    def __init__(
+        self, log: RunLog, store: RunStore, durability: Durability, on_record: bool = False
+    ) -> None:
+        """`on_record`: the run is in the store already and goes on after a crash."""
+        self.log = log
+        self._on_record = on_record
+        self._store = store
+        self._durability = durability
+        self._pending: list[RunEvent] = []
+        self._last: asyncio.Task[None] | None = None  # the newest write; it awaits the older ones
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def admit(self, run: Run, request_hash: str) -> Run:
+        """Put the run on record; every later write waits for it.
+
+        Returns the run, or the earlier one that had the same request id.
+        """
+        self._on_record = True
+        creation = asyncio.create_task(self._store.create(run, request_hash))
+        self._last = asyncio.create_task(_done(creation))
+        self._last.add_done_callback(_seen)
+        stored, _ = await asyncio.shield(creation)
+        return stored
+
+    def emit(self, payload: Payload) -> None:
+        """Tell the readers; write it with the next commit, or soon if it is text."""
+        event = self.log.append(payload)
+        if self._durability is not Durability.STEP:
+            return
+        self._pending.append(event)
+        if isinstance(payload, TextDelta | ReasoningDelta):
+            if len(self._pending) >= CHUNK_EVENTS:
+                self._flush()
+            elif self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(CHUNK_SECONDS, self._flush)
+
+    async def commit(self, run: Run | None = None) -> None:
+        """Return when all that was emitted is on disk, as far as the durability asks for it.
+
+        Raises what a write before has failed with: a run whose log can't be written must
+        stop before its next side effect.
+        """
+        if self._durability is Durability.STEP:
+            await self._drained(self._write(run))
+
+    def commit_soon(self, run: Run | None = None) -> None:
+        """As `commit`, without waiting for the disk."""
+        if self._durability is Durability.STEP:
+            self._write(run)
+
+    async def end(self, run: Run, request_hash: str) -> None:
+        """Write the end. Readers see it only then."""
+        event = self.log.foresee(Completed(run))
+        match self._durability:
+            case Durability.STEP:
+                self._pending.append(event)
+                await self._drained(self._write(run))
+            case Durability.EXIT:
+                await self._record(run, [*self.log.events, event], request_hash)
+        self._stop_timer()
+        self.log.publish(event)
+
+    async def _record(self, run: Run, events: list[RunEvent], request_hash: str) -> None:
+        if self._on_record:
+            await self._drained(self._last)
+            await self._store.append(run.id, events, run)
+        else:
+            await self._store.create(run, request_hash, events)
+
+    def abandon(self, run: Run) -> None:
+        """The end couldn't be written. Readers learn it all the same."""
+        self._stop_timer()
+        self.log.append(Completed(run))
+
+    def _flush(self) -> None:
+        self._timer = None
+        self._write(None)
+
+    def _write(self, run: Run | None) -> asyncio.Task[None] | None:
+        """Hand over what is pending, behind the writes before. Cancelling the one who waits
+        never cancels a write: the log would get a gap."""
+        self._stop_timer()
+        if self._pending or run is not None:
+            batch, self._pending = self._pending, []
+            self._last = asyncio.create_task(self._append(self._last, batch, run))
+            self._last.add_done_callback(_seen)  # whoever writes next raises it
+        return self._last
+
+    async def _append(
+        self, before: asyncio.Task[None] | None, batch: list[RunEvent], run: Run | None
+    ) -> None:
+        if before is not None:
+            await before
+        await self._store.append(self.log.run_id, batch, run)
+
+    async def _drained(self, write: asyncio.Task[None] | None) -> None:
+        if write is not None:
+            await asyncio.shield(write)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+async def _done(creation: asyncio.Task[tuple[Run, bool]]) -> None:
+    await creation
+
+
+def _seen(write: asyncio.Task[None]) -> None:
+    if not write.cancelled():
+        write.exception()

@@ -1,0 +1,339 @@
+"""Declares agents and runs them. Satisfies `servers.domain.services.Agents`.
+
+The runtime owns every run of its process: entering it takes up what a crashed process
+left behind, leaving it waits for the runs and then stops them.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from servers.agents.admission import new_run, request_hash, validated
+from servers.agents.catalogue import Catalogue
+from servers.agents.planning import Planner
+from servers.agents.ports import RunStore
+from servers.agents.runs.active import ActiveRuns
+from servers.agents.runs.execution import Execution
+from servers.agents.runs.failure import error_of, failure_of
+from servers.agents.runs.journal import Journal
+from servers.agents.runs.log import RunLog
+from servers.agents.runs.sessions import Sessions
+from servers.domain.agents import AgentPage, AgentRecord
+from servers.domain.caller import Caller
+from servers.domain.chat import Json
+from servers.domain.memory import SessionKey
+from servers.domain.runs import (
+    Durability,
+    OnDisconnect,
+    Run,
+    RunEvent,
+    RunFilter,
+    RunPage,
+    RunRequest,
+    RunState,
+    StopReason,
+)
+from servers.kernel.errors import AstromeshError, InvalidInput, NotReady, Unavailable
+
+_log = structlog.stdlib.get_logger("astromesh.agents")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    active_runs: int = 1000
+    drain_seconds: float = 10.0  # that runs get when the mesh stops
+
+
+class AgentRuntime:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        planner: Planner,
+        store: RunStore,
+        now: Callable[[], float],
+        new_id: Callable[[], str],
+        limits: Limits = Limits(),  # frozen
+    ) -> None:
+        self._catalogue = catalogue
+        self._planner = planner
+        self._store = store
+        self._now = now
+        self._new_id = new_id
+        self._limits = limits
+        self._active = ActiveRuns(limits.active_runs)
+        self._sessions = Sessions()
+        self._tasks = asyncio.TaskGroup()
+        self._stopping = False
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        for run, past in await self._store.unfinished():
+            await self._take_up(run, past)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopping = True
+        if not await self._active.drained(self._limits.drain_seconds):
+            for execution in self._active:
+                execution.leave_for_later()
+        await self._tasks.__aexit__(kind, error, trace)
+
+    # -- runs ------------------------------------------------------------------------------
+
+    async def run(self, caller: Caller, request: RunRequest) -> Run:
+        execution = await self._start(caller, request)
+        if isinstance(execution, Run):
+            return _raised(execution)
+        with execution.held(OnDisconnect.CANCEL):
+            await execution.ended.wait()
+        self._check_ended(execution)
+        return _raised(execution.run)
+
+    async def stream(
+        self,
+        caller: Caller,
+        request: RunRequest,
+        on_disconnect: OnDisconnect | None = None,
+    ) -> AsyncGenerator[RunEvent, None]:
+        execution = await self._start(caller, request)
+        if isinstance(execution, Run):
+            async with aclosing(self._stored_events(execution.id, 0)) as events:
+                async for event in events:
+                    yield event
+            return
+        with execution.held(on_disconnect or execution.plan.on_disconnect):
+            async with aclosing(self._follow(execution, 0)) as events:
+                async for event in events:
+                    yield event
+
+    async def create_run(self, caller: Caller, request: RunRequest) -> Run:
+        execution = await self._start(caller, request, background=True)
+        if isinstance(execution, Run):
+            return execution
+        execution.hold()
+        return execution.snapshot()
+
+    async def get_run(self, caller: Caller, run_id: str) -> Run:
+        if execution := self._active.get(caller.tenant, run_id):
+            return execution.snapshot()
+        if kept := self._active.kept(caller.tenant, run_id):
+            return kept.run
+        return await self._store.get(caller.tenant, run_id)
+
+    async def list_runs(
+        self, caller: Caller, where: RunFilter, page_size: int = 0, page_token: str = ""
+    ) -> RunPage:
+        page = await self._store.list(caller.tenant, where, page_size, page_token)
+        at_work = {run.id: self._active.get(caller.tenant, run.id) for run in page.runs}
+        runs = tuple(
+            execution.snapshot() if (execution := at_work[run.id]) else run for run in page.runs
+        )
+        return RunPage(runs, page.next_page_token)
+
+    async def events(
+        self, caller: Caller, run_id: str, after_sequence: int = 0
+    ) -> AsyncGenerator[RunEvent, None]:
+        if after_sequence < 0:
+            raise InvalidInput(
+                "after_sequence is a position in the log, 0 or more", field="after_sequence"
+            )
+        if execution := self._active.get(caller.tenant, run_id):
+            source = self._follow(execution, after_sequence)
+        elif kept := self._active.kept(caller.tenant, run_id):
+            source = _replayed(kept.events, after_sequence)
+        else:
+            await self._store.get(caller.tenant, run_id)  # NotFound for a stranger's
+            source = self._stored_events(run_id, after_sequence)
+        async with aclosing(source) as events:
+            async for event in events:
+                yield event
+
+    async def cancel(self, caller: Caller, run_id: str, reason: str = "") -> Run:
+        if execution := self._active.get(caller.tenant, run_id):
+            execution.cancel(reason or "somebody cancelled it")
+            await execution.ended.wait()
+            return execution.run
+        run = await self.get_run(caller, run_id)
+        raise NotReady(
+            f"run {run_id!r} has ended already: {run.state.value}",
+            reason="RUN_ENDED",
+            run_id=run_id,
+            state=run.state.value,
+        )
+
+    # -- agents ----------------------------------------------------------------------------
+
+    async def list(self, caller: Caller, page_size: int = 0, page_token: str = "") -> AgentPage:
+        return await self._catalogue.list(caller.tenant, page_size, page_token)
+
+    async def get(self, caller: Caller, name: str) -> AgentRecord:
+        return await self._catalogue.get(caller.tenant, name)
+
+    async def create(
+        self, caller: Caller, manifest: Json, validate_only: bool = False
+    ) -> AgentRecord:
+        return await self._catalogue.create(caller.tenant, manifest, validate_only)
+
+    async def update(
+        self,
+        caller: Caller,
+        manifest: Json,
+        *,
+        fields: Sequence[str] = (),
+        etag: str = "",
+        allow_missing: bool = False,
+        validate_only: bool = False,
+    ) -> AgentRecord:
+        return await self._catalogue.update(
+            caller.tenant,
+            manifest,
+            fields=fields,
+            etag=etag,
+            allow_missing=allow_missing,
+            validate_only=validate_only,
+        )
+
+    async def delete(
+        self, caller: Caller, name: str, etag: str = "", validate_only: bool = False
+    ) -> None:
+        await self._catalogue.delete(caller.tenant, name, etag, validate_only)
+
+    # -- how a run starts ------------------------------------------------------------------
+
+    async def _start(
+        self, caller: Caller, request: RunRequest, background: bool = False
+    ) -> Execution | Run:
+        """The run at work for a request; or, where the request was seen before, what it is."""
+        if self._stopping:
+            raise Unavailable("the mesh is stopping; try again soon", retry_after=1.0)
+        validated(request)
+        digest = request_hash(request)
+        if seen := await self._seen(caller.tenant, request.request_id, digest):
+            return seen
+        agent = await self._catalogue.runnable(caller.tenant, request.agent)
+        plan = await self._planner.plan(caller, agent, request)
+        run = new_run(caller, agent, request, self._new_id(), self._now())
+        # From here to the run's place among the active ones nothing is awaited: of two
+        # requests with one request_id the second finds the first.
+        if seen := self._active.requested(caller.tenant, request.request_id, digest):
+            return seen
+        self._active.admit()
+        key = SessionKey(run.tenant, run.agent, run.session)
+        self._sessions.admit(key, plan.concurrency)
+        if self._sessions.busy(key):
+            run = replace(run, state=RunState.QUEUED)
+        execution = Execution(run, plan, self._sessions, self._now, self._store)
+        execution.request_hash = digest
+        self._active.add(execution)
+        return await self._launch(execution, background)
+
+    async def _seen(self, tenant: str, request_id: str, digest: str) -> Execution | Run | None:
+        if not request_id:
+            return None
+        return self._active.requested(tenant, request_id, digest) or await self._store.requested(
+            tenant, request_id, digest
+        )
+
+    async def _launch(self, execution: Execution, background: bool) -> Execution | Run:
+        """Start at once; return when the run is on record, where it is to be.
+
+        A run with a request id starts only then: another process may have had the same.
+        """
+        run = execution.run
+        durable = run.durability is Durability.STEP or (
+            background and run.durability is Durability.EXIT
+        )
+        if not run.request_id:
+            execution.start(self._tasks, self._active.remove)
+        try:
+            stored = await execution.admit() if durable else run
+        except BaseException:
+            execution.cancel("it could not be put on record")
+            if run.request_id:
+                self._active.remove(execution)
+            raise
+        if stored.id != run.id:
+            self._active.remove(execution)
+            return stored
+        if run.request_id:
+            execution.start(self._tasks, self._active.remove)
+        return execution
+
+    async def _take_up(self, run: Run, past: Sequence[RunEvent]) -> None:
+        """Go on with a run whose process stopped."""
+        caller = Caller(run.tenant)
+        run = replace(run, attempt=run.attempt + 1)
+        request = RunRequest(run.agent, run.query, run.session, context=run.context)
+        try:
+            agent = await self._catalogue.runnable(run.tenant, run.agent)
+            if agent.metadata.version != run.agent_version:
+                raise NotReady(
+                    f"the run began with version {run.agent_version!r} of agent {run.agent!r}, "
+                    f"which is {agent.metadata.version!r} now",
+                    reason="AGENT_CHANGED",
+                )
+            plan = await self._planner.plan(caller, agent, request)
+        except AstromeshError as error:
+            await self._give_up(run, past, error)
+            return
+        execution = Execution(run, plan, self._sessions, self._now, self._store, past)
+        self._active.add(execution)
+        execution.start(self._tasks, self._active.remove)
+        _log.info("run goes on after a stop", run_id=run.id, attempt=run.attempt)
+
+    async def _give_up(self, run: Run, past: Sequence[RunEvent], error: AstromeshError) -> None:
+        ended = replace(
+            run,
+            state=RunState.FAILED,
+            stop_reason=StopReason.ERROR,
+            failure=failure_of(error),
+            ended_at=self._now(),
+        )
+        log = RunLog(run.id, self._now, past, past[-1].sequence + 1 if past else 1)
+        await Journal(log, self._store, Durability.STEP, on_record=True).end(ended, "")
+        _log.warning("run could not go on", run_id=run.id, error=error.message)
+
+    # -- how a run is watched --------------------------------------------------------------
+
+    async def _follow(self, execution: Execution, after: int) -> AsyncGenerator[RunEvent, None]:
+        async with aclosing(execution.log.follow(after)) as events:
+            async for event in events:
+                yield event
+        self._check_ended(execution)
+
+    async def _stored_events(self, run_id: str, after: int) -> AsyncGenerator[RunEvent, None]:
+        while page := await self._store.events(run_id, after):
+            for event in page:
+                yield event
+            after = page[-1].sequence
+
+    def _check_ended(self, execution: Execution) -> None:
+        if not execution.run.state.terminal:
+            raise Unavailable(
+                "the mesh was stopped; the run goes on when it is started again",
+                reason="MESH_STOPPED",
+                run_id=execution.run.id,
+            )
+
+
+def _raised(run: Run) -> Run:
+    """A run as the answer of RunAgent: one that failed is its error."""
+    if run.failure is not None:
+        raise error_of(run.failure, run_id=run.id)
+    return run
+
+
+async def _replayed(events: Sequence[RunEvent], after: int) -> AsyncGenerator[RunEvent, None]:
+    for event in events:
+        if event.sequence > after:
+            yield event

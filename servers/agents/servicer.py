@@ -1,0 +1,119 @@
+"""The agent service on the wire: decode, delegate, encode."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from astromesh.agents.v1 import agent_pb2, agent_service_pb2_grpc, run_pb2
+from astromesh.agents.v1 import agent_service_pb2 as pb
+from google.protobuf import empty_pb2
+
+from servers.agents import convert, convert_agent
+from servers.agents.conversation import Conversation
+from servers.agents.convert import bare
+from servers.domain.runs import RunEvent
+from servers.domain.services import Agents
+from servers.kernel.calls import Context, caller_from, deadline_from
+
+
+class AgentServicer(agent_service_pb2_grpc.AgentServiceServicer):
+    def __init__(self, agents: Agents) -> None:
+        self._agents = agents
+
+    async def RunAgent(self, request: pb.RunAgentRequest, context: Context) -> run_pb2.Run:
+        work = convert.request_from(request, deadline_from(context))
+        return convert.run_to(await self._agents.run(caller_from(context), work))
+
+    async def StreamAgent(
+        self, request: pb.StreamAgentRequest, context: Context
+    ) -> AsyncGenerator[run_pb2.RunEvent, None]:
+        work = convert.request_from(request, deadline_from(context))
+        policy = convert.on_disconnect_from(request)
+        async with aclosing(_told(self._agents.stream(caller_from(context), work, policy))) as told:
+            async for event in told:
+                yield event
+
+    async def Chat(
+        self, requests: AsyncIterator[pb.ChatRequest], context: Context
+    ) -> AsyncGenerator[run_pb2.RunEvent, None]:
+        conversation = Conversation(self._agents, caller_from(context))
+        async for request in requests:
+            work = convert.request_from(request, deadline_from(context))
+            async with aclosing(_told(conversation.say(work))) as told:
+                async for event in told:
+                    yield event
+
+    async def CreateRun(self, request: pb.CreateRunRequest, context: Context) -> run_pb2.Run:
+        work = convert.request_from(request, None)
+        return convert.run_to(await self._agents.create_run(caller_from(context), work))
+
+    async def GetRun(self, request: pb.GetRunRequest, context: Context) -> run_pb2.Run:
+        run_id = bare(request.run, "runs")
+        return convert.run_to(await self._agents.get_run(caller_from(context), run_id))
+
+    async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
+        where = convert.filter_from(request)
+        page = await self._agents.list_runs(
+            caller_from(context), where, request.page_size, request.page_token
+        )
+        return convert.runs_to(page)
+
+    async def StreamRunEvents(
+        self, request: pb.StreamRunEventsRequest, context: Context
+    ) -> AsyncGenerator[run_pb2.RunEvent, None]:
+        events = self._agents.events(
+            caller_from(context), bare(request.run, "runs"), request.after_sequence
+        )
+        async with aclosing(_told(events)) as told:
+            async for event in told:
+                yield event
+
+    async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> run_pb2.Run:
+        run_id = bare(request.run, "runs")
+        run = await self._agents.cancel(caller_from(context), run_id, request.reason)
+        return convert.run_to(run)
+
+    async def ListAgents(
+        self, request: pb.ListAgentsRequest, context: Context
+    ) -> pb.ListAgentsResponse:
+        page = await self._agents.list(caller_from(context), request.page_size, request.page_token)
+        return convert_agent.agents_to(page)
+
+    async def GetAgent(self, request: pb.GetAgentRequest, context: Context) -> agent_pb2.Agent:
+        name = bare(request.agent, "agents")
+        return convert_agent.agent_to(await self._agents.get(caller_from(context), name))
+
+    async def CreateAgent(
+        self, request: pb.CreateAgentRequest, context: Context
+    ) -> agent_pb2.Agent:
+        manifest = convert_agent.manifest_from(request.agent)
+        record = await self._agents.create(caller_from(context), manifest, request.validate_only)
+        return convert_agent.agent_to(record)
+
+    async def UpdateAgent(
+        self, request: pb.UpdateAgentRequest, context: Context
+    ) -> agent_pb2.Agent:
+        record = await self._agents.update(
+            caller_from(context),
+            convert_agent.manifest_from(request.agent),
+            fields=tuple(request.update_mask.paths),
+            etag=request.agent.etag,
+            allow_missing=request.allow_missing,
+            validate_only=request.validate_only,
+        )
+        return convert_agent.agent_to(record)
+
+    async def DeleteAgent(
+        self, request: pb.DeleteAgentRequest, context: Context
+    ) -> empty_pb2.Empty:
+        name = bare(request.agent, "agents")
+        await self._agents.delete(caller_from(context), name, request.etag, request.validate_only)
+        return empty_pb2.Empty()
+
+
+async def _told(
+    events: AsyncGenerator[RunEvent, None],
+) -> AsyncGenerator[run_pb2.RunEvent, None]:
+    """Closing this closes `events`: a cancelled call frees what is behind it."""
+    async with aclosing(events):
+        async for event in events:
+            yield convert.event_to(event)
