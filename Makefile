@@ -1,0 +1,81 @@
+# `make up` starts the mesh, `make test` proves it. Both set up what they need, here in this
+# folder: .tools holds uv, .venv the packages that uv.lock names, with their checksums.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+# An installed uv will do; else the project gets its own.
+UV := $(or $(shell command -v uv),.tools/bin/uv)
+BIN := .venv/bin
+READY := .venv/.ready
+# Brings ctest along.
+CMAKE := $(UV) tool run --quiet --from "cmake>=3.21"
+
+export UV_HTTP_TIMEOUT ?= 300
+export UV_PYTHON_DOWNLOADS ?= never
+export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
+# Somebody else's environment must not be changed, nor seen.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help install up test lint check gen native bench golden clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+install: $(READY) ## create or update the environment (up and test do it by themselves)
+
+up: $(READY) ## start the mesh: make up ARGS="--http-port 9000"
+	@exec $(BIN)/astromesh up $(ARGS)
+
+test: $(READY) ## run all tests: make test ARGS="-k breaker"
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## format, lint, types, import rules, contract, generated code
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python protos/generate.py --check
+	@$(BIN)/buf lint
+
+check: lint test ## everything that must hold before a commit
+
+gen: $(READY) ## write gen/ anew from protos/
+	@$(BIN)/python protos/generate.py
+
+native: $(READY) ## test the C++ alone, under the sanitizers
+	@$(CMAKE) cmake -S native_cpp/tests -B build/native
+	@$(CMAKE) cmake --build build/native
+	@$(CMAKE) ctest --test-dir build/native --output-on-failure
+
+bench: $(READY) ## measure, next to the upstream package where it can be had
+	@$(BIN)/python -m bench $(ARGS)
+
+golden: $(READY) ## rewrite tests/golden; review reads the difference
+	@ASTROMESH_GOLDEN=write $(BIN)/python -m pytest -q tests $(ARGS)
+
+clean: ## remove everything that was built or downloaded, but not the state of the mesh
+	@rm -rf .venv .tools build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+SOURCES := uv.lock pyproject.toml CMakeLists.txt $(wildcard native_cpp/src/* native_cpp/include/*/*)
+
+$(READY): $(SOURCES) | $(UV)
+	@$(UV) sync --frozen --all-extras --python "$$(command -v $(PYTHON))"
+	@touch $@
+
+.tools/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1): make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "installing uv $(UV_VERSION) into .tools"
+	@if $(PYTHON) -m venv .tools >/dev/null 2>&1; then \
+	    .tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
+	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+	    $(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --target .tools/packages uv==$(UV_VERSION); \
+	    mkdir -p .tools/bin && ln -sf ../packages/bin/uv .tools/bin/uv; \
+	else \
+	    echo "neither venv nor pip is there: sudo apt-get install python3-venv" >&2; exit 1; \
+	fi
