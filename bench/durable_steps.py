@@ -1,35 +1,33 @@
-"""How many durable writes a second one SQLite file takes, and how long each waits.
+"""How many durable steps a second the run log takes, and how long each waits.
 
-Run as ``python -m bench.durable_steps [--seconds S] [--busy]``. A write is one row,
-acknowledged after its disk sync. `--busy` keeps the event loop's thread at work, as a
-loaded mesh does.
+Run as ``python -m bench.durable_steps [--seconds S] [--busy]``. A step is the result of a
+tool, appended to its run's log and acknowledged after the disk sync. `--busy` keeps the
+event loop's thread at work, as a loaded mesh does.
 """
 
 import argparse
 import asyncio
-import sqlite3
 import tempfile
 import time
-from functools import partial
+from itertools import count
 from pathlib import Path
 
 import uvloop
 
-from servers.kernel.sqlite import Database, open_database
+from servers.agents.adapters.sqlite_runs import MIGRATIONS, SqliteRuns
+from servers.domain.runs import Run, RunEvent, RunState, ToolReturned
+from servers.kernel.sqlite import open_database
 
-SCHEMA = "CREATE TABLE step(run INT, seq INT, body BLOB, PRIMARY KEY(run, seq)) WITHOUT ROWID;"
-BODY = b"x" * 300
-
-
-def insert(row: tuple[int, int, bytes], connection: sqlite3.Connection) -> None:
-    connection.execute("INSERT INTO step VALUES (?, ?, ?)", row)
+RESULT = ToolReturned("1", "search", "x" * 300)
 
 
-async def writer(db: Database, run: int, until: float, waits: list[float]) -> None:
-    seq = 0
-    while (started := time.perf_counter()) < until:
-        seq += 1
-        await db.write(partial(insert, (run, seq, BODY)))
+async def one_run(runs: SqliteRuns, run_id: str, until: float, waits: list[float]) -> None:
+    run = Run(run_id, "default", "agent", "1", run_id, RunState.RUNNING, "a question")
+    await runs.create(run)
+    for sequence in count(1):
+        if (started := time.perf_counter()) >= until:
+            return
+        await runs.append(run_id, [RunEvent(run_id, sequence, started, RESULT)])
         waits.append(time.perf_counter() - started)
 
 
@@ -42,20 +40,20 @@ async def busy(until: float) -> None:
 async def measure(concurrency: int, seconds: float, loaded: bool) -> None:
     waits: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        async with open_database(Path(folder) / "bench.db", [SCHEMA]) as db:
+        async with open_database(Path(folder) / "bench.db", MIGRATIONS) as db:
             until = time.perf_counter() + seconds
             cpu = time.process_time()
             async with asyncio.TaskGroup() as tasks:
                 for run in range(concurrency):
-                    tasks.create_task(writer(db, run, until, waits))
+                    tasks.create_task(one_run(SqliteRuns(db), f"r{run}", until, waits))
                 if loaded:
                     tasks.create_task(busy(until))
             cpu = time.process_time() - cpu
-    waits.sort()
+    waits = sorted(waits) or [float("inf")]
     p50, p99 = waits[len(waits) // 2], waits[len(waits) * 99 // 100]
     print(
         f"{concurrency:4d} at once{' (busy loop)' if loaded else '':12}  "
-        f"{len(waits) / seconds:9,.0f} writes/s   p50 {p50 * 1e3:6.2f} ms   "
+        f"{len(waits) / seconds:9,.0f} steps/s   p50 {p50 * 1e3:6.2f} ms   "
         f"p99 {p99 * 1e3:6.2f} ms   {cpu / len(waits) * 1e6:5.0f} us CPU"
     )
 

@@ -60,7 +60,7 @@ class SqliteRuns:
             if earlier is not None:
                 return earlier, False
             _insert_run(connection, run.id, row)
-            connection.executemany("INSERT INTO run_event VALUES (?, ?, ?, ?, ?, ?)", log)
+            connection.executemany(_APPEND, log)
             return run, True
 
         return await self._database.write(work)
@@ -75,12 +75,12 @@ class SqliteRuns:
         row = (*_columns(run), run_id) if run else ()
 
         def work(connection: sqlite3.Connection) -> None:
-            if events and _last(connection, run_id) >= events[0].sequence:
-                raise _fenced(run_id)
             try:
-                connection.executemany("INSERT INTO run_event VALUES (?, ?, ?, ?, ?, ?)", log)
+                stored = connection.executemany(_APPEND, log).rowcount if log else 0
             except sqlite3.IntegrityError as error:
                 raise _no_run(run_id) from error
+            if stored != len(log):
+                raise _fenced(run_id)
             if row and connection.execute(_UPDATE, row).rowcount == 0:
                 raise _no_run(run_id)
 
@@ -141,6 +141,12 @@ class SqliteRuns:
         return [(run_from(body), by_run.get(run_id, [])) for run_id, body in found]
 
 
+# One statement checks and adds: every further one gives the event loop's thread, when it is
+# busy, another chance to keep this one waiting for the interpreter.
+_APPEND = (
+    "INSERT INTO run_event SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE ?2 > ifnull("
+    "(SELECT last FROM run_event WHERE run_id = ?1 ORDER BY seq DESC LIMIT 1), 0)"
+)
 _UPDATE = (
     "UPDATE run SET tenant = ?, agent = ?, session = ?, state = ?, created_at = ?, body = ? "
     "WHERE run_id = ?"

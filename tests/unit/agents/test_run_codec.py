@@ -84,7 +84,7 @@ run = st.builds(
     text,
     models,
     whole,
-    st.none() | st.builds(Failure, text, text, st.none() | number, json),
+    st.none() | st.builds(Failure, text, text, text, st.none() | number, json),
     json,
     whole,
 )
