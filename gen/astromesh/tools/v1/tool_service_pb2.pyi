@@ -202,14 +202,16 @@ class CallToolRequest(_message.Message):
     can only shorten.
     """
     max_result_tokens: _builtins.int
-    """The result is cut to so many tokens. Not set: not cut."""
+    """The result is cut to so many tokens. Not set: to 100,000."""
     @_builtins.property
     def arguments(self) -> _struct_pb2.Struct:
         """The arguments as an object."""
 
     @_builtins.property
     def context(self) -> _struct_pb2.Struct:
-        """The agent and run that call, as {"agent": ..., "run_id": ...}: for limits and logs."""
+        """Who calls, for limits and logs: {"agent": ..., "run_id": ..., "rate_limit":
+        {"max_calls": ..., "window_seconds": ...}}. Calls are counted per tenant, agent and tool.
+        """
 
     def __init__(
         self,

@@ -34,14 +34,13 @@ class ToolServiceStub:
     CallTool: _aio.UnaryUnaryMultiCallable[_tool_service_pb2.CallToolRequest, _tool_service_pb2.CallToolResponse]
     """CallTool calls a tool and waits for its result.
 
-    What goes wrong inside the tool is a result with an outcome, not an error, so that a
-    model can read it. A call that is cancelled is given up; a tool that has begun to
-    change something may have changed it.
+    What goes wrong with the call is a result with an outcome, not an error, so that a
+    model can read it: an unknown tool, arguments that don't fit, a rate limit that is used
+    up, a tool that fails or takes too long. A call that is cancelled is given up; a tool
+    that has begun to change something may have changed it.
 
     Errors:
-      * NOT_FOUND: no tool has that name.
-      * RESOURCE_EXHAUSTED: too many calls run already, or the tool's rate limit is used
-        up. RetryInfo says when to come back.
+      * INVALID_ARGUMENT: `context.rate_limit` is no rate limit.
     """
 
 class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -82,14 +81,13 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_tool_service_pb2.CallToolResponse]:
         """CallTool calls a tool and waits for its result.
 
-        What goes wrong inside the tool is a result with an outcome, not an error, so that a
-        model can read it. A call that is cancelled is given up; a tool that has begun to
-        change something may have changed it.
+        What goes wrong with the call is a result with an outcome, not an error, so that a
+        model can read it: an unknown tool, arguments that don't fit, a rate limit that is used
+        up, a tool that fails or takes too long. A call that is cancelled is given up; a tool
+        that has begun to change something may have changed it.
 
         Errors:
-          * NOT_FOUND: no tool has that name.
-          * RESOURCE_EXHAUSTED: too many calls run already, or the tool's rate limit is used
-            up. RetryInfo says when to come back.
+          * INVALID_ARGUMENT: `context.rate_limit` is no rate limit.
         """
 
 def add_ToolServiceServicer_to_server(servicer: ToolServiceServicer, server: _aio.Server) -> None: ...

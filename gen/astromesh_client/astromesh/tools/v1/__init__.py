@@ -118,14 +118,15 @@ class CallToolRequest(betterproto2.Message):
 
     max_result_tokens: "int | None" = betterproto2.field(6, betterproto2.TYPE_INT32, optional=True)
     """
-    The result is cut to so many tokens. Not set: not cut.
+    The result is cut to so many tokens. Not set: to 100,000.
     """
 
     context: "___google__protobuf__.Struct | None" = betterproto2.field(
         7, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    The agent and run that call, as {"agent": ..., "run_id": ...}: for limits and logs.
+    Who calls, for limits and logs: {"agent": ..., "run_id": ..., "rate_limit":
+    {"max_calls": ..., "window_seconds": ...}}. Calls are counted per tenant, agent and tool.
     """
 
 
@@ -328,14 +329,13 @@ class ToolServiceStub(betterproto2_grpclib.ServiceStub):
         """
         CallTool calls a tool and waits for its result.
 
-        What goes wrong inside the tool is a result with an outcome, not an error, so that a
-        model can read it. A call that is cancelled is given up; a tool that has begun to
-        change something may have changed it.
+        What goes wrong with the call is a result with an outcome, not an error, so that a
+        model can read it: an unknown tool, arguments that don't fit, a rate limit that is used
+        up, a tool that fails or takes too long. A call that is cancelled is given up; a tool
+        that has begun to change something may have changed it.
 
         Errors:
-          * NOT_FOUND: no tool has that name.
-          * RESOURCE_EXHAUSTED: too many calls run already, or the tool's rate limit is used
-            up. RetryInfo says when to come back.
+          * INVALID_ARGUMENT: `context.rate_limit` is no rate limit.
         """
 
         return await self._unary_unary(
