@@ -6,9 +6,10 @@ import grpc
 from astromesh.memory.v1 import memory_service_pb2 as pb
 from astromesh.memory.v1 import memory_service_pb2_grpc
 
+from servers.domain.caller import Caller
 from servers.domain.chat import Message
 from servers.domain.memory import MemoryContext, SessionKey, Strategy, TurnPage
-from servers.kernel.calls import TENANT
+from servers.kernel.calls import metadata_of
 from servers.kernel.chat_wire import messages_to
 from servers.kernel.status import domain_errors
 from servers.memory import convert
@@ -56,6 +57,6 @@ class RemoteMemory:
         return convert.context_from(answer)
 
 
-def _scope(key: SessionKey) -> tuple[tuple[str, str]]:
+def _scope(key: SessionKey) -> list[tuple[str, str]]:
     # Without it the far side would take the call for the default tenant's.
-    return ((TENANT, key.tenant),)
+    return metadata_of(Caller(key.tenant))
