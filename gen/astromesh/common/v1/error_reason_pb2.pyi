@@ -242,6 +242,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The file of the local model has another checksum than it should.
     DATA_LOSS. Metadata: {}
     """
+    ERROR_REASON_ENDPOINT_MISSING: _ErrorReason.ValueType  # 99
+    """The provider's type has no address of its own, and none is configured.
+    FAILED_PRECONDITION. Metadata: {"provider": "company"}
+    """
     ERROR_REASON_TOOL_ARGUMENTS_INVALID: _ErrorReason.ValueType  # 120
     """The arguments do not fit the tool's JSON Schema.
     INVALID_ARGUMENT. Metadata: {}
@@ -577,6 +581,10 @@ FAILED_PRECONDITION. Metadata: {}
 ERROR_REASON_MODEL_DAMAGED: ErrorReason.ValueType  # 98
 """The file of the local model has another checksum than it should.
 DATA_LOSS. Metadata: {}
+"""
+ERROR_REASON_ENDPOINT_MISSING: ErrorReason.ValueType  # 99
+"""The provider's type has no address of its own, and none is configured.
+FAILED_PRECONDITION. Metadata: {"provider": "company"}
 """
 ERROR_REASON_TOOL_ARGUMENTS_INVALID: ErrorReason.ValueType  # 120
 """The arguments do not fit the tool's JSON Schema.

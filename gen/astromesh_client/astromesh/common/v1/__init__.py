@@ -378,6 +378,12 @@ class ErrorReason(betterproto2.Enum):
     DATA_LOSS. Metadata: {}
     """
 
+    ENDPOINT_MISSING = 99
+    """
+    The provider's type has no address of its own, and none is configured.
+    FAILED_PRECONDITION. Metadata: {"provider": "company"}
+    """
+
     TOOL_ARGUMENTS_INVALID = 120
     """
     The arguments do not fit the tool's JSON Schema.
@@ -591,6 +597,7 @@ class ErrorReason(betterproto2.Enum):
             96: "ERROR_REASON_MODEL_BROKEN",
             97: "ERROR_REASON_MODEL_MISSING",
             98: "ERROR_REASON_MODEL_DAMAGED",
+            99: "ERROR_REASON_ENDPOINT_MISSING",
             120: "ERROR_REASON_TOOL_ARGUMENTS_INVALID",
             121: "ERROR_REASON_TOOL_NAME_INVALID",
             122: "ERROR_REASON_TOOL_NAME_TAKEN",
@@ -676,6 +683,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_MODEL_BROKEN": 96,
             "ERROR_REASON_MODEL_MISSING": 97,
             "ERROR_REASON_MODEL_DAMAGED": 98,
+            "ERROR_REASON_ENDPOINT_MISSING": 99,
             "ERROR_REASON_TOOL_ARGUMENTS_INVALID": 120,
             "ERROR_REASON_TOOL_NAME_INVALID": 121,
             "ERROR_REASON_TOOL_NAME_TAKEN": 122,
