@@ -1,0 +1,147 @@
+"""kind: Agent."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from servers.agents.manifest.later import LATER
+from servers.agents.manifest.memory import AgentMemory, ConversationalMemory, Knowledge
+from servers.agents.manifest.model import ModelPolicy
+from servers.agents.manifest.spellings import respell
+from servers.agents.manifest.tools import AgentTool
+from servers.domain.chat import ModelRef
+from servers.domain.runs import Durability, OnDisconnect
+from servers.kernel.fields import Count, FreeJson, Seconds
+from servers.kernel.later import Later
+from servers.kernel.manifest import Manifest, Strict
+from servers.kernel.spelling import Spelling
+
+
+class Identity(Strict):
+    display_name: str = ""
+    description: str = ""
+    avatar: str = ""
+    role: str = ""
+    personality: str = ""
+
+
+class Prompts(Strict):
+    """Jinja2 templates."""
+
+    system: str = ""
+    context: str = ""
+    templates: dict[str, str] = {}  # noqa: RUF012  # pydantic copies defaults
+    variables: FreeJson = {}  # noqa: RUF012
+
+
+class Orchestration(Strict):
+    """How an agent reasons."""
+
+    pattern: Literal[
+        "react", "plan_and_execute", "parallel_fan_out", "pipeline", "supervisor", "swarm"
+    ] = "react"
+    max_iterations: Annotated[Count, Field(le=100)] = 10
+    timeout_seconds: Seconds = 300.0
+    stages: tuple[str, ...] = ()
+    max_handoffs: Count | None = None
+    role_map: dict[str, str] = {}  # noqa: RUF012
+    max_tool_result_tokens: Count | None = None
+
+
+class Guardrail(Strict):
+    """One rule. Keys that aren't listed here are its `options`."""
+
+    type: str
+    action: str = ""
+    message: str = ""
+    options: FreeJson = {}  # noqa: RUF012
+
+
+class Guardrails(Strict):
+    input: tuple[Guardrail, ...] = ()
+    output: tuple[Guardrail, ...] = ()
+
+
+class Permissions(Strict):
+    allowed_actions: tuple[str, ...] = ()
+    denied_actions: tuple[str, ...] = ()
+    filesystem: FreeJson = {}  # noqa: RUF012
+    network: FreeJson = {}  # noqa: RUF012
+    execution: FreeJson = {}  # noqa: RUF012
+
+
+class AgentSpec(Strict):
+    identity: Identity = Identity()
+    model: ModelPolicy
+    prompts: Prompts = Prompts()
+    orchestration: Orchestration = Orchestration()
+    tools: tuple[AgentTool, ...] = ()
+    memory: AgentMemory = AgentMemory()
+    knowledge: Knowledge | None = None
+    guardrails: Guardrails = Guardrails()
+    permissions: Permissions = Permissions()
+    output_schema: FreeJson = {}  # noqa: RUF012
+    concurrency: Literal["queue", "reject", "replace"] = "queue"
+    durability: Literal["none", "exit", "step"] = "step"
+    on_disconnect: Literal["cancel", "continue"] = "cancel"
+
+    @model_validator(mode="after")
+    def _roles_exist(self) -> Self:
+        known = {*self.model.roles, "default"}
+        for role, name in self.orchestration.role_map.items():
+            if name not in known:
+                raise ValueError(
+                    f"orchestration.role_map sends {role!r} to {name!r}, which model.roles "
+                    f"does not have; known are {', '.join(sorted(known))}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _tools_differ(self) -> Self:
+        twice = [name for name, n in Counter(t.name for t in self.tools).items() if n > 1]
+        if twice:
+            raise ValueError(f"the tool {twice[0]!r} is listed twice")
+        return self
+
+
+class Agent(Manifest):
+    """A declared agent. The runtime reads `spec`, and the methods below for what it means."""
+
+    later: ClassVar[Sequence[Later]] = LATER
+
+    kind: Literal["Agent"]
+    spec: AgentSpec
+
+    @classmethod
+    def respell(cls, spelling: Spelling) -> None:
+        respell(spelling)
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+    def models(self, role: str = "") -> tuple[ModelRef, ...]:
+        """The candidates for a role, best first: `role_map`, `roles`, `default`, `primary`."""
+        return tuple(choice.ref() for choice in self.spec.model.choices(self._mapped(role)))
+
+    def strategy(self, role: str = "") -> str:
+        """How they are ranked; empty for the order in which they are listed."""
+        return self.spec.model.strategy(self._mapped(role))
+
+    @property
+    def conversation(self) -> ConversationalMemory | None:
+        """What is kept between runs; None for an agent without memory."""
+        return self.spec.memory.conversational
+
+    @property
+    def durability(self) -> Durability:
+        return Durability(self.spec.durability)
+
+    @property
+    def on_disconnect(self) -> OnDisconnect:
+        return OnDisconnect(self.spec.on_disconnect)
+
+    def _mapped(self, role: str) -> str:
+        return self.spec.orchestration.role_map.get(role, role)

@@ -1,0 +1,78 @@
+"""What kind Agent may say in later versions, and is refused for in this one.
+
+Whoever builds a feature deletes its line here.
+"""
+
+from servers.kernel.later import Later
+
+_NOT_YET = "not part of this version"
+
+
+def _words(path: str, what: str, use: str, *values: str) -> Later:
+    return Later(path, f"{what} {{value!r}} is {_NOT_YET}; {use}", frozenset(values))
+
+
+_RANKINGS = (
+    "cost_optimized",
+    "latency_optimized",
+    "quality_first",
+    "round_robin",
+    "capability_match",
+)
+_TALK = "spec.memory.conversational"
+
+LATER: tuple[Later, ...] = (
+    # spec.orchestration
+    _words(
+        "spec.orchestration.pattern",
+        "the pattern",
+        "use 'react'",
+        "plan_and_execute",
+        "parallel_fan_out",
+        "pipeline",
+        "supervisor",
+        "swarm",
+    ),
+    Later("spec.orchestration.stages", f"the pipeline pattern is {_NOT_YET}; remove the key"),
+    Later("spec.orchestration.max_handoffs", f"the swarm pattern is {_NOT_YET}; remove the key"),
+    # spec.model
+    *(
+        _words(path, "the strategy", "use 'in_order', or remove the key", *_RANKINGS)
+        for path in (
+            "spec.model.routing.strategy",
+            "spec.model.default.strategy",
+            "spec.model.roles.*.strategy",
+        )
+    ),
+    Later(
+        "spec.model.routing.health_check_interval",
+        f"health checks per agent are {_NOT_YET}; set the key on the provider instead",
+    ),
+    # spec.memory
+    _words(f"{_TALK}.backend", "the backend", "use 'sqlite'", "redis", "postgres"),
+    _words(f"{_TALK}.strategy", "the strategy", "use 'sliding_window'", "summary", "token_budget"),
+    Later(f"{_TALK}.max_tokens", f"the token_budget strategy is {_NOT_YET}; remove the key"),
+    Later(f"{_TALK}.summary_threshold", f"the summary strategy is {_NOT_YET}; remove the key"),
+    Later(f"{_TALK}.ttl", f"forgetting after a time is {_NOT_YET}; remove the key"),
+    Later(f"{_TALK}.connection", "the backend 'sqlite' needs no connection; remove the key"),
+    Later("spec.memory.semantic", f"semantic memory is {_NOT_YET}; remove the key"),
+    Later("spec.memory.episodic", f"episodic memory is {_NOT_YET}; remove the key"),
+    # spec.tools
+    Later(
+        "spec.tools.*.type",
+        f"the tool type {{value!r}} is {_NOT_YET}; use 'internal', or remove the tool",
+        frozenset({"mcp", "webhook", "rag", "grpc", "agent", "client"}),
+        up=1,
+    ),
+    Later(
+        "spec.tools.*.requires_approval",
+        f"approval by a person is {_NOT_YET}; remove the tool, or the key if it may run without",
+        frozenset({True}),
+    ),
+    # the rest of spec
+    Later("spec.knowledge", f"knowledge is {_NOT_YET}; remove the key"),
+    Later("spec.guardrails.input.*", f"guardrails are {_NOT_YET}; remove the rule"),
+    Later("spec.guardrails.output.*", f"guardrails are {_NOT_YET}; remove the rule"),
+    Later("spec.permissions", f"permissions are {_NOT_YET}; remove the key"),
+    Later("spec.output_schema", f"structured answers are {_NOT_YET}; remove the key"),
+)

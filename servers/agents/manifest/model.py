@@ -1,0 +1,116 @@
+"""spec.model: which models answer, and which one in which role."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from servers.domain.chat import ModelRef, Sampling
+from servers.kernel.fields import Count, FreeJson, Number, Seconds, Secret, Share, Whole
+from servers.kernel.manifest import Strict
+
+IN_ORDER = "in_order"
+Ranking = Literal[
+    "in_order",
+    "cost_optimized",
+    "latency_optimized",
+    "quality_first",
+    "round_robin",
+    "capability_match",
+]
+
+
+class Parameters(Strict):
+    """How a model picks its words. Keys that aren't listed here go to the provider as `extra`."""
+
+    temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
+    top_p: Share | None = None
+    max_tokens: Count | None = None
+    stop: tuple[str, ...] = ()
+    seed: Whole | None = None
+    extra: FreeJson = {}  # noqa: RUF012  # pydantic copies defaults
+
+    def sampling(self) -> Sampling:
+        return Sampling(
+            self.temperature, self.top_p, self.max_tokens, self.stop, self.seed, self.extra
+        )
+
+
+class ModelChoice(Strict):
+    """A model at a provider. What is not said here, the ProviderConfig says."""
+
+    also: ClassVar[tuple[str, ...]] = (
+        "source",
+        "providerRef",
+        "temperature",
+        "top_p",
+        "max_tokens",
+    )
+
+    provider: Annotated[str, Field(min_length=1)]
+    model: str = ""
+    endpoint: str = ""
+    api_key_env: str = ""
+    api_key: Secret = ""
+    parameters: Parameters = Parameters()
+    timeout: Seconds | None = None
+    context_window: Count | None = None
+
+    @field_validator("endpoint", "api_key", "api_key_env")
+    @classmethod
+    def _expanded(cls, value: str) -> str:
+        """Through the API no variables are expanded: it would hand out our environment."""
+        if "${" in value:
+            raise ValueError("holds a variable, which only files may do; use api_key_env for a key")
+        return value
+
+    def ref(self) -> ModelRef:
+        return ModelRef(
+            provider=self.provider,
+            model=self.model,
+            endpoint=self.endpoint,
+            api_key_env=self.api_key_env,
+            api_key=self.api_key,
+            timeout=self.timeout,
+            context_window=self.context_window,
+            sampling=self.parameters.sampling(),
+        )
+
+
+class Candidates(Strict):
+    candidates: Annotated[tuple[ModelChoice, ...], Field(min_length=1)]
+    strategy: Ranking | None = None
+
+
+class Routing(Strict):
+    strategy: Ranking | None = None
+    health_check_interval: Seconds | None = None
+
+
+class ModelPolicy(Strict):
+    """`primary` with `fallback`, or `default` with `roles`."""
+
+    primary: ModelChoice | None = None
+    fallback: tuple[ModelChoice, ...] = ()
+    routing: Routing = Routing()
+    default: Candidates | None = None
+    roles: dict[str, Candidates] = {}  # noqa: RUF012  # pydantic copies defaults
+
+    @model_validator(mode="after")
+    def _names_a_model(self) -> Self:
+        if self.primary is None and self.default is None:
+            raise ValueError("names no model; add `primary`, or `default` with `candidates`")
+        if self.primary is None and self.fallback:
+            raise ValueError("has a `fallback` without a `primary`")
+        return self
+
+    def choices(self, role: str) -> tuple[ModelChoice, ...]:
+        """The candidates of a role, best first: its own, else the default ones."""
+        if found := self.roles.get(role) or self.default:
+            return found.candidates
+        return (self.primary, *self.fallback) if self.primary else self.fallback
+
+    def strategy(self, role: str) -> str:
+        """How they are ranked; empty for the order in which they are listed."""
+        found = self.roles.get(role) or self.default
+        name = (found.strategy if found else None) or self.routing.strategy or IN_ORDER
+        return "" if name == IN_ORDER else name
