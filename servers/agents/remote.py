@@ -138,7 +138,7 @@ def _agent(manifest: Json, etag: str = "") -> agent_pb2.Agent:
     try:
         return convert_agent.manifest_to(dict(manifest), etag)
     except json_format.ParseError as error:
-        raise InvalidInput(str(error), reason="INVALID_MANIFEST") from error
+        raise InvalidInput(str(error), reason="MANIFEST_INVALID") from error
 
 
 async def _heard(

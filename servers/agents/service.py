@@ -82,11 +82,16 @@ class AgentRuntime:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self.drain()
+        await self._tasks.__aexit__(kind, error, trace)
+
+    async def drain(self) -> None:
+        """Take no new runs, and give those at work some seconds to end. What is on record
+        is then left for the next process; the rest is cancelled."""
         self._stopping = True
         if not await self._active.drained(self._limits.drain_seconds):
             for execution in self._active:
                 execution.leave_for_later()
-        await self._tasks.__aexit__(kind, error, trace)
 
     # -- runs ------------------------------------------------------------------------------
 

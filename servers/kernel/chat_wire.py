@@ -3,7 +3,7 @@
 Total functions, no decisions, no I/O. Wrong input is InvalidInput naming the field.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from astromesh.common.v1 import chat_pb2 as pb
@@ -63,10 +63,9 @@ def message_from(wire: pb.Message, field: str = "message") -> Message:
     if wire.role not in _ROLES:
         raise refused(f"{field}.role", "say who speaks: SYSTEM, USER, ASSISTANT or TOOL")
     text = (Text(wire.text),) if wire.text else ()
-    parts = (_part_from(part, f"{field}.parts[{at}]") for at, part in enumerate(wire.parts))
     return Message(
         _ROLES[wire.role],
-        (*text, *parts),
+        (*text, *_parts_from(wire.parts)),
         tool_calls_from(wire.tool_calls),
         wire.tool_call_id,
         wire.reasoning,
@@ -93,13 +92,15 @@ def message_to(message: Message) -> pb.Message:
     return wire
 
 
-def _part_from(wire: pb.Part, field: str) -> Part:
-    match wire.WhichOneof("content"):
-        case "text":
-            return Text(wire.text)
-        case "image":
-            return Image(wire.image.url, wire.image.data, wire.image.media_type)
-    raise refused(field, "give a text or an image")
+def _parts_from(wire: Iterable[pb.Part]) -> Iterator[Part]:
+    for part in wire:
+        match part.WhichOneof("content"):
+            case "text":
+                yield Text(part.text)
+            case "image":
+                yield Image(part.image.url, part.image.data, part.image.media_type)
+            case _:  # of a newer contract: a reader ignores it
+                continue
 
 
 def _part_to(part: Part) -> pb.Part:

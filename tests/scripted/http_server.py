@@ -48,9 +48,11 @@ class Reply:
     reason: str = "stop"
     pause: float = 0.0  # seconds before each piece
     then: Then = Then.END
+    closes: bool = False  # the connection is dead after this; the next request finds out
     status: int = 200
     error: str = ""  # the message of an answer that is not 200
     headers: Sequence[tuple[str, str]] = ()
+    hold: asyncio.Event | None = None  # waits for this before it answers
 
 
 def refuses(status: int, error: str = "no", **headers: str) -> Reply:
@@ -91,7 +93,9 @@ class ScriptedServer:
     replies: list[Reply]
     requests: list[Asked] = field(default_factory=list)  # chats alone
     connections: int = 0
+    asked: asyncio.Event = field(default_factory=asyncio.Event)  # a chat has arrived
     left: asyncio.Event = field(default_factory=asyncio.Event)  # a client left during an answer
+    asked: asyncio.Event = field(default_factory=asyncio.Event)  # a chat has arrived
     port: int = 0
     _open: set["_Connection"] = field(default_factory=set)
 
@@ -132,6 +136,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: ScriptedServer) -> None:
         self._server, self._seen = server, b""
         self._answering: asyncio.Task[None] | None = None
+        self._dead = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -149,6 +154,9 @@ class _Connection(asyncio.Protocol):
         self._wire.abort()
 
     def data_received(self, data: bytes) -> None:
+        if self._dead:
+            self._wire.abort()
+            return
         self._seen += data
         head, found, rest = self._seen.partition(b"\r\n\r\n")
         if not found:
@@ -174,7 +182,11 @@ class _Connection(asyncio.Protocol):
             self._send(404, b'{"error":"no such path"}')
         else:
             self._server.requests.append(asked)
+            self._server.asked.set()
             reply = self._server.next()
+            self._server.asked.set()
+            if reply.hold:
+                await reply.hold.wait()
             if reply.status != 200:
                 body = orjson.dumps({"error": {"message": reply.error, "type": "x"}})
                 self._send(reply.status, body, reply.headers)
@@ -182,6 +194,7 @@ class _Connection(asyncio.Protocol):
                 await self._stream(reply, asked.body)
             else:
                 await self._whole(reply, asked.body)
+            self._dead = reply.closes
 
     async def _whole(self, reply: Reply, asked: Any) -> None:
         body = orjson.dumps(self._server.dialect.whole(reply, asked))

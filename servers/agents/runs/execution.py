@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import structlog
@@ -139,8 +139,7 @@ class Execution:
         with bound_contextvars(run_id=self.run.id, agent=self.run.agent, tenant=self.run.tenant):
             try:
                 end = await self._guarded()
-                if not self._left_for_later:
-                    await self._finish(end)
+                await (self._leave() if self._left_for_later else self._finish(end))
             finally:
                 on_end(self)
                 self.log.close()
@@ -225,6 +224,10 @@ class Execution:
             self.journal.emit(Noticed("MEMORY_NOT_SAVED", error.message))
 
     # -- the end ---------------------------------------------------------------------------
+
+    async def _leave(self) -> None:
+        with suppress(AstromeshError):  # what is not on disk is done again
+            await self.journal.commit()
 
     async def _finish(self, end: _End) -> None:
         ended = replace(

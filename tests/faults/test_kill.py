@@ -1,0 +1,178 @@
+"""A mesh that is killed in the middle of a run, and started again."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from contextlib import aclosing
+from pathlib import Path
+
+import grpc
+import pytest
+
+from servers.agents.remote import RemoteAgents
+from servers.domain.caller import Caller
+from servers.domain.runs import Restarted, RunRequest, RunState, TextDelta, ToolReturned
+from servers.domain.tools import Outcome
+from tests.running import agent, write_agents
+from tests.scripted.http_server import Call, Reply, Then
+from tests.scripted.openai_server import openai_server
+
+ME = Caller()
+ROOT = Path(__file__).parents[2]
+MAIL = Reply((), calls=[Call("send_mail", '{"to": "ada"}')])
+TOOLS = [{"name": "send_mail", "function": "tests.faults.effects:send_mail"}]
+
+
+class Victim:
+    """A mesh in a process of its own, over one state folder for all its lives."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> int:
+        """Returns the port it serves."""
+        env = os.environ | {"EFFECTS_DIR": str(self.folder), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "servers", "up", "--no-envoy", "--no-hello"]
+        command += ["--config", str(self.folder / "config"), "--state", str(self.folder / "state")]
+        command += ["--grpc-port", "0", "--log-format", "json"]
+        port_file = self.folder / "state" / "grpc_port"
+        port_file.unlink(missing_ok=True)
+        with (self.folder / "log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *command, stdout=log, stderr=log, env=env, cwd=ROOT
+            )
+        async with asyncio.timeout(30):
+            while not port_file.exists():
+                assert self.process.returncode is None, (self.folder / "log").read_text()
+                await asyncio.sleep(0.02)
+        return int(port_file.read_text())
+
+    async def kill(self) -> None:
+        if self.process and self.process.returncode is None:
+            self.process.send_signal(signal.SIGKILL)
+            await self.process.wait()
+
+    def sent(self) -> list[str]:
+        path = self.folder / "sent"
+        return path.read_text().split() if path.exists() else []
+
+
+@pytest.fixture
+async def victim(tmp_path):
+    victim = Victim(tmp_path)
+    yield victim
+    await victim.kill()
+
+
+@contextlib.asynccontextmanager
+async def dialled(port):
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield RemoteAgents(channel)
+
+
+async def seen(agents, run_id, after=0):
+    async with asyncio.timeout(30), aclosing(agents.events(ME, run_id, after)) as events:
+        return [event async for event in events]
+
+
+async def until(condition):
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def start_run(victim):
+    port = await victim.start()
+    async with dialled(port) as agents:
+        return (await agents.create_run(ME, RunRequest("helper", "mail ada"))).id
+
+
+async def test_a_tool_that_was_running_is_not_called_again_and_the_model_is_told(victim):
+    (victim.folder / "hold").touch()
+    async with openai_server(MAIL, Reply(("I am not sure",))) as model:
+        write_agents(victim.folder, agent("helper", model.endpoint, tools=TOOLS))
+        run_id = await start_run(victim)
+        await until(victim.sent)
+        await victim.kill()
+        (victim.folder / "hold").unlink()
+        async with dialled(await victim.start()) as agents:
+            events = await seen(agents, run_id)
+    (result,) = [e.payload for e in events if isinstance(e.payload, ToolReturned)]
+    run = events[-1].payload.run
+    assert victim.sent() == ["ada"]
+    assert result.outcome is Outcome.UNKNOWN
+    assert (run.state, run.answer, run.attempt) == (RunState.COMPLETED, "I am not sure", 2)
+
+
+async def test_a_tool_that_had_answered_is_not_called_again(victim):
+    replies = MAIL, Reply((), then=Then.HANG), Reply(("It is sent",))
+    async with openai_server(*replies) as model:
+        write_agents(victim.folder, agent("helper", model.endpoint, tools=TOOLS))
+        run_id = await start_run(victim)
+        await until(lambda: len(model.requests) == 2)
+        await victim.kill()
+        async with dialled(await victim.start()) as agents:
+            run = (await seen(agents, run_id))[-1].payload.run
+    assert victim.sent() == ["ada"]
+    assert model.requests[2].body["messages"][-1]["content"] == "sent to ada"
+    assert (run.state, run.answer) == (RunState.COMPLETED, "It is sent")
+
+
+async def test_a_reader_that_comes_back_with_its_cursor_misses_nothing(victim):
+    replies = Reply(("Once", " upon"), then=Then.HANG), Reply(("The", " end"))
+    async with openai_server(*replies) as model:
+        write_agents(victim.folder, agent("helper", model.endpoint))
+        run_id = await start_run(victim)
+        port = int((victim.folder / "state" / "grpc_port").read_text())
+        first: list = []
+        with contextlib.suppress(Exception):
+            async with dialled(port) as agents, aclosing(agents.events(ME, run_id)) as events:
+                async for event in events:
+                    first.append(event)
+                    if sum(isinstance(e.payload, TextDelta) for e in first) == 2:
+                        await victim.kill()
+        async with dialled(await victim.start()) as agents:
+            rest = await seen(agents, run_id, after=first[-1].sequence)
+    told = first + rest
+    sequences = [event.sequence for event in told]
+    (restart,) = [event for event in told if isinstance(event.payload, Restarted)]
+    valid = [
+        event.payload.text
+        for event in told
+        if isinstance(event.payload, TextDelta)
+        and (event.sequence <= restart.payload.discard_after or event.sequence > restart.sequence)
+    ]
+    assert sequences == sorted(set(sequences))
+    assert "".join(valid) == rest[-1].payload.run.answer == "The end"
+
+
+async def test_a_run_that_had_ended_stays_as_it_was(victim):
+    async with openai_server(Reply(("done",))) as model:
+        write_agents(victim.folder, agent("helper", model.endpoint))
+        run_id = await start_run(victim)
+        async with dialled(int((victim.folder / "state" / "grpc_port").read_text())) as agents:
+            before = await seen(agents, run_id)
+        await victim.kill()
+        async with dialled(await victim.start()) as agents:
+            after = await seen(agents, run_id)
+    assert [(e.sequence, e.payload) for e in after] == [(e.sequence, e.payload) for e in before]
+
+
+async def test_a_second_mesh_on_the_same_state_folder_is_refused(victim):
+    async with openai_server() as model:
+        write_agents(victim.folder, agent("helper", model.endpoint))
+        await victim.start()
+        second = await asyncio.create_subprocess_exec(
+            *[sys.executable, "-m", "servers", "up", "--no-envoy", "--no-hello"],
+            *["--config", str(victim.folder / "config"), "--state", str(victim.folder / "state")],
+            *["--grpc-port", "0"],
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=ROOT,
+        )
+        _, said = await asyncio.wait_for(second.communicate(), 30)
+    assert second.returncode != 0
+    assert "--state" in said.decode()
