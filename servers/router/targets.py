@@ -46,16 +46,22 @@ class Target:
 
 
 def resolve(ref: ModelRef, settings: RouterSettings) -> Target:
-    """Raises InvalidInput that names provider and fix."""
+    """Raises NotReady that names provider and fix."""
     provider = _provider(ref.provider, settings)
     defaults = kind(provider.kind)
     endpoint = ref.endpoint or provider.endpoint or defaults.endpoint
     if not endpoint:
-        raise InvalidInput(f"provider {ref.provider!r} has no endpoint", provider=ref.provider)
+        raise NotReady(
+            f"provider {ref.provider!r} has no endpoint: declare one",
+            reason="ENDPOINT_MISSING",
+            provider=ref.provider,
+        )
     model = ref.model or (provider.models[0].name if provider.models else defaults.model)
     if not model:
-        raise InvalidInput(
-            f"provider {ref.provider!r} declares no models: name the model", provider=ref.provider
+        raise NotReady(
+            f"provider {ref.provider!r} declares no models: name the model",
+            reason="MODEL_MISSING",
+            provider=ref.provider,
         )
     key, variable = _credential(ref, provider, endpoint)
     return Target(
@@ -76,10 +82,10 @@ def _provider(name: str, settings: RouterSettings) -> ProviderSettings:
     try:
         PROVIDERS.check(provider.kind)
     except InvalidInput as unknown:
-        if provider.kind != name or unknown.reason == "NOT_SUPPORTED":
-            raise
+        if unknown.reason == "NOT_SUPPORTED":
+            raise NotReady(unknown.message, reason=unknown.reason, provider=name) from None
         declared = ", ".join(sorted(settings.providers)) or "none"
-        raise InvalidInput(
+        raise NotReady(
             f"no provider {name!r}: declared are {declared}; types are {', '.join(PROVIDERS)}",
             reason="PROVIDER_UNKNOWN",
             provider=name,

@@ -6,9 +6,11 @@ bench/http_transport.py). httpx-aiohttp carries them: a fifth of the CPU of http
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +28,10 @@ MAX_LINE = 4 << 20  # bytes of one line of a stream
 _MAX_ERROR = 64 << 10
 _KEEP = 4.0  # seconds a connection is kept unused: less than uvicorn's 5, so that we close first
 _LINGER = 0.05  # seconds to wait for the end of a stream that said it is done
+_BROKEN = (httpx.HTTPError, aiohttp.ClientError, OSError)
+_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+# Whether the request of this task was sent on a connection that had served others.
+_reused: ContextVar[bool] = ContextVar("reused", default=False)
 
 
 @dataclass(slots=True)
@@ -82,9 +88,13 @@ class Call:
 class Http:
     """All connections to providers. Made by `open_http`, shared by all adapters."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, clock: Callable[[], float]) -> None:
-        self._transport = transport
-        self._clock = clock
+    def __init__(
+        self,
+        kept: httpx.AsyncBaseTransport,
+        fresh: httpx.AsyncBaseTransport,
+        clock: Callable[[], float],
+    ) -> None:
+        self._kept, self._fresh, self._clock = kept, fresh, clock
 
     async def fetch(self, call: Call, timeouts: Timeouts) -> bytes:
         """The whole body of a 200; every other outcome raises."""
@@ -118,15 +128,7 @@ class Http:
                 await answer.aclose()
 
     async def _open(self, call: Call, timeouts: Timeouts) -> httpx.Response:
-        request = _request(call, timeouts)
-        try:
-            answer = await self._transport.handle_async_request(request)
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as wrong:
-            raise NotReady(
-                f"{call.base!r} is no http address: {wrong}", reason="ENDPOINT_WRONG"
-            ) from wrong
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            raise _broken(call, error) from error
+        answer = await self._send(call, timeouts)
         if answer.status_code == 200:
             return answer
         try:
@@ -136,16 +138,31 @@ class Http:
         finally:
             await answer.aclose()
 
+    async def _send(self, call: Call, timeouts: Timeouts) -> httpx.Response:
+        """Once more on a new connection, where a kept one turns out to be closed already.
+
+        llama.cpp promises to keep connections and closes each after a stream.
+        """
+        _reused.set(False)
+        try:
+            return await self._kept.handle_async_request(_request(call, timeouts))
+        except _BROKEN as error:
+            if not (_reused.get() and isinstance(error.__cause__, _CLOSED)):
+                raise _broken(call, error) from error
+        try:
+            return await self._fresh.handle_async_request(_request(call, timeouts))
+        except _BROKEN as error:
+            raise _broken(call, error) from error
+
 
 @asynccontextmanager
 async def open_http(clock: Callable[[], float] = time.time) -> AsyncIterator[Http]:
     """`clock` tells the time of day, for providers that name the hour to come back."""
     secure = httpx.create_ssl_context()
-    transport = AiohttpTransport(verify=secure, client=lambda: _session(secure))
-    try:
-        yield Http(transport, clock)
-    finally:
-        await transport.aclose()
+    kept = AiohttpTransport(verify=secure, client=lambda: _session(secure, keep=True))
+    fresh = AiohttpTransport(verify=secure, client=lambda: _session(secure, keep=False))
+    async with kept, fresh:
+        yield Http(kept, fresh, clock)
 
 
 def url(address: str) -> httpx.URL:
@@ -169,10 +186,26 @@ def loads(body: bytes, call: Call) -> Any:
         raise garbage(call.base, "answered no JSON", body, call.api_key) from None
 
 
-def _session(secure: Any) -> aiohttp.ClientSession:
+def _session(secure: ssl.SSLContext, keep: bool) -> aiohttp.ClientSession:
     # How many calls may run is decided above (agents, budgets), not by a full pool.
-    connector = aiohttp.TCPConnector(limit=0, ssl=secure, keepalive_timeout=_KEEP)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    connector = (
+        aiohttp.TCPConnector(limit=0, ssl=secure, keepalive_timeout=_KEEP)
+        if keep
+        else aiohttp.TCPConnector(limit=0, ssl=secure, force_close=True)
+    )
+    traces = [_noting_reuse()] if keep else []
+    return aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=traces
+    )
+
+
+def _noting_reuse() -> aiohttp.TraceConfig:
+    async def note(*_: Any) -> None:
+        _reused.set(True)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(note)
+    return trace
 
 
 def _request(call: Call, timeouts: Timeouts) -> httpx.Request:
@@ -208,7 +241,7 @@ async def _error_body(answer: httpx.Response) -> bytes:
                 body += chunk
                 if len(body) > _MAX_ERROR:
                     break
-    except (TimeoutError, httpx.HTTPError, aiohttp.ClientError, OSError):
+    except (TimeoutError, *_BROKEN):
         pass
     return body
 
@@ -237,7 +270,7 @@ async def _chunks(answer: httpx.Response, call: Call) -> AsyncGenerator[bytes, N
     try:
         async for chunk in _raw(answer):
             yield chunk
-    except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+    except _BROKEN as error:
         raise _broken(call, error) from error
 
 

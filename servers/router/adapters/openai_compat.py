@@ -43,9 +43,8 @@ class OpenAICompat:
 
     async def health(self, api_key: str) -> None:
         call = Call(url(self._base + "/models"), self.endpoint, b"", api_key, "GET")
-        with suppress(
-            NotReady, Denied
-        ):  # a server without this list, or with another key, is there
+        # A server without this list, or one that wants another key, is there all the same.
+        with suppress(NotReady, Denied):
             await self._http.fetch(call, _PROBE)
 
     def capabilities(self, model: str) -> Capabilities:

@@ -1,0 +1,89 @@
+"""Providers, models and breakers as they are listed."""
+
+from collections.abc import Sequence
+from operator import attrgetter
+
+from servers.domain.models import ModelInfo, ProviderInfo
+from servers.kernel.errors import NotFound
+from servers.router.kinds import kind
+from servers.router.lanes import Key, Lane, Lanes, breaker_info
+from servers.router.ports import ModelSettings, Providers, ProviderSettings, RouterSettings
+from servers.router.prices import PriceList
+from servers.router.targets import combined
+
+
+def models(settings: RouterSettings, adapters: Providers, prices: PriceList) -> Sequence[ModelInfo]:
+    """Every declared model, by provider and then by name."""
+    return [
+        _model(provider, model, adapters, prices)
+        for _, provider in sorted(settings.providers.items())
+        for model in sorted(declared_models(provider), key=attrgetter("name"))
+    ]
+
+
+def providers(settings: RouterSettings, lanes: Lanes) -> Sequence[ProviderInfo]:
+    """Declared providers and those that only requests have named, by name."""
+    named = settings.providers.keys() | {key[0] for key, _ in lanes.all()}
+    return [_provider(settings.provider(name), lanes) for name in sorted(named)]
+
+
+def breaker_keys(
+    provider: str, model: str, settings: RouterSettings, lanes: Lanes
+) -> Sequence[Key]:
+    """The breakers that a provider's name and a model's (or "" for all) mean."""
+    known = [key for key, _ in lanes.of(provider)]
+    if provider not in settings.providers and not known:
+        raise NotFound(f"no provider is named {provider!r}", provider=provider)
+    declared = settings.provider(provider)
+    names = [each.name for each in declared_models(declared)]
+    keys = [(provider, endpoint_of(declared), name) for name in names]
+    return [key for key in dict.fromkeys(keys + known) if model in ("", key[2])]
+
+
+def declared_models(provider: ProviderSettings) -> tuple[ModelSettings, ...]:
+    own = kind(provider.kind).model
+    return provider.models or ((ModelSettings(own),) if own else ())
+
+
+def endpoint_of(provider: ProviderSettings) -> str:
+    return (provider.endpoint or kind(provider.kind).endpoint).rstrip("/")
+
+
+def _model(
+    provider: ProviderSettings, model: ModelSettings, adapters: Providers, prices: PriceList
+) -> ModelInfo:
+    endpoint = endpoint_of(provider)
+    known = adapters.get(provider.kind, endpoint).capabilities(model.name)
+    price = model.price or prices.price(provider.kind, endpoint, model.name)
+    return ModelInfo(
+        provider.name,
+        model.name,
+        combined(model.capabilities, known),
+        price.input if price else None,
+        price.output if price else None,
+    )
+
+
+def _provider(provider: ProviderSettings, lanes: Lanes) -> ProviderInfo:
+    mine = list(lanes.of(provider.name))
+    health = lanes.health.get(provider.name)
+    healthy, detail = health if health is not None else _heard([lane for _, lane in mine])
+    measured = [lane.latency for _, lane in mine if lane.latency is not None]
+    return ProviderInfo(
+        name=provider.name,
+        kind=provider.kind,
+        endpoint=endpoint_of(provider),
+        healthy=healthy,
+        detail=detail,
+        latency=sum(measured) / len(measured) if measured else None,
+        models=tuple(each.name for each in declared_models(provider)),
+        breakers=tuple(breaker_info(key, lane.breaker) for key, lane in mine),
+    )
+
+
+def _heard(lanes: Sequence[Lane]) -> tuple[bool | None, str]:
+    """What calls tell of a provider that is not probed: well if any model of it answers."""
+    troubles = [lane.trouble for lane in lanes if lane.trouble is not None]
+    if not troubles:
+        return None, ""
+    return "" in troubles, next((each for each in troubles if each), "")

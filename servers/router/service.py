@@ -1,0 +1,154 @@
+"""Chooses who answers. Satisfies `servers.domain.services.Router`."""
+
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from time import monotonic
+
+from servers.domain.chat import ChatRequest, Completion, Finish, ModelRef, Step
+from servers.domain.models import BreakerInfo, BreakerState, ModelInfo, ProviderInfo
+from servers.kernel.errors import InvalidInput, NotFound
+from servers.router import health, inventory
+from servers.router.attempt import Attempt, Trail
+from servers.router.kinds import check_strategy
+from servers.router.lanes import Lanes, breaker_info
+from servers.router.ports import Ask, Provider, ProviderDown, Providers, RouterSettings
+from servers.router.prices import PriceList, priced
+from servers.router.targets import Needs, Target, combined, needs, resolve
+
+
+class ModelRouter:
+    """Tries a request's candidates in order until one answers.
+
+    There is no deadline of its own over all attempts: the caller's (a cancelled call, an
+    expired grpc deadline) ends whatever attempt is running; each attempt has its provider's.
+    """
+
+    def __init__(
+        self,
+        settings: RouterSettings,
+        providers: Providers,
+        *,
+        env: Mapping[str, str],
+        prices: PriceList | None = None,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        check_strategy(settings.default_strategy)
+        self._settings = settings
+        self._providers = providers
+        self._env = env
+        self._prices = prices or PriceList()
+        self._now = now
+        self._lanes = Lanes(settings.failure_threshold, settings.recovery_timeout, now)
+
+    def check(self, ref: ModelRef) -> None:
+        """Whether a candidate could be asked: for manifests. Raises NotReady."""
+        resolve(ref, self._settings)
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        trail = Trail()
+        for attempt, provider, ask in self._attempts(request, trail):
+            with attempt:
+                answer = await provider.complete(ask)
+                return replace(answer, finish=self._signed(answer.finish, attempt.target))
+        raise trail.end()
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Step, None]:
+        trail = Trail()
+        for attempt, provider, ask in self._attempts(request, trail):
+            finish: Finish | None = None
+            with attempt:
+                async with aclosing(provider.stream(ask)) as steps:
+                    async for step in steps:
+                        if type(step) is Finish:
+                            finish = step
+                            continue
+                        attempt.spoke = True
+                        yield step
+                if finish is None:
+                    raise ProviderDown("the answer ended without an end", reason="BAD_ANSWER")
+            if finish:  # said only now, so that who stops listening here has not cut it off
+                yield self._signed(finish, attempt.target)
+                return
+        raise trail.end()
+
+    async def models(self) -> Sequence[ModelInfo]:
+        return inventory.models(self._settings, self._providers, self._prices)
+
+    async def providers(self) -> Sequence[ProviderInfo]:
+        return inventory.providers(self._settings, self._lanes)
+
+    async def update_breaker(
+        self, provider: str, model: str, state: BreakerState
+    ) -> Sequence[BreakerInfo]:
+        if state is BreakerState.HALF_OPEN:
+            raise InvalidInput("a breaker can be opened or closed, not half opened")
+        keys = inventory.breaker_keys(provider, model, self._settings, self._lanes)
+        if not keys:
+            raise NotFound(f"provider {provider!r} has no model {model!r}", provider=provider)
+        for key in keys:
+            breaker = self._lanes.lane(key).breaker
+            breaker.force_open() if state is BreakerState.OPEN else breaker.reset()
+        return [breaker_info(key, self._lanes.lane(key).breaker) for key in keys]
+
+    async def watch_health(self) -> None:
+        """For ever: ask the providers that want it how they are. The mesh owns the task."""
+        await health.watch(self._settings, self._providers, self._lanes, self._env)
+
+    def _attempts(
+        self, request: ChatRequest, trail: Trail
+    ) -> Iterator[tuple[Attempt, Provider, Ask]]:
+        """Whom to try next, for as long as somebody asks. All names are checked first."""
+        targets, wanted = self._targets(request), needs(request)
+        for target in targets:
+            provider = self._providers.get(target.kind, target.endpoint)
+            if missing := self._missing(wanted, target, provider):
+                trail.cannot(target, missing)
+                continue
+            ask = self._ask(request, target)
+            lane = self._lanes.lane(target.key)
+            if admission := lane.breaker.admit():
+                yield Attempt(target, lane, admission, trail, self._now), provider, ask
+            else:
+                trail.shut(target, lane)
+
+    def _targets(self, request: ChatRequest) -> list[Target]:
+        if not request.messages:
+            raise InvalidInput("messages: there is no message to answer", reason="INVALID_REQUEST")
+        if not request.candidates:
+            raise InvalidInput("candidates: name at least one model", reason="INVALID_REQUEST")
+        check_strategy(request.strategy)
+        targets = [resolve(ref, self._settings) for ref in request.candidates]
+        return targets if self._settings.fallback_enabled else targets[:1]
+
+    def _missing(self, wanted: Needs, target: Target, provider: Provider) -> tuple[str, ...]:
+        if wanted == _NOTHING:
+            return ()
+        known = provider.capabilities(target.model)
+        return wanted.missing(combined(target.declared.capabilities, known))
+
+    def _ask(self, request: ChatRequest, target: Target) -> Ask:
+        return Ask(
+            target.model,
+            request.messages,
+            request.tools,
+            request.sampling.over(target.sampling),
+            target.timeouts,
+            target.credential(self._env),
+        )
+
+    def _signed(self, finish: Finish, target: Target) -> Finish:
+        """With who answered, and what it cost."""
+        price = target.declared.price or self._prices.price(
+            target.kind, target.endpoint, target.model
+        )
+        return Finish(
+            finish.reason,
+            finish.tool_calls,
+            priced(price, finish.usage),
+            target.provider,
+            finish.model or target.model,
+        )
+
+
+_NOTHING = Needs()

@@ -1,0 +1,70 @@
+"""A router as its callers reach it: called directly, or over a real gRPC socket."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import grpc
+from astromesh.router.v1 import router_service_pb2_grpc
+
+from servers.domain.services import Router
+from servers.kernel.status import StatusInterceptor
+from servers.router.adapters.pool import open_providers
+from servers.router.ports import ModelSettings, ProviderSettings, RouterSettings
+from servers.router.prices import PriceList
+from servers.router.remote import RemoteRouter
+from servers.router.service import ModelRouter
+from servers.router.servicer import RouterServicer
+
+Reach = Callable[[Router], contextlib.AbstractAsyncContextManager[Router]]
+
+
+@contextlib.asynccontextmanager
+async def in_process(router: Router) -> AsyncIterator[Router]:
+    yield router
+
+
+@contextlib.asynccontextmanager
+async def over_the_wire(router: Router) -> AsyncIterator[Router]:
+    server = grpc.aio.server(interceptors=[StatusInterceptor()])
+    router_service_pb2_grpc.add_RouterServiceServicer_to_server(RouterServicer(router), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield RemoteRouter(channel)
+    await server.stop(None)
+
+
+class Clock:
+    """Time that moves when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def provider(name: str, endpoint: str, *models: str, **more) -> ProviderSettings:
+    declared = tuple(ModelSettings(model) for model in models or ("m",))
+    return ProviderSettings(name, "openai_compat", endpoint, models=declared, **more)
+
+
+@contextlib.asynccontextmanager
+async def router(
+    reach: Reach,
+    folder: Path,
+    *providers: ProviderSettings,
+    env: Mapping[str, str] | None = None,
+    prices: PriceList | None = None,
+    clock: Callable[[], float] | None = None,
+    **settings,
+) -> AsyncIterator[Router]:
+    """The real router over the real adapters; only the model servers are scripted."""
+    declared = RouterSettings({each.name: each for each in providers}, **settings)
+    async with open_providers(folder) as pool:
+        real = ModelRouter(
+            declared, pool, env=env or {}, prices=prices, **({"now": clock} if clock else {})
+        )
+        async with reach(real) as reached:
+            yield reached

@@ -1,0 +1,172 @@
+"""The embedded model is a provider like any other. Here the real one answers."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from servers.domain.chat import FinishReason, Role, Sampling, TextPiece, says
+from servers.kernel.errors import DataLost, NotReady
+from servers.router.adapters import model_file
+from servers.router.adapters.http import open_http
+from servers.router.adapters.local import Local
+from servers.router.adapters.local_model import MODEL, LocalModel, open_local_model
+from servers.router.ports import Ask, ProviderDown
+
+pytestmark = pytest.mark.local_model
+
+SHORT = Sampling(temperature=0, max_tokens=8)
+
+
+def ask(text: str = "Say hello.", **more) -> Ask:
+    return Ask(**{"model": MODEL, "messages": (says(Role.USER, text),), "sampling": SHORT, **more})
+
+
+@pytest.fixture
+async def model(tmp_path):
+    async with open_local_model(tmp_path) as model:
+        yield model
+
+
+@pytest.fixture
+async def local(model: LocalModel):
+    async with open_http() as http:
+        yield Local("local:", http, model)
+
+
+async def test_it_answers(local):
+    completion = await local.complete(ask())
+    assert completion.message.text
+    assert completion.finish.reason is FinishReason.LENGTH
+    assert completion.finish.usage.completion_tokens == 8
+
+
+async def test_it_streams_what_it_also_answers_whole(local):
+    steps = [step async for step in local.stream(ask())]
+    pieces = [step.text for step in steps if isinstance(step, TextPiece)]
+    assert len(pieces) > 1
+    assert "".join(pieces) == (await local.complete(ask())).message.text
+
+
+async def test_it_keeps_to_a_json_schema(local):
+    schema = {
+        "type": "object",
+        "properties": {"age": {"type": "integer", "minimum": 0, "maximum": 9}},
+        "required": ["age"],
+        "additionalProperties": False,
+    }
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    sampling = Sampling(temperature=0, max_tokens=40, extra={"response_format": wanted})
+    completion = await local.complete(ask("How old is the cat?", sampling=sampling))
+    assert set(json.loads(completion.message.text)) == {"age"}
+
+
+async def test_it_is_free_for_others_after_a_stream_was_left(local):
+    endless = Sampling(temperature=0, max_tokens=2000, extra={"ignore_eos": True})
+    for _ in range(3):  # more than it has places
+        async with aclosing(local.stream(ask(sampling=endless))) as steps:
+            await anext(steps)
+    async with asyncio.timeout(20):
+        assert (await local.complete(ask())).message.text
+
+
+async def test_it_has_only_its_own_model(local):
+    with pytest.raises(NotReady, match="gpt-4o"):
+        await local.complete(ask(model="gpt-4o"))
+
+
+async def test_it_is_started_again_after_its_process_died(local, model):
+    await local.complete(ask())
+    first = model.pid
+    os.kill(first, signal.SIGKILL)
+    answer = None
+    async with asyncio.timeout(60):
+        while answer is None:
+            try:
+                answer = await local.complete(ask())
+            except ProviderDown:
+                await asyncio.sleep(0.05)  # what a caller does who is told to come back
+    assert model.pid != first
+
+
+async def test_it_ends_with_its_owner(tmp_path):
+    async with open_local_model(tmp_path) as model:
+        await model.ready(60)
+        pid = model.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_it_ends_when_its_owner_is_killed(tmp_path):
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        f"""
+import asyncio, pathlib
+from servers.router.adapters.local_model import open_local_model
+async def main():
+    async with open_local_model(pathlib.Path({str(tmp_path)!r})) as model:
+        await model.ready(60)
+        print(model.pid, flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+""",
+        cwd=Path(model_file.__file__).parents[3],
+        stdout=asyncio.subprocess.PIPE,
+    )
+    watched = os.pidfd_open(int(await owner.stdout.readline()))
+    owner.kill()
+    await owner.wait()
+    await _end_of(watched)
+
+
+async def _end_of(watched: int) -> None:
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(watched, ended.set)
+    try:
+        await asyncio.wait_for(ended.wait(), 5)
+    finally:
+        asyncio.get_running_loop().remove_reader(watched)
+        os.close(watched)
+
+
+async def test_it_says_what_to_install_where_it_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_file, "PACKAGE", "no_such_package")
+    async with open_local_model(tmp_path) as model:
+        with pytest.raises(NotReady, match=r"astromesh-grpc\[local\]"):
+            await model.ready(1)
+
+
+async def test_damaged_weights_are_never_loaded(tmp_path):
+    damaged = tmp_path / "weights.gguf"
+    damaged.write_bytes(b"GGUF and then nonsense")
+    with pytest.raises(DataLost, match="sha256"):
+        model_file.verified(damaged, tmp_path / "memo.json")
+    async with open_local_model(tmp_path, find=lambda: damaged) as model:
+        with pytest.raises(NotReady, match="damaged"):
+            await model.ready(20)
+
+
+def test_a_checksum_is_computed_once(tmp_path):
+    weights, memo = tmp_path / "weights.gguf", tmp_path / "memo.json"
+    weights.write_bytes(b"x")
+    sha = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    model_file.verified(weights, memo, sha)
+    before = memo.stat().st_mtime_ns
+    model_file.verified(weights, memo, sha)
+    assert memo.stat().st_mtime_ns == before
+
+
+def test_a_changed_file_is_computed_again(tmp_path):
+    weights, memo = tmp_path / "weights.gguf", tmp_path / "memo.json"
+    weights.write_bytes(b"x")
+    sha = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    model_file.verified(weights, memo, sha)
+    weights.write_bytes(b"yy")
+    with pytest.raises(DataLost):
+        model_file.verified(weights, memo, sha)
