@@ -42,7 +42,7 @@ class ModelRouter:
         self._lanes = Lanes(settings.failure_threshold, settings.recovery_timeout, now)
 
     def check(self, ref: ModelRef) -> None:
-        """Whether a candidate could be asked: for manifests. Raises NotReady."""
+        """Whether a candidate could be asked: for manifests. Raises InvalidInput."""
         resolve(ref, self._settings)
 
     async def complete(self, request: ChatRequest) -> Completion:

@@ -46,19 +46,19 @@ class Target:
 
 
 def resolve(ref: ModelRef, settings: RouterSettings) -> Target:
-    """Raises NotReady that names provider and fix."""
+    """Raises InvalidInput that names provider and fix."""
     provider = _provider(ref.provider, settings)
     defaults = kind(provider.kind)
     endpoint = ref.endpoint or provider.endpoint or defaults.endpoint
     if not endpoint:
-        raise NotReady(
+        raise InvalidInput(
             f"provider {ref.provider!r} has no endpoint: declare one",
             reason="ENDPOINT_MISSING",
             provider=ref.provider,
         )
     model = ref.model or (provider.models[0].name if provider.models else defaults.model)
     if not model:
-        raise NotReady(
+        raise InvalidInput(
             f"provider {ref.provider!r} declares no models: name the model",
             reason="MODEL_MISSING",
             provider=ref.provider,
@@ -83,9 +83,9 @@ def _provider(name: str, settings: RouterSettings) -> ProviderSettings:
         PROVIDERS.check(provider.kind)
     except InvalidInput as unknown:
         if unknown.reason == "NOT_SUPPORTED":
-            raise NotReady(unknown.message, reason=unknown.reason, provider=name) from None
+            raise InvalidInput(unknown.message, reason=unknown.reason, provider=name) from None
         declared = ", ".join(sorted(settings.providers)) or "none"
-        raise NotReady(
+        raise InvalidInput(
             f"no provider {name!r}: declared are {declared}; types are {', '.join(PROVIDERS)}",
             reason="PROVIDER_UNKNOWN",
             provider=name,

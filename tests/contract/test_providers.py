@@ -27,7 +27,7 @@ from servers.domain.chat import (
     Usage,
     says,
 )
-from servers.kernel.errors import Denied, InvalidInput, NotReady
+from servers.kernel.errors import InvalidInput, NotReady
 from servers.router.adapters.http import Http, open_http
 from servers.router.adapters.ollama import Ollama
 from servers.router.adapters.openai_compat import OpenAICompat
@@ -267,7 +267,13 @@ class TestARequest:
 class TestAProviderThatRefuses:
     @pytest.mark.parametrize(
         ("status", "error"),
-        [(400, InvalidInput), (422, InvalidInput), (401, Denied), (403, Denied), (404, NotReady)],
+        [
+            (400, InvalidInput),
+            (422, InvalidInput),
+            (401, NotReady),
+            (403, NotReady),
+            (404, NotReady),
+        ],
     )
     async def test_the_request_is_not_down(self, kind, http, heard, status, error):
         async with kind.server(refuses(status, "because")) as server:
@@ -292,7 +298,7 @@ class TestAProviderThatRefuses:
 
     async def test_never_shows_the_key_it_quotes(self, kind, http, heard):
         async with kind.server(refuses(401, "bad key zig-zag-zug, or sk-abcdef123")) as server:
-            with pytest.raises(Denied) as caught:
+            with pytest.raises(NotReady) as caught:
                 await heard(kind.provider(server.endpoint, http), ask(api_key="zig-zag-zug"))
         assert "zig" not in caught.value.message
         assert "abcdef" not in caught.value.message

@@ -27,7 +27,6 @@ from servers.domain.chat import (
 )
 from servers.domain.models import BreakerState, Capabilities, ModelInfo
 from servers.kernel.errors import (
-    Denied,
     Interrupted,
     InvalidInput,
     NotFound,
@@ -148,7 +147,7 @@ class TestFallback:
 
     @pytest.mark.parametrize(
         ("status", "error"),
-        [(400, InvalidInput), (422, InvalidInput), (401, Denied), (403, Denied)],
+        [(400, InvalidInput), (422, InvalidInput), (401, NotReady), (403, NotReady)],
     )
     async def test_ends_where_the_request_was_wrong(self, opened, status, error):
         async with (
@@ -441,7 +440,7 @@ class TestWhatIsWrong:
     )
     async def test_is_an_unknown_provider(self, opened, name, says):
         async with opened() as models:
-            with pytest.raises(NotReady, match=says):
+            with pytest.raises(InvalidInput, match=says):
                 await models.complete(ask(name))
 
     async def test_is_a_strategy_of_a_later_version(self, opened):

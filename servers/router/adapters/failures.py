@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from servers.kernel.errors import AstromeshError, Denied, InvalidInput, NotReady
+from servers.kernel.errors import AstromeshError, InvalidInput, NotReady
 from servers.router.ports import ProviderDown
 
 LONGEST_PAUSE = 3600.0  # seconds; no provider is believed beyond an hour
@@ -27,7 +27,7 @@ def refusal(
         reason = "RATE_LIMITED" if status == 429 else "PROVIDER_FAILED"
         return ProviderDown(what, reason=reason, pause=pause)
     if status in (401, 402, 403):
-        return Denied(f"{what} (check the provider's api_key_env)", reason="PROVIDER_DENIED")
+        return NotReady(f"{what} (check the provider's api_key_env)", reason="PROVIDER_DENIED")
     if status == 404:
         return NotReady(f"{what} (check model and endpoint)", reason="MODEL_NOT_FOUND")
     if status < 400:

@@ -8,7 +8,7 @@ import httpx
 
 from servers.domain.chat import Completion, Step
 from servers.domain.models import Capabilities
-from servers.kernel.errors import Denied, NotReady
+from servers.kernel.errors import NotReady
 from servers.router.adapters import openai_wire as wire
 from servers.router.adapters.failures import garbage, in_stream
 from servers.router.adapters.http import Call, Http, loads, url
@@ -44,7 +44,7 @@ class OpenAICompat:
     async def health(self, api_key: str) -> None:
         call = Call(url(self._base + "/models"), self.endpoint, b"", api_key, "GET")
         # A server without this list, or one that wants another key, is there all the same.
-        with suppress(NotReady, Denied):
+        with suppress(NotReady):
             await self._http.fetch(call, _PROBE)
 
     def capabilities(self, model: str) -> Capabilities:
