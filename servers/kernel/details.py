@@ -91,6 +91,11 @@ def from_status(status: status_pb2.Status) -> AstromeshError | None:
     return error
 
 
+def code_of(error: AstromeshError) -> grpc.StatusCode:
+    """The code that the error has on the wire."""
+    return CODES[_kind_of(error)]
+
+
 def _kind_of(error: AstromeshError) -> type[AstromeshError]:
     return next((kind for kind in type(error).__mro__ if kind in CODES), errors.Internal)
 

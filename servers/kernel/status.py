@@ -31,6 +31,7 @@ __all__ = [
     "domain_errors",
     "from_rpc_error",
     "from_status",
+    "raised_by_peer",
     "to_status",
     "unexpected",
 ]
@@ -49,16 +50,21 @@ _FOREIGN = BY_NUMBER | {
 _log = structlog.stdlib.get_logger("astromesh.rpc")
 
 
-def from_rpc_error(failure: grpc.aio.AioRpcError) -> AstromeshError:
-    """The domain error that a sibling raised, or the one that says what befell the call."""
+def raised_by_peer(failure: grpc.aio.AioRpcError | grpc.Call) -> AstromeshError | None:
+    """The domain error that the far side raised; None where the call failed on its way."""
     for key, value in failure.trailing_metadata() or ():
         if key == _TRAILER and isinstance(value, bytes):
             try:
-                ours = from_status(status_pb2.Status.FromString(value))
+                return from_status(status_pb2.Status.FromString(value))
             except DecodeError:
-                break
-            if ours is not None:
-                return ours
+                return None
+    return None
+
+
+def from_rpc_error(failure: grpc.aio.AioRpcError | grpc.Call) -> AstromeshError:
+    """The domain error that a sibling raised, or the one that says what befell the call."""
+    if ours := raised_by_peer(failure):
+        return ours
     kind = _FOREIGN.get(failure.code().value[0], errors.Internal)
     return kind(failure.details() or "no reason given", reason=failure.code().name)
 

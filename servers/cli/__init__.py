@@ -1,0 +1,1 @@
+"""The command `astromesh`: starts a mesh, and talks to one over gRPC."""

@@ -1,0 +1,165 @@
+"""Runs of a mesh: list, get, follow, cancel."""
+
+import sys
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+
+from astromesh.agents.v1 import agent_service_pb2 as pb
+from astromesh.agents.v1 import run_pb2
+from astromesh.agents.v1.agent_service_pb2_grpc import AgentServiceStub
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from servers.cli import failures
+from servers.cli.choices import Output, State
+from servers.cli.client import PATIENCE, connected
+from servers.cli.output import Columns, show_all, show_one
+from servers.cli.text import clean
+from servers.kernel.status import from_status
+
+_PAGE = 200
+
+
+def _time(when: Timestamp) -> str:
+    if not when.seconds:
+        return ""
+    return datetime.fromtimestamp(when.seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _state(run: run_pb2.Run) -> str:
+    return run_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()
+
+
+def _why(run: run_pb2.Run) -> str:
+    name = run_pb2.StopReason.Name(run.stop_reason).removeprefix("STOP_REASON_").lower()
+    return "" if name == "unspecified" else name
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else f"{line[:59]}…"
+
+
+def _seconds(run: run_pb2.Run) -> str:
+    if not run.end_time.seconds or not run.start_time.seconds:
+        return ""
+    return f"{(run.end_time.ToMilliseconds() - run.start_time.ToMilliseconds()) / 1000:.1f} s"
+
+
+def _error(run: run_pb2.Run) -> str:
+    error = from_status(run.error) if run.HasField("error") else None
+    return failures.line(error) if error else run.error.message
+
+
+_ROW: Columns = {
+    "RUN": lambda run: run.run_id,
+    "AGENT": lambda run: run.agent,
+    "STATE": _state,
+    "CREATED": lambda run: _time(run.create_time),
+    "TOOK": _seconds,
+    "QUERY": lambda run: _short(run.query),
+}
+_WHOLE: Columns = {
+    "run": lambda run: run.run_id,
+    "agent": lambda run: " ".join((run.agent, run.agent_version)).strip(),
+    "session": lambda run: run.session_id,
+    "state": _state,
+    "stop reason": _why,
+    "error": _error,
+    "created": lambda run: _time(run.create_time),
+    "took": _seconds,
+    "iterations": lambda run: run.iterations,
+    "attempt": lambda run: run.attempt if run.attempt > 1 else None,
+    "tokens": lambda run: f"{run.usage.prompt_tokens} in, {run.usage.completion_tokens} out",
+    "cost": lambda run: f"${run.usage.cost_usd:.6f}" if run.usage.HasField("cost_usd") else None,
+    "query": lambda run: run.query,
+    "answer": lambda run: run.answer,
+}
+
+
+async def list_runs(
+    address: str, agent: str, session: str, states: Sequence[State], limit: int, form: Output
+) -> None:
+    request = pb.ListRunsRequest(
+        agent=agent,
+        session_id=session,
+        states=[run_pb2.RunState.Value(f"RUN_STATE_{state.name}") for state in states],
+        page_size=min(limit, _PAGE),
+    )
+    async with connected(address) as channel:
+        found = [run async for run in _runs(AgentServiceStub(channel), request, limit)]
+    show_all(found, _ROW, form)
+
+
+async def get_run(address: str, run: str, form: Output) -> None:
+    async with connected(address) as channel:
+        found = await AgentServiceStub(channel).GetRun(pb.GetRunRequest(run=run), timeout=PATIENCE)
+    show_one(found, _WHOLE, form)
+
+
+async def cancel_run(address: str, run: str, reason: str, form: Output) -> None:
+    async with connected(address) as channel:
+        request = pb.CancelRunRequest(run=run, reason=reason)
+        ended = await AgentServiceStub(channel).CancelRun(request, timeout=PATIENCE)
+    show_one(ended, _WHOLE, form)
+
+
+async def follow(address: str, run: str, after: int, form: Output) -> None:
+    request = pb.StreamRunEventsRequest(run=run, after_sequence=after)
+    async with connected(address) as channel:
+        async for event in AgentServiceStub(channel).StreamRunEvents(request):
+            print(as_json(event) if form is Output.JSON else _line(event))
+            sys.stdout.flush()
+
+
+def as_json(event: run_pb2.RunEvent) -> str:
+    """One line, as REST prints it."""
+    return MessageToJson(event, preserving_proto_field_name=True, indent=None, ensure_ascii=False)
+
+
+def _line(event: run_pb2.RunEvent) -> str:
+    kind = event.WhichOneof("payload") or "unknown"
+    return (
+        f"{event.sequence:>5}  {_time(event.time)}  {kind:16} {clean(_gist(event, kind))}".rstrip()
+    )
+
+
+def _gist(event: run_pb2.RunEvent, kind: str) -> str:
+    match kind:
+        case "text_delta":
+            return repr(event.text_delta.text)
+        case "reasoning_delta":
+            return repr(event.reasoning_delta.text)
+        case "state_change":
+            state = run_pb2.RunState.Name(event.state_change.state).removeprefix("RUN_STATE_")
+            return f"{state.lower()} {event.state_change.reason}"
+        case "model_reply":
+            reply = event.model_reply
+            return f"{reply.provider}/{reply.model} {_short(reply.message.text)}"
+        case "tool_call":
+            return f"{event.tool_call.name}({_short(event.tool_call.arguments)})"
+        case "tool_result":
+            return f"{event.tool_result.name} -> {_short(event.tool_result.content)}"
+        case "usage":
+            used = event.usage.total
+            return f"{used.prompt_tokens} tokens in, {used.completion_tokens} out"
+        case "notice":
+            return f"{event.notice.reason} {event.notice.message}"
+        case "restarted":
+            return f"attempt {event.restarted.attempt}"
+        case "completed":
+            return " ".join(filter(None, (_state(event.completed), _error(event.completed))))
+    return ""
+
+
+async def _runs(
+    stub: AgentServiceStub, request: pb.ListRunsRequest, limit: int
+) -> AsyncIterator[run_pb2.Run]:
+    while True:
+        page = await stub.ListRuns(request, timeout=PATIENCE)
+        for run in page.runs[:limit]:
+            yield run
+        limit -= len(page.runs)
+        if limit <= 0 or not page.next_page_token:
+            return
+        request.page_token = page.next_page_token

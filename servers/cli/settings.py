@@ -1,0 +1,27 @@
+"""What `astromesh up` was told, by its options and the environment."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from servers.cli.choices import LogFormat
+
+_SHIPPED = Path(__file__).parents[2] / "config"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    config_dir: Path
+    state_dir: Path
+    http_port: int = 8080
+    grpc_port: int = 50051
+    envoy: bool = True
+    hello: bool = True
+    log_format: LogFormat = LogFormat.TEXT
+    log_level: str = "info"
+
+
+def config_dir(said: Path | None) -> Path:
+    """The folder that was named; else ./config, else the one that comes with the program."""
+    if said is not None:
+        return said
+    return here if (here := Path("config")).is_dir() else _SHIPPED
