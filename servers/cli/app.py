@@ -59,6 +59,7 @@ RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 T = TypeVar("T")
 
 HERE = "127.0.0.1:50051"
+STATE = Path(".state")
 
 
 def main() -> None:
@@ -85,7 +86,7 @@ def _done(work: Coroutine[Any, Any, T]) -> T:
 @app.command()
 def up(
     config: ConfigDir = None,
-    state: StateDir = Path(".state"),
+    state: StateDir = STATE,
     http_port: HttpPort = 8080,
     grpc_port: GrpcPort = 50051,
     envoy: Annotated[bool, typer.Option("--envoy/--no-envoy", help="Serve REST and SSE.")] = True,
@@ -156,7 +157,7 @@ def models(address: Address = HERE, output: Form = Output.TABLE) -> None:
 @app.command()
 def doctor(
     config: ConfigDir = None,
-    state: StateDir = Path(".state"),
+    state: StateDir = STATE,
     http_port: HttpPort = 8080,
     grpc_port: GrpcPort = 50051,
 ) -> None:

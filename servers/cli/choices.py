@@ -14,6 +14,13 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class Service(StrEnum):
+    AGENTS = "agents"
+    ROUTER = "router"
+    MEMORY = "memory"
+    TOOLS = "tools"
+
+
 class State(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"

@@ -18,6 +18,7 @@ class Settings:
     hello: bool = True
     log_format: LogFormat = LogFormat.TEXT
     log_level: str = "info"
+    services: tuple[str, ...] = ()  # those to run here, the rest is dialled; empty: all
 
 
 def config_dir(said: Path | None) -> Path:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from astromesh.common.v1 import health_service_pb2 as pb
 from astromesh.common.v1 import health_service_pb2_grpc
@@ -56,6 +56,14 @@ class ProbedHealth(health_pb2_grpc.HealthServicer):
         if status is None:
             raise NotFound(f"no service is named {request.service!r}", service=request.service)
         return health_pb2.HealthCheckResponse(status=status)
+
+    async def List(self, request: Any, context: Context) -> Any:
+        statuses = {
+            name: health_pb2.HealthCheckResponse(status=_DOWN if reason else _UP)
+            for name, reason in self._readiness.reasons().items()
+        }
+        # The stubs are older than this method.
+        return health_pb2.HealthListResponse(statuses=statuses)  # type: ignore[attr-defined]
 
     async def Watch(
         self, request: health_pb2.HealthCheckRequest, context: Context

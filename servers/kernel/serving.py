@@ -12,19 +12,15 @@ from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
-from grpc_reflection.v1alpha.reflection_pb2_grpc import (
-    add_ServerReflectionServicer_to_server as add_alpha,
-)
 
 from servers.kernel.access import AccessInterceptor
 from servers.kernel.errors import NotReady
 from servers.kernel.health import ProbedHealth, Readiness
+from servers.kernel.reflection import add_reflection
 from servers.kernel.status import StatusInterceptor
 
 _MIB = 1 << 20
 _HEALTH = "grpc.health.v1.Health"
-_REFLECTION = "grpc.reflection.v1.ServerReflection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ async def serve(
         service.add(server)
     health = ProbedHealth(readiness)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    _add_reflection([service.name for service in services], server)
+    add_reflection([*(service.name for service in services), _HEALTH], server)
     bound = _bind(server, host, port)
     await server.start()
     fresh = asyncio.create_task(health.keep_fresh(1.0))
@@ -105,20 +101,6 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ]
-
-
-def _add_reflection(names: Sequence[str], server: grpc.aio.Server) -> None:
-    """v1alpha and v1, which differ in nothing but their name; grpcio knows the former only."""
-    both = [*names, _HEALTH, reflection.SERVICE_NAME, _REFLECTION]
-    servicer = reflection.aio.ReflectionServicer(both)
-    add_alpha(servicer, server)  # type: ignore[no-untyped-call]  # not in the stubs
-    method = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        reflection_pb2.ServerReflectionRequest.FromString,
-        reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    handler = grpc.method_handlers_generic_handler(_REFLECTION, {"ServerReflectionInfo": method})
-    server.add_generic_rpc_handlers((handler,))
 
 
 def _bind(server: grpc.aio.Server, host: str, port: int) -> int:

@@ -102,6 +102,15 @@ class TestHealth:
             assert (await watch.read()).status == UP
             watch.cancel()
 
+    async def test_of_all_services_is_listed(self):
+        async with served(Readiness({"a.A": str, "b.B": lambda: "no disk"})) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            answer = await health.List(health_pb2.HealthListRequest())
+        assert {name: each.status for name, each in answer.statuses.items()} == {
+            "a.A": UP,
+            "b.B": DOWN,
+        }
+
     async def test_of_an_unknown_service_is_not_found(self):
         async with served(Readiness({})) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -142,6 +151,21 @@ class TestReflection:
             await ask.done_writing()
             await ask.read()
         assert NAME in [each.name for each in answer.list_services_response.service]
+
+    async def test_describes_whatever_it_lists(self):
+        async with served(Readiness({})) as channel:
+            ask = channel.stream_stream(
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                reflection_pb2.ServerReflectionRequest.SerializeToString,
+                reflection_pb2.ServerReflectionResponse.FromString,
+            )()
+            await ask.write(reflection_pb2.ServerReflectionRequest(list_services="*"))
+            for each in (await ask.read()).list_services_response.service:
+                wanted = reflection_pb2.ServerReflectionRequest(file_containing_symbol=each.name)
+                await ask.write(wanted)
+                assert (await ask.read()).HasField("file_descriptor_response")
+            await ask.done_writing()
+            await ask.read()
 
 
 class TestAPort:
