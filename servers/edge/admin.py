@@ -29,7 +29,7 @@ class Admin:
         """Take no new calls, and return when none is in flight any more, or Envoy is gone."""
         with suppress(httpx.TransportError):
             await self._client.post("/healthcheck/fail")  # answers now say connection: close
-            await self._client.post("/drain_listeners?inboundonly")
+            await self._client.post("/drain_listeners")
             while await self._active():  # noqa: ASYNC110 - Envoy has nothing to wait on
                 await asyncio.sleep(poll)
 

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import httpx
+
 from servers.edge.admin import Admin, open_admin
 from servers.edge.output import FORMAT, Messages, tell_requests
 from servers.edge.settings import EdgeSettings
@@ -44,8 +46,12 @@ async def running(
     """
     address = config.with_suffix(".admin")
     address.unlink(missing_ok=True)
+    _forget_shared_memory(config)  # of a mesh that was killed
     messages = Messages()
-    process = await _spawn(binary, config, address, settings)
+    try:
+        process = await _spawn(binary, config, address, settings)
+    except OSError as error:
+        raise _failed(f"can't be started ({error.strerror})", "") from error
     told = asyncio.gather(_requests(process), messages.tell(_stderr(process)))
     try:
         admin_port = await _admin_port(process, address, ready_within)
@@ -65,6 +71,7 @@ async def running(
     finally:
         await _end(process)
         await told
+        _forget_shared_memory(config)
 
 
 class _NeverReady(Exception):
@@ -77,7 +84,9 @@ async def _spawn(
     return await asyncio.create_subprocess_exec(
         binary,
         *("--config-path", str(config), "--admin-address-path", str(address)),
-        *("--concurrency", str(settings.concurrency), "--disable-hot-restart"),
+        *("--concurrency", str(settings.concurrency)),
+        # Hot restart is never used, but without it Envoy would outlive a mesh that is killed.
+        *("--use-dynamic-base-id", "--base-id-path", str(_base_id(config))),
         *("--log-level", "warning", "--log-format", FORMAT),
         *("--file-flush-interval-msec", "250"),
         stdin=asyncio.subprocess.DEVNULL,
@@ -118,7 +127,7 @@ async def _patience(seconds: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
             yield
-    except TimeoutError as error:
+    except (TimeoutError, httpx.HTTPError) as error:
         raise _NeverReady(f"was not ready within {seconds:g} s") from error
 
 
@@ -166,3 +175,15 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
+
+
+def _base_id(config: Path) -> Path:
+    return config.with_suffix(".base-id")
+
+
+def _forget_shared_memory(config: Path) -> None:
+    """Remove what Envoy leaves behind for the next one of the same base id."""
+    with suppress(FileNotFoundError, ValueError):
+        base_id = int(_base_id(config).read_text())
+        _base_id(config).unlink()
+        Path(f"/dev/shm/envoy_shared_memory_{base_id * 10}").unlink()

@@ -308,6 +308,10 @@ class TestRefusals:
         answer = await mesh.http.get("/v1/runs", headers={"host": "rebound.example"})
         assert refused(answer) == (403, 7, "NOT_LOCAL")
 
+    async def test_not_localhost_by_its_name(self, mesh):
+        here = {"host": f"localhost:{mesh.edge.http_port}"}
+        assert (await mesh.http.get("/v1/runs", headers=here)).status_code == 200
+
     async def test_what_is_no_http(self, mesh):
         answer = await asked_by_hand(mesh, "HELLO")
         assert answer.startswith(b"HTTP/1.1 400")
