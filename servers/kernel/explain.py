@@ -117,3 +117,14 @@ def _alternatives(place: Any) -> list[Any]:
 
 def _is_model(place: Any) -> bool:
     return isinstance(place, type) and issubclass(place, BaseModel)
+
+
+def nearest_key(kind: type[BaseModel], path: Path, key: str) -> str | None:
+    """None where `key` may stand in the mapping at `path`, else a hint what may."""
+    places: list[Any] = [kind]
+    for step in path:
+        places = [inner for place in places for inner in _inside(place, step)]
+    if any(not _is_model(place) for place in places):  # a free mapping
+        return None
+    known = _known_keys(kind, path)
+    return None if key in known else nearest(key, known)

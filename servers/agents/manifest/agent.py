@@ -118,6 +118,19 @@ class Agent(Manifest):
     def respell(cls, spelling: Spelling) -> None:
         respell(spelling)
 
+    def with_defaults(self, max_iterations: int | None) -> Self:
+        """With the runtime's defaults where the manifest is silent; `canonical` stays as it is."""
+        orchestration = self.spec.orchestration
+        if max_iterations is None or "max_iterations" in orchestration.model_fields_set:
+            return self
+        filled = orchestration.model_copy(update={"max_iterations": max_iterations})
+        filled.model_fields_set.discard("max_iterations")
+        said = "orchestration" in self.spec.model_fields_set
+        spec = self.spec.model_copy(update={"orchestration": filled})
+        if not said:
+            spec.model_fields_set.discard("orchestration")
+        return self.model_copy(update={"spec": spec})
+
     @property
     def name(self) -> str:
         return self.metadata.name

@@ -1,0 +1,49 @@
+"""From what somebody declared to an agent that is sound in itself: files and API alike."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from servers.agents.manifest import Agent
+from servers.agents.prompts import wrong_prompts
+from servers.domain.chat import Json
+from servers.kernel.manifest import invalid, parse
+from servers.kernel.paths import Wrong, matches
+from servers.kernel.yaml_text import Document
+
+Check: TypeAlias = Callable[[Agent], Iterable[Wrong]]
+
+
+def _nothing_wrong(agent: Agent) -> Iterable[Wrong]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Declaring:
+    """Reads agents. `env` is what files may refer to; `check` knows what lies outside of
+    an agent, such as which providers there are. Raises InvalidInput (MANIFEST_INVALID)."""
+
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    check: Check = _nothing_wrong
+    max_iterations: int | None = None  # of agents that don't say
+
+    def from_file(self, document: Document) -> Agent:
+        agent = parse(Agent, document, self.env)
+        self._check(document, agent)
+        return agent.with_defaults(self.max_iterations)
+
+    def from_api(self, manifest: Json) -> Agent:
+        """No variables and no functions: a caller must not reach into our process."""
+        document = Document(dict(manifest))
+        agent = parse(Agent, document)
+        self._check(document, agent, _only_for_files(agent))
+        return agent.with_defaults(self.max_iterations)
+
+    def _check(self, document: Document, agent: Agent, more: Iterable[Wrong] = ()) -> None:
+        if found := [*more, *wrong_prompts(agent), *self.check(agent)]:
+            raise invalid(document, found)
+
+
+def _only_for_files(agent: Agent) -> Iterable[Wrong]:
+    for path, _ in matches(agent.canonical(), "spec.tools.*.function"):
+        yield Wrong(path, "only agents in files may name functions")

@@ -1,0 +1,244 @@
+"""The configuration folder -> one frozen MeshConfig.
+
+Faulty agents are kept with their reason and don't stop the others; a faulty runtime.yaml
+or providers.yaml stops the mesh before it starts. What has no effect is said in `notices`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from servers.agents.declare import Check, Declaring
+from servers.agents.files import Declared, read_agents
+from servers.agents.manifest import Agent, ModelChoice
+from servers.kernel.errors import InvalidInput, NotReady
+from servers.kernel.manifest import Manifest, invalid, kind_of, parse
+from servers.kernel.paths import Path as Place
+from servers.kernel.paths import Wrong
+from servers.kernel.yaml_text import MAX_BYTES, Document, read_yaml
+from servers.router.manifest import ProviderConfig
+from servers.router.ports import RouterSettings
+from servers.router.targets import resolve
+from servers.runtime_config import RuntimeConfig, RuntimeSpec
+from servers.settings import Settings
+
+SERVICES = ("agents", "router", "memory", "tools")
+HTTP_PORT = 8080
+# Where each service listens when it runs alone, and is dialled when runtime.yaml is silent.
+GRPC_PORTS = {"agents": 50051, "router": 50052, "memory": 50053, "tools": 50054}
+
+_RUNTIME, _PROVIDERS, _PRICES = "runtime.yaml", "providers.yaml", "prices.yaml"
+
+M = TypeVar("M", bound=Manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class MeshConfig:
+    """All that a process of the mesh is told."""
+
+    config_dir: Path
+    state_dir: Path
+    env: Mapping[str, str] = field(repr=False)  # for keys; it may hold secrets
+    local: frozenset[str]  # the services of this process
+    remote: Mapping[str, str]  # the others: service -> address
+    http_port: int
+    grpc_port: int
+    runtime: RuntimeSpec
+    router: RouterSettings
+    agents: tuple[Declared, ...]
+    declaring: Declaring  # reads agents under this configuration
+    tool_functions: Mapping[str, str]  # tool name -> "module:function"
+    host: str = "127.0.0.1"
+    notices: tuple[str, ...] = ()  # files that have no effect
+
+    @property
+    def agents_dir(self) -> Path:
+        return self.config_dir / "agents"
+
+    @property
+    def prices_file(self) -> Path:
+        return self.config_dir / _PRICES
+
+
+def load_config(
+    config_dir: Path,
+    state_dir: Path,
+    env: Mapping[str, str],
+    services: Sequence[str] = (),
+    *,
+    http_port: int | None = None,
+    grpc_port: int | None = None,
+) -> MeshConfig:
+    """Read the folder for a process that runs `services`; all of them where none is named.
+
+    Raises NotReady (CONFIG_MISSING) without the folder, InvalidInput for files and names
+    that don't make sense.
+    """
+    if not config_dir.is_dir():
+        raise NotReady(
+            f"there is no configuration folder {str(config_dir)!r}; create it, or name another "
+            "with --config or ASTROMESH_CONFIG_DIR",
+            reason="CONFIG_MISSING",
+        )
+    runtime = _runtime(config_dir, env)
+    local = _local(services)
+    router = _router(config_dir, env)
+    remote = _remote(local, runtime)
+    check = _models_exist(router) if "router" in local else _unchecked
+    orchestration = runtime.defaults.orchestration
+    declaring = Declaring(env, check, orchestration.max_iterations)
+    agents = read_agents(config_dir / "agents", declaring) if "agents" in local else ()
+    return MeshConfig(
+        config_dir=config_dir,
+        state_dir=state_dir,
+        env=env,
+        local=local,
+        remote=remote,
+        http_port=_first(http_port, runtime.api.port, HTTP_PORT),
+        grpc_port=_first(grpc_port, runtime.api.grpc_port, _usual_port(local)),
+        runtime=runtime,
+        router=router,
+        agents=agents,
+        declaring=declaring,
+        tool_functions=_functions(runtime, agents),
+        host=runtime.api.host,
+        notices=tuple(_without_effect(config_dir)),
+    )
+
+
+def config_from(
+    settings: Settings, env: Mapping[str, str], services: Sequence[str] = ()
+) -> MeshConfig:
+    """`load_config` for what the command line and the environment say."""
+    return load_config(
+        settings.config_dir,
+        settings.state_dir,
+        env,
+        services,
+        http_port=settings.http_port,
+        grpc_port=settings.grpc_port,
+    )
+
+
+# -- the files -----------------------------------------------------------------------------
+
+
+def read_file(path: Path) -> tuple[Document, ...]:
+    """Raises InvalidInput that names the file."""
+    try:
+        with path.open("rb") as file:
+            return read_yaml(file.read(MAX_BYTES + 1), path.name)
+    except OSError as error:
+        raise InvalidInput(f"{path.name}: {error.strerror}") from error
+
+
+def _manifests(path: Path, kind: type[M], env: Mapping[str, str]) -> list[tuple[Document, M]]:
+    if not path.exists():
+        return []
+    return [(document, parse(kind, document, env)) for document in read_file(path)]
+
+
+def _runtime(config_dir: Path, env: Mapping[str, str]) -> RuntimeSpec:
+    found = _manifests(config_dir / _RUNTIME, RuntimeConfig, env)
+    if len(found) > 1:
+        raise InvalidInput(f"{_RUNTIME}: holds {len(found)} documents; one says it all")
+    return found[0][1].spec if found else RuntimeSpec()
+
+
+def _router(config_dir: Path, env: Mapping[str, str]) -> RouterSettings:
+    settings = RouterSettings()
+    for document, config in _manifests(config_dir / _PROVIDERS, ProviderConfig, env):
+        if wrong := list(config.wrong()):
+            raise invalid(document, wrong)
+        settings = settings.merged(config.settings())
+    return settings
+
+
+def _without_effect(config_dir: Path) -> Iterator[str]:
+    """Files that users may expect to matter."""
+    known = {_RUNTIME, _PROVIDERS, _PRICES}
+    for path in sorted([*config_dir.glob("*.y*ml"), *config_dir.glob("rag/*.y*ml")]):
+        if path.name not in known:
+            yield f"{path.relative_to(config_dir)}: {_what_it_is(path)}; the file has no effect"
+
+
+def _what_it_is(path: Path) -> str:
+    try:
+        kinds = {kind_of(document) or "?" for document in read_file(path)}
+    except InvalidInput as error:
+        return error.message.removeprefix(f"{path.name}: ")
+    if kinds & {"Agent"}:
+        return "agents are read from agents/*.agent.yaml only"
+    named = ", ".join(sorted(kinds - {"?"}))
+    return f"kind {named} is not part of this version" if named else "nothing reads it"
+
+
+# -- services ------------------------------------------------------------------------------
+
+
+def _local(services: Sequence[str]) -> frozenset[str]:
+    for name in services:
+        if name not in SERVICES:
+            raise InvalidInput(f"no service {name!r}; there are {', '.join(SERVICES)}")
+    return frozenset(services or SERVICES)
+
+
+def _remote(local: frozenset[str], runtime: RuntimeSpec) -> dict[str, str]:
+    declared = {name: getattr(runtime.services, name) for name in SERVICES}
+    return {
+        name: place.address if place else f"127.0.0.1:{GRPC_PORTS[name]}"
+        for name, place in declared.items()
+        if name not in local
+    }
+
+
+def _usual_port(local: frozenset[str]) -> int:
+    return min(GRPC_PORTS[name] for name in local)
+
+
+def _first(*ports: int | None) -> int:
+    return next(port for port in ports if port is not None)
+
+
+# -- agents --------------------------------------------------------------------------------
+
+
+def _functions(runtime: RuntimeSpec, agents: Sequence[Declared]) -> dict[str, str]:
+    """Functions that agents name, then those of runtime.yaml, which win."""
+    named = {
+        tool.name: tool.function
+        for each in agents
+        if each.agent
+        for tool in each.agent.spec.tools
+        if tool.function
+    }
+    return named | dict(runtime.tools.functions)
+
+
+def _models_exist(settings: RouterSettings) -> Check:
+    def check(agent: Agent) -> Iterator[Wrong]:
+        for place, choice in _choices(agent):
+            try:
+                resolve(choice.ref(), settings)
+            except InvalidInput as error:
+                yield Wrong(place, error.message)
+
+    return check
+
+
+def _unchecked(agent: Agent) -> Iterator[Wrong]:
+    """The process that runs the router knows the providers."""
+    return iter(())
+
+
+def _choices(agent: Agent) -> Iterator[tuple[Place, ModelChoice]]:
+    model = agent.spec.model
+    if model.primary:
+        yield ("spec", "model", "primary", "provider"), model.primary
+    for index, choice in enumerate(model.fallback):
+        yield ("spec", "model", "fallback", index, "provider"), choice
+    groups = {("roles", name): each for name, each in model.roles.items()}
+    for keys, group in [(("default",), model.default), *groups.items()]:
+        for index, choice in enumerate(group.candidates if group else ()):
+            yield ("spec", "model", *keys, "candidates", index, "provider"), choice

@@ -1,0 +1,158 @@
+"""kind: ProviderConfig. Which providers there are, and how calls are routed among them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from servers.domain.models import Capabilities
+from servers.kernel.errors import InvalidInput
+from servers.kernel.fields import Count, Flag, Number, Seconds, Secret
+from servers.kernel.later import Later
+from servers.kernel.manifest import Manifest, Strict
+from servers.kernel.paths import Wrong
+from servers.kernel.spelling import Spelling
+from servers.router.kinds import PROVIDERS
+from servers.router.ports import (
+    ModelSettings,
+    Price,
+    ProviderSettings,
+    RouterSettings,
+    Timeouts,
+)
+
+_USD = Annotated[Number, Field(ge=0)]
+_RANKINGS = (
+    "cost_optimized",
+    "latency_optimized",
+    "quality_first",
+    "round_robin",
+    "capability_match",
+)
+
+
+class ModelPrice(Strict):
+    """USD per million tokens. Goes before config/prices.yaml."""
+
+    input: _USD | None = None
+    output: _USD | None = None
+    cached: _USD | None = None
+
+
+class Model(Strict):
+    """A model, and what it can do where its provider doesn't tell."""
+
+    name: Annotated[str, Field(min_length=1)]
+    tools: Flag | None = None
+    vision: Flag | None = None
+    json_schema: Flag | None = None
+    streaming: Flag = True
+    context_window: Count | None = None
+    price: ModelPrice | None = None
+
+    def settings(self) -> ModelSettings:
+        able = Capabilities(
+            self.tools, self.vision, self.json_schema, self.streaming, self.context_window
+        )
+        price = self.price
+        return ModelSettings(
+            self.name, able, Price(price.input, price.output, price.cached) if price else None
+        )
+
+
+class ProviderTimeouts(Strict):
+    """Seconds; what is not said is the router's own."""
+
+    connect: Seconds = Timeouts().connect
+    first_token: Seconds = Timeouts().first_token
+    between_tokens: Seconds = Timeouts().between_tokens
+    total: Seconds = Timeouts().total
+
+
+class Provider(Strict):
+    type: Annotated[str, Field(min_length=1)]
+    endpoint: str = ""
+    api_key: Secret = ""
+    api_key_env: str = ""
+    models: tuple[Model, ...] = ()
+    timeouts: ProviderTimeouts = ProviderTimeouts()
+    health_check_interval: Seconds | None = None
+
+    def settings(self, name: str) -> ProviderSettings:
+        timeouts = self.timeouts
+        return ProviderSettings(
+            name=name,
+            kind=self.type,
+            endpoint=self.endpoint,
+            api_key=self.api_key,
+            api_key_env=self.api_key_env,
+            models=tuple(model.settings() for model in self.models),
+            timeouts=Timeouts(
+                timeouts.connect, timeouts.first_token, timeouts.between_tokens, timeouts.total
+            ),
+            health_check_interval=self.health_check_interval or 0.0,
+        )
+
+
+class CircuitBreaker(Strict):
+    failure_threshold: Count = RouterSettings().failure_threshold
+    recovery_timeout: Seconds = RouterSettings().recovery_timeout
+
+
+class ProviderRouting(Strict):
+    default_strategy: (
+        Literal[
+            "in_order",
+            "cost_optimized",
+            "latency_optimized",
+            "quality_first",
+            "round_robin",
+            "capability_match",
+        ]
+        | None
+    ) = None
+    fallback_enabled: Flag = True
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
+
+
+class ProviderSpec(Strict):
+    providers: dict[str, Provider] = {}  # noqa: RUF012  # pydantic copies defaults
+    routing: ProviderRouting = ProviderRouting()
+
+
+class ProviderConfig(Manifest):
+    later: ClassVar[Sequence[Later]] = (
+        Later(
+            "spec.routing.default_strategy",
+            "the strategy {value!r} is not part of this version; use 'in_order'",
+            frozenset(_RANKINGS),
+        ),
+    )
+
+    kind: Literal["ProviderConfig"]
+    spec: ProviderSpec
+
+    @classmethod
+    def respell(cls, spelling: Spelling) -> None:
+        spelling.words("spec.providers.*.type", {"azure_openai": "openai_compat"})
+        spelling.named("spec.providers.*.models.*", "name")
+        spelling.rename("spec.providers.*", {"timeout": "timeouts.total"})
+
+    def wrong(self) -> Iterator[Wrong]:
+        """Types that no adapter serves. Asked for apart: plugins may add types."""
+        for name, provider in self.spec.providers.items():
+            try:
+                PROVIDERS.check(provider.type)
+            except InvalidInput as error:
+                yield Wrong(("spec", "providers", name, "type"), error.message)
+
+    def settings(self) -> RouterSettings:
+        routing = self.spec.routing
+        strategy = routing.default_strategy or ""
+        return RouterSettings(
+            {name: each.settings(name) for name, each in self.spec.providers.items()},
+            "" if strategy == "in_order" else strategy,
+            routing.fallback_enabled,
+            routing.circuit_breaker.failure_threshold,
+            routing.circuit_breaker.recovery_timeout,
+        )

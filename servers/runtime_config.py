@@ -1,0 +1,104 @@
+"""kind: RuntimeConfig. Where the mesh listens, where its other parts are, what it may use."""
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from servers.kernel.fields import Count, FunctionPath, Seconds, ToolName
+from servers.kernel.later import Later
+from servers.kernel.manifest import Manifest, Strict
+from servers.kernel.spelling import Spelling
+
+Port = Annotated[Count, Field(le=65535)]
+
+
+class Api(Strict):
+    """`port` is that of REST, SSE, gRPC and gRPC-Web; `grpc_port` that of gRPC alone."""
+
+    host: str = "127.0.0.1"
+    port: Port | None = None
+    grpc_port: Port | None = None
+
+    @field_validator("host")
+    @classmethod
+    def _is_loopback(cls, host: str) -> str:
+        if host != "localhost" and not _loopback(host):
+            raise ValueError(
+                f"{host!r} can be reached from outside, and callers are not authenticated yet; "
+                "use '127.0.0.1'"
+            )
+        return host
+
+
+class OrchestrationDefaults(Strict):
+    """For agents that don't say otherwise."""
+
+    pattern: Literal["react"] = "react"
+    max_iterations: Annotated[Count, Field(le=100)] | None = None
+
+
+class Defaults(Strict):
+    orchestration: OrchestrationDefaults = OrchestrationDefaults()
+
+
+class Place(Strict):
+    """Where a service that another process runs can be dialled."""
+
+    address: Annotated[str, Field(pattern=r"^[^\s/]+:\d+$")]
+
+
+class Services(Strict):
+    agents: Place | None = None
+    router: Place | None = None
+    memory: Place | None = None
+    tools: Place | None = None
+
+
+class ToolSettings(Strict):
+    """`functions`: Python functions as tools, name -> "module:function". `allowed_hosts`:
+    hosts inside the own network that tools may call all the same."""
+
+    functions: dict[ToolName, FunctionPath] = {}  # noqa: RUF012  # pydantic copies defaults
+    allowed_hosts: tuple[str, ...] = ()
+
+
+class RunLimits(Strict):
+    active_runs: Count = 1000
+    drain_seconds: Seconds = 10.0
+
+
+class RuntimeSpec(Strict):
+    api: Api = Api()
+    defaults: Defaults = Defaults()
+    services: Services = Services()
+    tools: ToolSettings = ToolSettings()
+    limits: RunLimits = RunLimits()
+    peers: tuple[str, ...] = ()
+    observability: dict[str, object] = {}  # noqa: RUF012
+
+
+class RuntimeConfig(Manifest):
+    later: ClassVar[Sequence[Later]] = (
+        Later("spec.peers", "peers are not part of this version; remove the key"),
+        Later(
+            "spec.observability",
+            "is not read from here: set OTEL_EXPORTER_OTLP_ENDPOINT to export traces and metrics",
+        ),
+    )
+
+    kind: Literal["RuntimeConfig"]
+    spec: RuntimeSpec = RuntimeSpec()
+
+    @classmethod
+    def respell(cls, spelling: Spelling) -> None:
+        spelling.named("spec.services.*", "address")
+        spelling.rename("spec.api", {"http_port": "port"})
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
