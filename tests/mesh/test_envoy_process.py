@@ -137,8 +137,7 @@ class TestTheEnd:
         script = (
             "import asyncio, sys\n"
             "from pathlib import Path\n"
-            "from servers.edge.child import running
-from servers.edge.envoy import open_envoy\n"
+            "from servers.edge.envoy import open_envoy\n"
             "from servers.edge.settings import EdgeSettings\n"
             "async def main():\n"
             "    async with open_envoy(EdgeSettings(http_port=0), Path(sys.argv[1])) as edge:\n"
