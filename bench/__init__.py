@@ -1,0 +1,1 @@
+"""Measurements of the mesh, next to what it is compared with: `python -m bench`."""
