@@ -5,7 +5,7 @@ import json
 
 from servers.agents.manifest import Agent
 from servers.domain.caller import Caller
-from servers.domain.runs import Durability, Run, RunRequest, RunState
+from servers.domain.runs import Run, RunRequest, RunState
 from servers.kernel.errors import InvalidInput, Violation
 
 MAX_QUERY = 1_000_000  # characters
@@ -60,12 +60,12 @@ def new_run(caller: Caller, agent: Agent, request: RunRequest, run_id: str, now:
     return Run(
         id=run_id,
         tenant=caller.tenant,
-        agent=agent.metadata.name,
+        agent=agent.name,
         agent_version=agent.metadata.version,
         session=request.session or run_id,
         state=RunState.RUNNING,
         query=request.query,
-        durability=request.durability or Durability(agent.spec.durability or "step"),
+        durability=request.durability or agent.durability,
         request_id=request.request_id,
         created_at=now,
         context=request.context,

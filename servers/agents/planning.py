@@ -5,6 +5,7 @@ and kept until the agent changes.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,14 +17,12 @@ from servers.agents.runs.steps import Means, Models, ToolLimits
 from servers.domain.caller import Caller
 from servers.domain.chat import ToolSpec
 from servers.domain.memory import Strategy
-from servers.domain.runs import OnDisconnect, Run, RunRequest
+from servers.domain.runs import Run, RunRequest
 from servers.domain.services import Memory, Router, Tools
 from servers.domain.tools import Tool
 from servers.kernel.errors import NotFound, NotReady
 
-DEFAULT_TIMEOUT = 300.0  # seconds
-DEFAULT_ITERATIONS = 10
-DEFAULT_TURNS = 20
+_CACHED = 1000  # agents
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,37 +49,37 @@ class Planner:
         self._tools = tools
         self._patterns = patterns
         self._now = now
-        self._blueprints: dict[tuple[str, str], _Blueprint] = {}
+        self._blueprints: OrderedDict[int, _Blueprint] = OrderedDict()  # by id(agent)
 
     async def plan(self, caller: Caller, agent: Agent, request: RunRequest) -> Plan:
-        blueprint = await self._blueprint(caller.tenant, agent)
+        blueprint = await self._blueprint(agent)
         spec = agent.spec
-        orchestration = spec.orchestration
-        conversational = spec.memory.conversational
-        timeout = orchestration.timeout_seconds or DEFAULT_TIMEOUT
+        orchestration, kept = spec.orchestration, agent.conversation
+        timeout = orchestration.timeout_seconds
         return Plan(
             caller=caller,
             means=blueprint.means,
-            pattern=self._patterns[orchestration.pattern or "react"],
+            pattern=self._patterns[orchestration.pattern],
             tools=blueprint.tools,
-            max_iterations=orchestration.max_iterations or DEFAULT_ITERATIONS,
+            max_iterations=orchestration.max_iterations,
             timeout=timeout if request.deadline is None else min(timeout, request.deadline),
-            concurrency=spec.concurrency or "queue",
+            concurrency=spec.concurrency,
             prompt=self._rendering(blueprint.prompt),
-            memory=self._memory if conversational else None,
-            strategy=_strategy(agent),
-            on_disconnect=OnDisconnect(spec.on_disconnect or "cancel"),
+            memory=self._memory if kept else None,
+            strategy=kept.shown() if kept else Strategy(),
+            on_disconnect=agent.on_disconnect,
         )
 
     async def check(self, agent: Agent) -> None:
         """Raise what would keep the agent from running: a tool that isn't there, mostly."""
-        await self._draft(agent)
+        await self._blueprint(agent)
 
-    async def _blueprint(self, tenant: str, agent: Agent) -> _Blueprint:
-        key = (tenant, agent.metadata.name)
-        known = self._blueprints.get(key)
+    async def _blueprint(self, agent: Agent) -> _Blueprint:
+        known = self._blueprints.get(id(agent))
         if known is None or known.agent is not agent:
-            known = self._blueprints[key] = await self._draft(agent)
+            known = self._blueprints[id(agent)] = await self._draft(agent)
+            if len(self._blueprints) > _CACHED:
+                self._blueprints.popitem(last=False)
         return known
 
     async def _draft(self, agent: Agent) -> _Blueprint:
@@ -102,9 +101,9 @@ class Planner:
             return await self._tools.get(declared.name)
         except NotFound as missing:
             raise NotReady(
-                f"agent {agent.metadata.name!r}: spec.tools: {missing.message}",
+                f"agent {agent.name!r}: spec.tools: {missing.message}",
                 reason="AGENT_NOT_READY",
-                agent=agent.metadata.name,
+                agent=agent.name,
             ) from missing
 
     def _rendering(self, prompt: Prompt) -> Callable[[Run], str]:
@@ -114,15 +113,6 @@ class Planner:
 def _models(agent: Agent) -> dict[str, Models]:
     roles = {"default", *agent.spec.model.roles, *agent.spec.orchestration.role_map}
     return {role: Models(agent.models(role), agent.strategy(role)) for role in roles}
-
-
-def _strategy(agent: Agent) -> Strategy:
-    conversational = agent.spec.memory.conversational
-    if conversational is None:
-        return Strategy()
-    return Strategy(
-        conversational.strategy or "sliding_window", conversational.max_turns or DEFAULT_TURNS
-    )
 
 
 def _limits(agent: Agent, declared: AgentTool, tool: Tool) -> ToolLimits:

@@ -1,0 +1,244 @@
+"""The composition root: the only module that names concrete classes of every service.
+
+Read it top to bottom to learn what the mesh consists of and who needs whom.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import grpc
+from astromesh.agents.v1 import agent_service_pb2_grpc
+from astromesh.common.v1 import health_service_pb2_grpc
+from astromesh.memory.v1 import memory_service_pb2_grpc
+from astromesh.router.v1 import router_service_pb2_grpc
+from astromesh.tools.v1 import tool_service_pb2_grpc
+
+from servers.agents.adapters import sqlite_agents, sqlite_runs
+from servers.agents.catalogue import Catalogue
+from servers.agents.patterns.ports import Pattern
+from servers.agents.patterns.react import react
+from servers.agents.planning import Planner
+from servers.agents.remote import RemoteAgents
+from servers.agents.service import AgentRuntime, Limits
+from servers.agents.servicer import AgentServicer
+from servers.agents.watch import watching
+from servers.config import MeshConfig
+from servers.domain.caller import Caller
+from servers.domain.services import Agents, Memory, Router, Tools
+from servers.kernel.health import HealthServicer, Readiness
+from servers.kernel.netguard import allow, guarded_client
+from servers.kernel.serving import Service, serve
+from servers.kernel.sqlite import open_database
+from servers.memory.adapters import sqlite as sqlite_memory
+from servers.memory.remote import RemoteMemory
+from servers.memory.service import ConversationMemory
+from servers.memory.servicer import MemoryServicer
+from servers.router.adapters.pool import open_providers
+from servers.router.prices import PriceList, load_prices
+from servers.router.remote import RemoteRouter
+from servers.router.service import ModelRouter
+from servers.router.servicer import RouterServicer
+from servers.tools.adapters.builtin import builtin_tools, function_tools
+from servers.tools.catalogue import configured_functions, plugin_functions
+from servers.tools.remote import RemoteTools
+from servers.tools.service import ToolService
+from servers.tools.servicer import ToolServicer
+from servers.tools.threads import Threads
+
+VERSION = version("astromesh-grpc")
+
+PATTERNS: dict[str, Pattern] = {"react": react}
+
+_AGENTS = "astromesh.agents.v1.AgentService"
+_ROUTER = "astromesh.router.v1.RouterService"
+_MEMORY = "astromesh.memory.v1.MemoryService"
+_TOOLS = "astromesh.tools.v1.ToolService"
+_HEALTH = "astromesh.common.v1.HealthService"
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """The services, wherever they are: a direct call or a gRPC call each."""
+
+    agents: Agents
+    router: Router
+    memory: Memory
+    tools: Tools
+    local: frozenset[str]  # those that this process runs and serves
+    drain: Callable[[], Awaitable[None]]  # gives the runs of this process time to end
+
+
+@asynccontextmanager
+async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
+    """Build every service placed here, and a proxy for every one that is not.
+
+    Leaving the context closes what was opened, in reverse order.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def dial(service: str) -> grpc.aio.Channel:
+            channel = grpc.aio.insecure_channel(config.remote[service])
+            return await stack.enter_async_context(channel)
+
+        router: Router
+        if "router" in config.remote:
+            router = RemoteRouter(await dial("router"))
+        else:
+            router = await _open_router(config, stack)
+
+        memory: Memory
+        if "memory" in config.remote:
+            memory = RemoteMemory(await dial("memory"))
+        else:
+            database = await stack.enter_async_context(
+                open_database(config.state_dir / "memory.db", sqlite_memory.MIGRATIONS)
+            )
+            memory = ConversationMemory(sqlite_memory.SqliteConversations(database), time.time)
+
+        tools: Tools
+        if "tools" in config.remote:
+            tools = RemoteTools(await dial("tools"))
+        else:
+            tools = await _open_tools(config, stack)
+
+        # The runtime takes Protocols. It cannot tell which branches were taken above.
+        agents: Agents
+        drain = _nothing_to_drain
+        if "agents" in config.remote:
+            agents = RemoteAgents(await dial("agents"))
+        else:
+            agents = runtime = await _open_agents(config, stack, router, memory, tools)
+            drain = runtime.drain
+
+        yield Mesh(agents, router, memory, tools, config.local, drain)
+
+
+async def _open_router(config: MeshConfig, stack: AsyncExitStack) -> ModelRouter:
+    providers = await stack.enter_async_context(open_providers(config.state_dir))
+    prices = load_prices(config.prices_file) if config.prices_file.exists() else PriceList()
+    router = ModelRouter(config.router, providers, env=config.env, prices=prices)
+    if _wants_local_model(config):
+        providers.local.start()  # loads while the rest starts
+    await stack.enter_async_context(_for_ever(router.watch_health()))
+    return router
+
+
+def _wants_local_model(config: MeshConfig) -> bool:
+    named = {ref.provider for each in config.agents if each.agent for ref in each.agent.models()}
+    return any(config.router.provider(name).kind == "local" for name in named)
+
+
+@asynccontextmanager
+async def _for_ever(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _open_tools(config: MeshConfig, stack: AsyncExitStack) -> ToolService:
+    threads = Threads(limit=16)
+    guard = allow(config.runtime.tools.allowed_hosts)
+    http = await stack.enter_async_context(guarded_client(guard))
+    return ToolService(
+        [
+            *builtin_tools(threads, http, lambda: datetime.now(UTC)),
+            *function_tools(plugin_functions(), threads),
+            *function_tools(configured_functions(config.tool_functions), threads),
+        ]
+    )
+
+
+async def _open_agents(
+    config: MeshConfig, stack: AsyncExitStack, router: Router, memory: Memory, tools: Tools
+) -> AgentRuntime:
+    enter = stack.enter_async_context
+    runs = await enter(open_database(config.state_dir / "runs.db", sqlite_runs.MIGRATIONS))
+    agents = await enter(open_database(config.state_dir / "agents.db", sqlite_agents.MIGRATIONS))
+    planner = Planner(router, memory, tools, PATTERNS, time.time)
+    catalogue = Catalogue(
+        sqlite_agents.SqliteAgents(agents), config.declaring, planner.check, time.time
+    )
+    catalogue.take_files(config.agents)
+    limits = Limits(config.runtime.limits.active_runs, config.runtime.limits.drain_seconds)
+    store = sqlite_runs.SqliteRuns(runs)
+    runtime = AgentRuntime(catalogue, planner, store, time.time, lambda: uuid.uuid4().hex, limits)
+    await enter(runtime)
+    await enter(watching(config.agents_dir, config.declaring, catalogue.take_files))
+    return runtime
+
+
+async def _nothing_to_drain() -> None:
+    """The runs are another process's."""
+
+
+@asynccontextmanager
+async def serve_mesh(mesh: Mesh, *, host: str = "127.0.0.1", port: int) -> AsyncIterator[int]:
+    """Serve the services placed here on one port, and give it.
+
+    On leaving, runs get time to end before their calls are cut.
+    """
+    served = [service for name, service in _services(mesh).items() if name in mesh.local]
+    readiness = Readiness({service.name: _ready for service in served} | {_HEALTH: _ready})
+    health = HealthServicer(readiness, VERSION, lambda: _count(mesh.agents))
+    served.append(
+        _service(_HEALTH, health_service_pb2_grpc.add_HealthServiceServicer_to_server, health)
+    )
+    async with serve(served, readiness, host=host, port=port) as bound:
+        try:
+            yield bound
+        finally:
+            readiness.stop()
+            await mesh.drain()
+
+
+def _services(mesh: Mesh) -> dict[str, Service]:
+    return {
+        "agents": _service(
+            _AGENTS,
+            agent_service_pb2_grpc.add_AgentServiceServicer_to_server,
+            AgentServicer(mesh.agents),
+        ),
+        "router": _service(
+            _ROUTER,
+            router_service_pb2_grpc.add_RouterServiceServicer_to_server,
+            RouterServicer(mesh.router),
+        ),
+        "memory": _service(
+            _MEMORY,
+            memory_service_pb2_grpc.add_MemoryServiceServicer_to_server,
+            MemoryServicer(mesh.memory),
+        ),
+        "tools": _service(
+            _TOOLS,
+            tool_service_pb2_grpc.add_ToolServiceServicer_to_server,
+            ToolServicer(mesh.tools),
+        ),
+    }
+
+
+def _service(name: str, add: Callable[[Any, grpc.aio.Server], None], servicer: Any) -> Service:
+    return Service(name, lambda server: add(servicer, server))
+
+
+def _ready() -> str:
+    return ""  # what is open is ready: open_mesh returns only then
+
+
+async def _count(agents: Agents) -> tuple[int, int]:
+    """Agents that can run, and those that can't."""
+    ready = broken = 0
+    page = await agents.list(Caller(), page_size=1000)
+    for record in page.agents:
+        ready, broken = (ready + 1, broken) if record.ready else (ready, broken + 1)
+    return ready, broken
