@@ -10,7 +10,6 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,9 +28,7 @@ _MAX_ERROR = 64 << 10
 _KEEP = 4.0  # seconds a connection is kept unused: less than uvicorn's 5, so that we close first
 _LINGER = 0.05  # seconds to wait for the end of a stream that said it is done
 _BROKEN = (httpx.HTTPError, aiohttp.ClientError, OSError)
-_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
-# Whether the request of this task was sent on a connection that had served others.
-_reused: ContextVar[bool] = ContextVar("reused", default=False)
+_STALE = 1.0  # seconds in which a connection that was closed before is found out
 
 
 @dataclass(slots=True)
@@ -141,13 +138,16 @@ class Http:
     async def _send(self, call: Call, timeouts: Timeouts) -> httpx.Response:
         """Once more on a new connection, where a kept one turns out to be closed already.
 
-        llama.cpp promises to keep connections and closes each after a stream.
+        llama.cpp promises to keep connections and closes each after a stream. The transport
+        can tell a kept connection from a new one only at a price (tracing, 20 us a call), so
+        time tells: who closes without a word that fast has not begun to think.
         """
-        _reused.set(False)
+        began = asyncio.get_running_loop().time()
         try:
             return await self._kept.handle_async_request(_request(call, timeouts))
         except _BROKEN as error:
-            if not (_reused.get() and isinstance(error.__cause__, _CLOSED)):
+            late = asyncio.get_running_loop().time() - began > _STALE
+            if late or not _closed(error):
                 raise _broken(call, error) from error
         try:
             return await self._fresh.handle_async_request(_request(call, timeouts))
@@ -193,19 +193,15 @@ def _session(secure: ssl.SSLContext, keep: bool) -> aiohttp.ClientSession:
         if keep
         else aiohttp.TCPConnector(limit=0, ssl=secure, force_close=True)
     )
-    traces = [_noting_reuse()] if keep else []
-    return aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=traces
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+def _closed(error: Exception) -> bool:
+    """Whether the connection was there and then was not; refused ones never were."""
+    cause = error.__cause__
+    return isinstance(cause, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError) and (
+        not isinstance(cause, aiohttp.ClientConnectorError)
     )
-
-
-def _noting_reuse() -> aiohttp.TraceConfig:
-    async def note(*_: Any) -> None:
-        _reused.set(True)
-
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_reuseconn.append(note)
-    return trace
 
 
 def _request(call: Call, timeouts: Timeouts) -> httpx.Request:
