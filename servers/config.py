@@ -21,7 +21,6 @@ from servers.router.manifest import ProviderConfig
 from servers.router.ports import RouterSettings
 from servers.router.targets import resolve
 from servers.runtime_config import RuntimeConfig, RuntimeSpec
-from servers.settings import Settings
 
 SERVICES = ("agents", "router", "memory", "tools")
 HTTP_PORT = 8080
@@ -104,20 +103,6 @@ def load_config(
         tool_functions=_functions(runtime, agents),
         host=runtime.api.host,
         notices=tuple(_without_effect(config_dir)),
-    )
-
-
-def config_from(
-    settings: Settings, env: Mapping[str, str], services: Sequence[str] = ()
-) -> MeshConfig:
-    """`load_config` for what the command line and the environment say."""
-    return load_config(
-        settings.config_dir,
-        settings.state_dir,
-        env,
-        services,
-        http_port=settings.http_port,
-        grpc_port=settings.grpc_port,
     )
 
 
