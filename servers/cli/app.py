@@ -41,10 +41,16 @@ StateDir = Annotated[
     typer.Option("--state", envvar="ASTROMESH_STATE_DIR", help="Folder for what must last."),
 ]
 HttpPort = Annotated[
-    int, typer.Option(envvar="ASTROMESH_HTTP_PORT", min=0, max=65535, help="Port of REST and SSE.")
+    int | None,
+    typer.Option(
+        envvar="ASTROMESH_HTTP_PORT", min=0, max=65535, help="Port of REST and SSE; usually 8080."
+    ),
 ]
 GrpcPort = Annotated[
-    int, typer.Option(envvar="ASTROMESH_GRPC_PORT", min=0, max=65535, help="Port of gRPC.")
+    int | None,
+    typer.Option(
+        envvar="ASTROMESH_GRPC_PORT", min=0, max=65535, help="Port of gRPC; usually 50051."
+    ),
 ]
 LogForm = Annotated[
     LogFormat, typer.Option("--log-format", envvar="ASTROMESH_LOG_FORMAT", help="How to log.")
@@ -87,8 +93,8 @@ def _done(work: Coroutine[Any, Any, T]) -> T:
 def up(
     config: ConfigDir = None,
     state: StateDir = STATE,
-    http_port: HttpPort = 8080,
-    grpc_port: GrpcPort = 50051,
+    http_port: HttpPort = None,
+    grpc_port: GrpcPort = None,
     envoy: Annotated[bool, typer.Option("--envoy/--no-envoy", help="Serve REST and SSE.")] = True,
     hello: Annotated[
         bool, typer.Option("--hello/--no-hello", help="Ask the assistant a question at first.")
@@ -97,13 +103,13 @@ def up(
     log_level: LogLevel = "info",
 ) -> None:
     """Start a mesh here, with Envoy in front of it. Ctrl-C stops everything."""
-    from servers.cli.settings import Settings, config_dir
+    from servers.cli.settings import Options, config_dir
     from servers.cli.up import run
 
-    settings = Settings(
+    options = Options(
         config_dir(config), state, http_port, grpc_port, envoy, hello, log_format, log_level
     )
-    raise typer.Exit(run(settings))
+    raise typer.Exit(run(options))
 
 
 @app.command("run")
@@ -158,8 +164,8 @@ def models(address: Address = HERE, output: Form = Output.TABLE) -> None:
 def doctor(
     config: ConfigDir = None,
     state: StateDir = STATE,
-    http_port: HttpPort = 8080,
-    grpc_port: GrpcPort = 50051,
+    http_port: HttpPort = None,
+    grpc_port: GrpcPort = None,
 ) -> None:
     """Say what is missing on this machine, and how to get it."""
     from servers.cli.doctor import examine

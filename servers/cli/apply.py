@@ -1,5 +1,6 @@
 """Brings agents to what YAML files say."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -37,7 +38,7 @@ async def _send(stub: AgentServiceStub, agent: WireAgent, dry_run: bool) -> None
 def _agents(file: Path) -> Iterator[WireAgent]:
     for document in read_yaml(_text(file), str(file)):
         etag = _etag(document)
-        manifest = parse(Agent, _declaration(document))
+        manifest = parse(Agent, _declaration(document), os.environ)
         yield ParseDict(manifest.canonical(), WireAgent(etag=etag))
 
 

@@ -28,7 +28,7 @@ class Finding:
     fix: str = ""
 
 
-def examine(config: Path, state: Path, http_port: int, grpc_port: int) -> int:
+def examine(config: Path, state: Path, http_port: int | None, grpc_port: int | None) -> int:
     """Print the findings; gives the exit code: 0 where the mesh can start."""
     findings = list(findings_of(config, state, http_port, grpc_port))
     width = max(len(finding.subject) for finding in findings)
@@ -39,7 +39,9 @@ def examine(config: Path, state: Path, http_port: int, grpc_port: int) -> int:
     return FAILED if any(each.verdict is Verdict.BROKEN for each in findings) else 0
 
 
-def findings_of(config: Path, state: Path, http_port: int, grpc_port: int) -> Iterator[Finding]:
+def findings_of(
+    config: Path, state: Path, http_port: int | None, grpc_port: int | None
+) -> Iterator[Finding]:
     yield _python()
     yield _native()
     yield _envoy()
@@ -49,8 +51,8 @@ def findings_of(config: Path, state: Path, http_port: int, grpc_port: int) -> It
     yield _program("git", "git", "apt-get install git")
     yield _program("curl", "curl", "apt-get install curl")
     yield _grpcurl()
-    yield _port("REST port", http_port, "--http-port")
-    yield _port("gRPC port", grpc_port, "--grpc-port")
+    yield _port("REST port", http_port or 8080, "--http-port")
+    yield _port("gRPC port", grpc_port or 50051, "--grpc-port")
     yield _state(state)
     yield _config(config)
 

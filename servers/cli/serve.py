@@ -9,7 +9,7 @@ import typer
 
 from servers.cli.app import STATE, ConfigDir, GrpcPort, LogForm, LogLevel, StateDir, guarded
 from servers.cli.choices import LogFormat, Service
-from servers.cli.settings import Settings, config_dir
+from servers.cli.settings import Options, config_dir
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
 
@@ -21,14 +21,14 @@ def serve(
     ] = None,
     config: ConfigDir = None,
     state: StateDir = STATE,
-    grpc_port: GrpcPort = 50051,
+    grpc_port: GrpcPort = None,
     log_format: LogForm = LogFormat.TEXT,
     log_level: LogLevel = "info",
 ) -> None:
     """Serve services of the mesh over gRPC until a signal comes."""
     from servers.cli.up import run
 
-    settings = Settings(
+    options = Options(
         config_dir(config),
         state,
         grpc_port=grpc_port,
@@ -38,7 +38,7 @@ def serve(
         log_level=log_level,
         services=tuple(service.value for service in services or ()),
     )
-    raise typer.Exit(run(settings))
+    raise typer.Exit(run(options))
 
 
 def main() -> int:

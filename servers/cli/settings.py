@@ -9,11 +9,11 @@ _SHIPPED = Path(__file__).parents[2] / "config"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Options:
     config_dir: Path
     state_dir: Path
-    http_port: int = 8080
-    grpc_port: int = 50051
+    http_port: int | None = None  # None: what runtime.yaml says, else the usual one
+    grpc_port: int | None = None
     envoy: bool = True
     hello: bool = True
     log_format: LogFormat = LogFormat.TEXT

@@ -8,18 +8,21 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
+import structlog
 import uvloop
 
 from servers.cli import failures
 from servers.cli.banner import Listening, banner
 from servers.cli.hello import ask_through_envoy
-from servers.cli.settings import Settings
+from servers.cli.settings import Options
 from servers.cli.stopping import Stop, stopping
 from servers.domain.agents import AgentRecord
 from servers.domain.caller import Caller
 from servers.kernel import telemetry
 from servers.kernel.errors import AstromeshError
 from servers.kernel.logs import configure_logs
+
+_log = structlog.stdlib.get_logger("astromesh.up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +31,25 @@ class _Started:
     agents: tuple[AgentRecord, ...]
 
 
-def run(settings: Settings) -> int:
+def run(options: Options) -> int:
     """Serve until a signal comes; gives the exit code. Raises what kept it from starting."""
     began = time.monotonic()
     configure_logs(
-        settings.log_format.value, settings.log_level, sys.stderr, trace_id=telemetry.trace_id
+        options.log_format.value, options.log_level, sys.stderr, trace_id=telemetry.trace_id
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_supervise(settings, began))
+        return runner.run(_supervise(options, began))
 
 
-async def _supervise(settings: Settings, began: float) -> int:
+async def _supervise(options: Options, began: float) -> int:
     task = asyncio.current_task()
     assert task is not None
     with stopping(task) as stop:
         try:
-            async with _started(settings) as started:
+            async with _started(options) as started:
                 stop.interruptible = False
                 _say(banner(started.listening, started.agents, time.monotonic() - began))
-                await _greet(settings, started, stop)
+                await _greet(options, started, stop)
                 await stop.wait()
                 _say("stopping; Ctrl-C again to stop at once")
         except asyncio.CancelledError:
@@ -56,30 +59,39 @@ async def _supervise(settings: Settings, began: float) -> int:
 
 
 @asynccontextmanager
-async def _started(settings: Settings) -> AsyncIterator[_Started]:
+async def _started(options: Options) -> AsyncIterator[_Started]:
     """Services first, then the gRPC port, then Envoy before it; the end is in reverse."""
     from servers.config import load_config
     from servers.edge.envoy import open_envoy
     from servers.edge.settings import EdgeSettings
     from servers.mesh import open_mesh, serve_mesh
 
-    config = load_config(settings.config_dir, settings.state_dir, os.environ)
+    config = load_config(
+        options.config_dir,
+        options.state_dir,
+        os.environ,
+        options.services,
+        http_port=options.http_port,
+        grpc_port=options.grpc_port,
+    )
+    for notice in config.notices:
+        _log.warning(notice)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         await enter(telemetry.open_telemetry(os.environ, "astromesh"))
         mesh = await enter(open_mesh(config))
-        port = await enter(serve_mesh(mesh, port=settings.grpc_port))
+        port = await enter(serve_mesh(mesh, host=config.host, port=config.grpc_port))
         http = ""
-        if settings.envoy:
-            edge_settings = EdgeSettings(http_port=settings.http_port, grpc_ports=(port,))
-            http = (await enter(open_envoy(edge_settings, settings.state_dir))).url
+        if options.envoy:
+            edge = EdgeSettings(http_port=config.http_port, grpc_ports=(port,))
+            http = (await enter(open_envoy(edge, config.state_dir))).url
         agents = (await mesh.agents.list(Caller(), page_size=1000)).agents
-        yield _Started(Listening(f"127.0.0.1:{port}", http, settings.state_dir), agents)
+        yield _Started(Listening(f"{config.host}:{port}", http, config.state_dir), agents)
 
 
-async def _greet(settings: Settings, started: _Started, stop: Stop) -> None:
+async def _greet(options: Options, started: _Started, stop: Stop) -> None:
     """The self-check, unless it is unwanted or a signal comes first."""
-    if not (settings.hello and settings.envoy):
+    if not (options.hello and options.envoy):
         return
     greeting = asyncio.create_task(_hello(started))
     stopped = asyncio.create_task(stop.wait())
