@@ -64,8 +64,9 @@ clean: ## remove everything that was built or downloaded, but not the state of t
 
 SOURCES := uv.lock pyproject.toml CMakeLists.txt $(wildcard native_cpp/src/* native_cpp/include/*/*)
 
+# The interpreter itself, not a shim of pyenv's: for another path uv makes .venv anew.
 $(READY): $(SOURCES) | $(UV)
-	@$(UV) sync --frozen --all-extras --python "$$(command -v $(PYTHON))"
+	@$(UV) sync --frozen --all-extras --python "$$($(PYTHON) -c 'import sys; print(sys._base_executable)')"
 	@touch $@
 
 .tools/bin/uv:
