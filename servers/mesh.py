@@ -122,13 +122,17 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
 
 async def _open_router(config: MeshConfig, stack: AsyncExitStack) -> ModelRouter:
     providers = await stack.enter_async_context(open_providers(config.state_dir))
-    path = config.config_dir / "prices.yaml"
-    prices = load_prices(path) if path.exists() else PriceList()
+    prices = load_prices(config.prices_file) if config.prices_file.exists() else PriceList()
     router = ModelRouter(config.router, providers, env=config.env, prices=prices)
-    if config.wants_local_model:
+    if _wants_local_model(config):
         providers.local.start()  # loads while the rest starts
     await stack.enter_async_context(_for_ever(router.watch_health()))
     return router
+
+
+def _wants_local_model(config: MeshConfig) -> bool:
+    named = {ref.provider for each in config.agents if each.agent for ref in each.agent.models()}
+    return any(config.router.provider(name).kind == "local" for name in named)
 
 
 @asynccontextmanager
@@ -144,13 +148,13 @@ async def _for_ever(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 async def _open_tools(config: MeshConfig, stack: AsyncExitStack) -> ToolService:
     threads = Threads(limit=16)
-    guard = allow(config.allowed_hosts)
+    guard = allow(config.runtime.tools.allowed_hosts)
     http = await stack.enter_async_context(guarded_client(guard))
     return ToolService(
         [
             *builtin_tools(threads, http, lambda: datetime.now(UTC)),
             *function_tools(plugin_functions(), threads),
-            *function_tools(configured_functions(config.functions), threads),
+            *function_tools(configured_functions(config.tool_functions), threads),
         ]
     )
 
