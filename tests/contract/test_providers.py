@@ -28,7 +28,7 @@ from servers.domain.chat import (
     says,
 )
 from servers.kernel.errors import InvalidInput, NotReady
-from servers.router.adapters.http import Http, open_http
+from servers.router.adapters.http import MAX_BODY, MAX_LINE, Http, open_http
 from servers.router.adapters.ollama import Ollama
 from servers.router.adapters.openai_compat import OpenAICompat
 from servers.router.ports import Ask, Provider, ProviderDown, Timeouts
@@ -129,6 +129,12 @@ class TestAnAnswer:
             steps = kind.provider(server.endpoint, http).stream(ask())
             async with aclosing(steps):
                 assert await anext(steps) == TextPiece("first")  # though the end never comes
+
+    @pytest.mark.parametrize("cut", [1, 7, 64])
+    async def test_may_arrive_cut_anywhere(self, kind, http, cut):
+        async with kind.server(Reply(pieces=("Grüße ", "🦊"), cut=cut)) as server:
+            steps = await streamed(kind.provider(server.endpoint, http), ask())
+        assert steps[:2] == [TextPiece("Grüße "), TextPiece("🦊")]
 
     async def test_leaves_a_connection_for_the_next(self, kind, http, heard):
         async with kind.server() as server:
@@ -365,6 +371,18 @@ class TestAProviderThatFails:
         async with kind.server(Reply(then=Then.ERROR, error="out of memory")) as server:
             with pytest.raises(ProviderDown, match="out of memory"):
                 await streamed(kind.provider(server.endpoint, http), ask())
+
+
+class TestAnAnswerWithoutMeasure:
+    async def test_in_one_line_is_cut_off(self, kind, http):
+        async with kind.server(Reply(pieces=("x" * (MAX_LINE + 1),))) as server:
+            with pytest.raises(ProviderDown, match="a line of more than"):
+                await streamed(kind.provider(server.endpoint, http), ask())
+
+    async def test_in_one_body_is_cut_off(self, kind, http):
+        async with kind.server(Reply(pieces=("x" * (MAX_BODY + 1),))) as server:
+            with pytest.raises(ProviderDown, match="more than"):
+                await whole(kind.provider(server.endpoint, http), ask())
 
 
 class TestLeaving:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import orjson
 
@@ -48,6 +48,7 @@ class Reply:
     reason: str = "stop"
     pause: float = 0.0  # seconds before each piece
     then: Then = Then.END
+    cut: int = 0  # a stream leaves in slices of so many bytes; 0: event by event
     closes: bool = False  # the connection is dead after this; the next request finds out
     status: int = 200
     error: str = ""  # the message of an answer that is not 200
@@ -139,8 +140,7 @@ class _Connection(asyncio.Protocol):
         self._dead = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._wire = transport
+        self._wire = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
         self._server.connections += 1
         self._server._open.add(self)
 
@@ -223,10 +223,10 @@ class _Connection(asyncio.Protocol):
         )
         for piece in dialect.pieces(reply, asked):
             await asyncio.sleep(reply.pause)
-            self._chunk(piece)
+            self._chunk(piece, reply.cut)
         match reply.then:
             case Then.END:
-                self._chunk(dialect.end(reply, asked))
+                self._chunk(dialect.end(reply, asked), reply.cut)
                 self._wire.write(b"0\r\n\r\n")
             case Then.STOP:
                 self._wire.write(b"0\r\n\r\n")
@@ -241,8 +241,10 @@ class _Connection(asyncio.Protocol):
             case Then.CLOSE:
                 self._wire.close()
 
-    def _chunk(self, data: bytes) -> None:
-        self._wire.write(b"%x\r\n%s\r\n" % (len(data), data))
+    def _chunk(self, data: bytes, cut: int = 0) -> None:
+        for start in range(0, len(data), cut or len(data)):
+            part = data[start : start + (cut or len(data))]
+            self._wire.write(b"%x\r\n%s\r\n" % (len(part), part))
 
     def _send(self, status: int, body: bytes, headers: Sequence[tuple[str, str]] = ()) -> None:
         lines = [f"HTTP/1.1 {status} Scripted", "content-type: application/json"]

@@ -245,21 +245,29 @@ async def _error_body(answer: httpx.Response) -> bytes:
 async def _lines(
     answer: httpx.Response, call: Call, patience: Patience
 ) -> AsyncGenerator[bytes, None]:
-    rest = b""
+    begun: list[bytes] = []  # of a line whose end has not come yet
+    size = 0
     chunks = _chunks(answer, call)
     while True:
         async with patience.piece():
             chunk = await anext(chunks, None)
         if chunk is None:
             break
-        *whole, rest = (rest + chunk).split(b"\n")
-        if len(rest) > MAX_LINE:
-            raise garbage(call.base, f"sent a line of more than {MAX_LINE} bytes")
+        *whole, rest = chunk.split(b"\n")
         for line in whole:
+            if begun:
+                line, begun, size = b"".join((*begun, line)), [], 0
+            if len(line) > MAX_LINE:
+                raise garbage(call.base, f"sent a line of more than {MAX_LINE} bytes")
             if line := line.strip():
                 yield line
-    if rest := rest.strip():
-        yield rest
+        if rest:
+            begun.append(rest)
+            size += len(rest)
+        if size > MAX_LINE:
+            raise garbage(call.base, f"sent a line of more than {MAX_LINE} bytes")
+    if last := b"".join(begun).strip():
+        yield last
 
 
 async def _chunks(answer: httpx.Response, call: Call) -> AsyncGenerator[bytes, None]:
