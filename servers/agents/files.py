@@ -8,6 +8,7 @@ from pathlib import Path
 from servers.agents.declare import Declaring
 from servers.agents.manifest import Agent
 from servers.kernel.errors import InvalidInput
+from servers.kernel.manifest import kind_of
 from servers.kernel.paths import at
 from servers.kernel.yaml_text import MAX_BYTES, Document, read_yaml
 
@@ -51,7 +52,7 @@ def _read(path: Path, declaring: Declaring) -> Iterator[Declared]:
 
 
 def _declared(document: Document, file_name: str, declaring: Declaring) -> Declared:
-    named = at(document.value, ("metadata", "name"))
+    named = at(document.value, ("metadata", "name")) if kind_of(document) == "Agent" else None
     name = named if isinstance(named, str) and named else file_name
     try:
         return Declared(name, document.origin, declaring.from_file(document))

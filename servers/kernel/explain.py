@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from servers.kernel.fields import PATTERNS
 from servers.kernel.paths import Path, Wrong
 
+MISSING = "is missing"
 _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -49,7 +50,7 @@ def _sentence(kind: type[BaseModel], each: ErrorDetails) -> str:
             key = str(each["loc"][-1])
             return f"unknown key {key!r}" + nearest(key, _known_keys(kind, _path(each)[:-1]))
         case "missing":
-            return "is missing"
+            return MISSING
         case "literal_error":
             return _not_among(found, each.get("ctx", {}).get("expected", ""))
         case "string_pattern_mismatch":

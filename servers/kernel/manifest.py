@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_
 
 from servers.kernel.canonical import canonical, redacted
 from servers.kernel.errors import InvalidInput, Violation
-from servers.kernel.explain import described, explained, nearest
+from servers.kernel.explain import MISSING, described, explained, nearest
 from servers.kernel.fields import Name
 from servers.kernel.later import Later, refusals
 from servers.kernel.paths import Path, Wrong, dotted, starts
@@ -111,7 +111,8 @@ def load(kind: type[M], text: str | bytes, origin: str, env: Mapping[str, str]) 
 
 def invalid(document: Document, found: Iterable[Wrong]) -> InvalidInput:
     """The error for what was found: every violation, and the first one as the message."""
-    wrong = sorted(found, key=lambda each: document.line(each.path) or 0)
+    # From top to bottom; a key that is missing may be the one that is misspelt.
+    wrong = sorted(found, key=lambda each: (document.line(each.path) or 0, each.says == MISSING))
     violations = tuple(Violation(dotted(path), says) for path, says in wrong)
     first = ": ".join(part for part in (violations[0].field, violations[0].description) if part)
     more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""

@@ -1,0 +1,267 @@
+"""kind: Agent: every key that users write, what it means, and what is refused until later."""
+
+import json
+import re
+from textwrap import dedent
+
+import pytest
+from astromesh.agents.v1.agent_pb2 import Agent as Wire
+from google.protobuf.json_format import MessageToDict, ParseDict
+
+from servers.agents.manifest import Agent
+from servers.domain.chat import ModelRef, Sampling
+from servers.domain.memory import Strategy
+from servers.kernel.manifest import load
+from tests.unit.manifest.reading import MODEL, agent, wrong
+
+SEED = """\
+apiVersion: astromesh/v1
+kind: Agent
+metadata:
+  name: support-agent
+  version: "1.0.0"
+spec:
+  model:
+    primary:
+      provider: ollama
+      model: "llama3.1:8b"
+  orchestration:
+    pattern: react
+    max_iterations: 10
+"""
+
+EVERYTHING = """\
+identity: {display_name: A, description: b, avatar: c, role: d, personality: e}
+model:
+  primary:
+    provider: openai
+    model: m
+    endpoint: https://h/v1
+    api_key_env: K
+    parameters: {temperature: 0.5, top_p: 0.9, max_tokens: 100, stop: [x], seed: 3, min_p: 0.1}
+    timeout: 30
+    context_window: 8192
+  fallback: [{provider: ollama, model: n}]
+  routing: {strategy: in_order}
+  default: {candidates: [{provider: ollama, model: d}], strategy: in_order}
+  roles: {planner: {candidates: [{provider: ollama, model: p}]}}
+prompts: {system: s, context: c, templates: {t: x}, variables: {v: {w: 1}}}
+orchestration:
+  {pattern: react, max_iterations: 5, timeout_seconds: 60, max_tool_result_tokens: 500,
+   role_map: {critic: planner}}
+tools:
+  - name: t
+    type: internal
+    function: "m:f"
+    description: d
+    parameters: {type: object, properties: {q: {type: string}}, required: []}
+    rate_limit: {max_calls: 3, window_seconds: 60}
+    max_result_tokens: 10
+    timeout: 5
+    idempotent: true
+    requires_approval: false
+memory: {conversational: {backend: sqlite, strategy: sliding_window, max_turns: 7}}
+concurrency: reject
+durability: exit
+on_disconnect: continue
+"""
+
+
+def seed() -> Agent:
+    (found,) = load(Agent, SEED, "support.agent.yaml", {})
+    return found
+
+
+def canonical(spec: str, **env: str):
+    return agent(spec, **env).canonical()["spec"]
+
+
+class TestTheSeedsExample:
+    def test_loads_unchanged(self):
+        assert seed().models() == (ModelRef("ollama", "llama3.1:8b"),)
+
+    def test_is_its_own_canonical_form(self):
+        assert seed().canonical() == {
+            "api_version": "astromesh/v1",
+            "kind": "Agent",
+            "metadata": {"name": "support-agent", "version": "1.0.0"},
+            "spec": {
+                "model": {"primary": {"provider": "ollama", "model": "llama3.1:8b"}},
+                "orchestration": {"pattern": "react", "max_iterations": 10},
+            },
+        }
+
+
+class TestTheCanonicalForm:
+    def test_loads_again_to_the_same(self):
+        spec = json.dumps(canonical(EVERYTHING))
+        assert canonical(spec) == canonical(EVERYTHING)
+
+    def test_is_the_json_of_the_protobuf_message(self):
+        tree = agent(EVERYTHING).canonical()
+        wire = MessageToDict(ParseDict(tree, Wire()), preserving_proto_field_name=True)
+        assert Agent.model_validate(wire).canonical() == tree
+
+    def test_moves_unlisted_parameters_into_extra(self):
+        assert canonical(EVERYTHING)["model"]["primary"]["parameters"]["extra"] == {"min_p": 0.1}
+
+    def test_shows_only_what_was_written(self):
+        assert set(canonical(MODEL)) == {"model"}
+
+    def test_leaves_out_keys_without_a_value(self):
+        assert set(canonical(MODEL + "tools:\nmemory:\nprompts: {system: ''}")) == {"model"}
+
+
+class TestOtherSpellings:
+    @pytest.mark.parametrize(
+        ("written", "means"),
+        [
+            ("model: {primary: {source: x}}", "model: {primary: {provider: x}}"),
+            ("model: {primary: {providerRef: x}}", "model: {primary: {provider: x}}"),
+            ("model: {primary: {providerRef: {name: x}}}", "model: {primary: {provider: x}}"),
+            (
+                "model: {primary: {provider: x, temperature: 1, max_tokens: 5}}",
+                "model: {primary: {provider: x, parameters: {temperature: 1, max_tokens: 5}}}",
+            ),
+            (
+                "model: {primary: {provider: x, parameters: {stop: END}}}",
+                "model: {primary: {provider: x, parameters: {stop: [END]}}}",
+            ),
+            (
+                "model: {primary: {provider: x}, fallback: {provider: y}}",
+                "model: {primary: {provider: x}, fallback: [{provider: y}]}",
+            ),
+            (
+                "model: {primary: {provider: x}, routing: in_order}",
+                "model: {primary: {provider: x}, routing: {strategy: in_order}}",
+            ),
+            (MODEL + "orchestration: {timeout: 5}", MODEL + "orchestration: {timeout_seconds: 5}"),
+            (MODEL + "tools: [calc]", MODEL + "tools: [{name: calc}]"),
+            (
+                MODEL + "tools: [{name: t, type: builtin}]",
+                MODEL + "tools: [{name: t, type: internal}]",
+            ),
+            (
+                MODEL + "tools: [{name: t, parameters: {city: {type: string}}}]",
+                MODEL + "tools: [{name: t, parameters: {type: object, properties: "
+                "{city: {type: string}}}}]",
+            ),
+            *(
+                (
+                    MODEL + f"memory: {{conversational: {{{key}: 4}}}}",
+                    MODEL + "memory: {conversational: {max_turns: 4}}",
+                )
+                for key in ("window_size", "max_messages")
+            ),
+        ],
+    )
+    def test_are_brought_to_one(self, written, means):
+        assert canonical(written) == canonical(means)
+
+
+class TestSecrets:
+    def test_are_not_shown(self):
+        shown = agent("model: {primary: {provider: x, api_key: hunter2}}").public()
+        assert shown["spec"]["model"]["primary"]["api_key"] == "***"
+
+    def test_of_variables_are_not_shown_either(self):
+        found = agent(MODEL + "prompts: {system: 'key ${K}'}", K="hunter2")
+        assert found.public()["spec"]["prompts"]["system"] == "key ${K}"
+        assert found.spec.prompts.system == "key hunter2"
+
+    def test_are_not_in_the_repr(self):
+        assert "hunter2" not in repr(agent("model: {primary: {provider: x, api_key: hunter2}}"))
+
+
+class TestModels:
+    ROLES = dedent("""\
+        model:
+          primary: {provider: a}
+          fallback: [{provider: b}]
+          default: {candidates: [{provider: c}]}
+          roles: {fast: {candidates: [{provider: d}, {provider: e}]}}
+        orchestration: {role_map: {planner: fast, worker: default}}
+        """)
+
+    @pytest.mark.parametrize(
+        ("role", "providers"),
+        [("planner", "de"), ("fast", "de"), ("worker", "c"), ("critic", "c"), ("", "c")],
+    )
+    def test_of_a_role_come_from_role_map_then_roles_then_default(self, role, providers):
+        assert "".join(ref.provider for ref in agent(self.ROLES).models(role)) == providers
+
+    def test_without_a_default_are_primary_and_fallback(self):
+        found = agent("model: {primary: {provider: a}, fallback: [{provider: b}]}")
+        assert [ref.provider for ref in found.models("any")] == ["a", "b"]
+
+    def test_carry_all_that_was_said(self):
+        (ref,) = agent(EVERYTHING.replace("  default: {", "  #: {")).models("")[:1]
+        assert ref == ModelRef(
+            "openai",
+            "m",
+            "https://h/v1",
+            "K",
+            timeout=30.0,
+            context_window=8192,
+            sampling=Sampling(0.5, 0.9, 100, ("x",), 3, {"min_p": 0.1}),
+        )
+
+    def test_a_role_sent_to_an_unknown_one_is_an_error(self):
+        found = wrong(MODEL + "orchestration: {role_map: {planner: fats}}")
+        assert "sends 'planner' to 'fats', which model.roles does not have" in found["spec"]
+
+    def test_in_order_is_no_strategy(self):
+        assert agent("model: {primary: {provider: a}, routing: in_order}").strategy() == ""
+
+
+def test_an_agent_without_memory_remembers_nothing():
+    assert agent(MODEL).conversation is None
+
+
+def test_a_memory_without_keys_shows_the_newest_twenty_turns():
+    found = agent(MODEL + "memory: {conversational: {}}").conversation
+    assert found is not None
+    assert found.shown() == Strategy("sliding_window", 20)
+
+
+class TestWhatLaterVersionsBuild:
+    @pytest.mark.parametrize(
+        ("spec", "field"),
+        [
+            *(
+                (f"orchestration: {{pattern: {name}}}", "spec.orchestration.pattern")
+                for name in ("plan_and_execute", "parallel_fan_out", "pipeline", "swarm")
+            ),
+            ("memory: {semantic: {backend: chromadb}}", "spec.memory.semantic"),
+            ("memory: {episodic: {postgres: {dsn: x}}}", "spec.memory.episodic"),
+            ("memory: {conversational: {backend: redis}}", "spec.memory.conversational.backend"),
+            ("memory: {conversational: {ttl: 5}}", "spec.memory.conversational.ttl"),
+            (
+                "memory: {conversational: {strategy: summary}}",
+                "spec.memory.conversational.strategy",
+            ),
+            ("knowledge: {pipeline: p}", "spec.knowledge"),
+            ("guardrails: {input: [{type: max_length, max_chars: 5}]}", "spec.guardrails.input[0]"),
+            ("permissions: {allowed_actions: [x]}", "spec.permissions"),
+            ("output_schema: {score: {type: integer}}", "spec.output_schema"),
+            ("tools: [{name: t, type: webhook, url: u}]", "spec.tools[0].type"),
+            ("tools: [{name: t, requires_approval: true}]", "spec.tools[0].requires_approval"),
+        ],
+    )
+    def test_is_refused_by_name_and_never_ignored(self, spec, field):
+        assert re.search("(is|are) not part of this version", wrong(MODEL + spec)[field])
+
+    def test_is_refused_as_a_strategy_where_the_user_wrote_it(self):
+        found = wrong("model: {primary: {provider: a}, routing: cost_optimized}")
+        assert found == {
+            "spec.model.routing": "the strategy 'cost_optimized' is not part of this version; "
+            "use 'in_order', or remove the key"
+        }
+
+    def test_hides_what_else_is_wrong_inside_it(self):
+        assert list(wrong(MODEL + "tools: [{name: t, type: mcp, server: {}}]")) == [
+            "spec.tools[0].type"
+        ]
+
+    def test_an_empty_section_is_no_use_of_it(self):
+        assert agent(MODEL + "guardrails: {input: []}\npermissions:\noutput_schema: {}")

@@ -1,0 +1,243 @@
+"""The configuration folder: what is read, what stops the mesh, and what does not."""
+
+from pathlib import Path
+
+import pytest
+
+from servers.agents.files import Declared
+from servers.config import MeshConfig, load_config
+from servers.kernel.errors import InvalidInput, NotReady
+
+SHIPPED = Path(__file__).parents[2] / "config"
+
+AGENT = """\
+apiVersion: astromesh/v1
+kind: Agent
+metadata: {name: NAME}
+spec: {model: {primary: {provider: PROVIDER, model: m}}}
+"""
+HEAD = "apiVersion: astromesh/v1\nkind: KIND\nmetadata: {name: n}\nspec:\n"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "agents").mkdir()
+    return tmp_path
+
+
+def declare(folder: Path, name: str, provider: str = "ollama", file: str = "") -> None:
+    path = folder / "agents" / f"{file or name}.agent.yaml"
+    path.write_text(AGENT.replace("NAME", name).replace("PROVIDER", provider))
+
+
+def write(folder: Path, name: str, kind: str, spec: str) -> None:
+    (folder / name).write_text(HEAD.replace("KIND", kind) + f"  {spec}\n")
+
+
+def loaded(folder: Path, *services: str, **env: str) -> MeshConfig:
+    return load_config(folder, folder / "state", env, services)
+
+
+def by_name(config: MeshConfig) -> dict[str, Declared]:
+    return {each.name: each for each in config.agents}
+
+
+class TestTheShippedFolder:
+    def test_has_only_agents_that_load(self):
+        agents = by_name(loaded(SHIPPED))
+        assert set(agents) == {"assistant", "gpt"}
+        assert [each.reason for each in agents.values()] == ["", ""]
+
+    def test_has_no_file_without_effect(self):
+        assert loaded(SHIPPED).notices == ()
+
+    def test_has_an_assistant_on_the_local_model(self):
+        agent = by_name(loaded(SHIPPED))["assistant"].agent
+        assert agent is not None
+        (ref,) = agent.models()
+        assert (ref.provider, ref.model) == ("local", "smollm2-135m-instruct")
+
+    def test_names_no_key(self):
+        assert all(not each.api_key for each in loaded(SHIPPED).router.providers.values())
+
+
+class TestAgents:
+    def test_that_are_faulty_do_not_stop_the_others(self, folder):
+        declare(folder, "good")
+        (folder / "agents" / "bad.agent.yaml").write_text("a: [")
+        agents = by_name(loaded(folder))
+        assert agents["good"].agent is not None
+        assert agents["bad"].agent is None
+        assert agents["bad"].reason.startswith("bad.agent.yaml:2:1: not valid YAML")
+
+    def test_that_are_faulty_go_by_the_name_they_give(self, folder):
+        declare(folder, "named", provider="nobody", file="other")
+        assert set(by_name(loaded(folder))) == {"named"}
+
+    def test_of_an_unknown_provider_are_told_which_there_are(self, folder):
+        declare(folder, "a", provider="olama")
+        reason = by_name(loaded(folder))["a"].reason
+        assert reason.startswith("a.agent.yaml:4: spec.model.primary.provider: no provider 'olama'")
+
+    def test_of_one_name_do_not_run_either_of_them(self, folder):
+        declare(folder, "twin", file="one")
+        declare(folder, "twin", file="two")
+        twin = by_name(loaded(folder))["twin"]
+        assert twin.agent is None
+        assert twin.reason == ("one.agent.yaml and two.agent.yaml: both declare the agent 'twin'")
+
+    def test_may_share_a_file(self, folder):
+        text = AGENT.replace("PROVIDER", "ollama")
+        both = text.replace("NAME", "a") + "---\n" + text.replace("NAME", "b")
+        (folder / "agents" / "both.agent.yaml").write_text(both)
+        assert set(by_name(loaded(folder))) == {"a", "b"}
+
+    def test_of_ten_megabytes_are_refused(self, folder):
+        (folder / "agents" / "big.agent.yaml").write_text("#" * 10_000_000)
+        assert by_name(loaded(folder))["big"].reason == "big.agent.yaml: larger than 1024 KiB"
+
+    def test_of_another_kind_are_refused(self, folder):
+        (folder / "agents" / "x.agent.yaml").write_text(HEAD.replace("KIND", "Workflow"))
+        assert by_name(loaded(folder))["x"].reason == (
+            "x.agent.yaml:2: kind: expected 'Agent', found 'Workflow'"
+        )
+
+    def test_of_an_empty_file_are_told_so(self, folder):
+        (folder / "agents" / "x.agent.yaml").write_text("# nothing\n")
+        assert by_name(loaded(folder))["x"].reason == "x.agent.yaml: the file is empty"
+
+    def test_take_the_runtimes_defaults_where_they_are_silent(self, folder):
+        declare(folder, "a")
+        write(
+            folder,
+            "runtime.yaml",
+            "RuntimeConfig",
+            "defaults: {orchestration: {max_iterations: 3}}",
+        )
+        agent = by_name(loaded(folder))["a"].agent
+        assert agent is not None
+        assert agent.spec.orchestration.max_iterations == 3
+        assert "orchestration" not in agent.canonical()["spec"]
+
+    def test_are_not_read_by_a_process_that_does_not_run_them(self, folder):
+        declare(folder, "a")
+        assert loaded(folder, "router").agents == ()
+
+
+class TestTheFolder:
+    def test_must_exist(self, tmp_path):
+        with pytest.raises(NotReady, match="there is no configuration folder") as caught:
+            loaded(tmp_path / "nowhere")
+        assert caught.value.reason == "CONFIG_MISSING"
+
+    def test_may_be_empty(self, tmp_path):
+        assert loaded(tmp_path).agents == ()
+
+    def test_says_which_files_have_no_effect(self, folder):
+        write(folder, "channels.yaml", "ChannelConfig", "channels: {}")
+        (folder / "rag").mkdir()
+        write(folder, "rag/docs.rag.yaml", "RAGPipeline", "chunking: {}")
+        (folder / "plain.yaml").write_text("channels: {}")
+        assert loaded(folder).notices == (
+            "channels.yaml: kind ChannelConfig is not part of this version; the file has no effect",
+            "plain.yaml: nothing reads it; the file has no effect",
+            "rag/docs.rag.yaml: kind RAGPipeline is not part of this version;"
+            " the file has no effect",
+        )
+
+
+class TestProviders:
+    def test_are_read_with_models_keys_and_routing(self, folder):
+        write(
+            folder,
+            "providers.yaml",
+            "ProviderConfig",
+            "{providers: {v: {type: openai, api_key_env: K, endpoint: 'http://h/v1', timeout: 9,"
+            " models: [a, {name: b, tools: true, price: {input: 1, output: 2}}]}},"
+            " routing: {circuit_breaker: {failure_threshold: 5, recovery_timeout: 7}}}",
+        )
+        router = loaded(folder).router
+        provider = router.providers["v"]
+        assert (provider.kind, provider.endpoint, provider.api_key_env) == (
+            "openai",
+            "http://h/v1",
+            "K",
+        )
+        assert provider.timeouts.total == 9
+        assert [model.name for model in provider.models] == ["a", "b"]
+        assert provider.models[1].capabilities.tools is True
+        assert (router.failure_threshold, router.recovery_timeout) == (5, 7.0)
+
+    @pytest.mark.parametrize(
+        ("spec", "says"),
+        [
+            ("{providers: {v: {type: opnai}}}", "spec.providers.v.type: .*no 'opnai'"),
+            ("{providers: {v: {type: triton}}}", "spec.providers.v.type: .*not supported"),
+            ("{providers: {v: {typ: ollama}}}", "unknown key 'typ'; did you mean 'type'"),
+            (
+                "{routing: {default_strategy: round_robin}}",
+                "the strategy 'round_robin' is not part of this version",
+            ),
+        ],
+    )
+    def test_that_are_faulty_stop_the_mesh(self, folder, spec, says):
+        write(folder, "providers.yaml", "ProviderConfig", spec)
+        with pytest.raises(InvalidInput, match=rf"^providers\.yaml:5: .*{says}"):
+            loaded(folder)
+
+    def test_azure_is_read_as_an_openai_server(self, folder):
+        spec = "{providers: {v: {type: azure_openai, endpoint: 'https://h/openai/v1'}}}"
+        write(folder, "providers.yaml", "ProviderConfig", spec)
+        assert loaded(folder).router.providers["v"].kind == "openai_compat"
+
+
+class TestTheRuntime:
+    def test_listens_on_this_machine_only(self, folder):
+        write(folder, "runtime.yaml", "RuntimeConfig", "api: {host: 0.0.0.0}")
+        with pytest.raises(InvalidInput, match="callers are not authenticated yet"):
+            loaded(folder)
+
+    def test_ports_are_the_callers_word_then_the_files_then_the_usual(self, folder):
+        assert (loaded(folder).http_port, loaded(folder).grpc_port) == (8080, 50051)
+        write(folder, "runtime.yaml", "RuntimeConfig", "api: {port: 81, grpc_port: 82}")
+        assert (loaded(folder).http_port, loaded(folder).grpc_port) == (81, 82)
+        said = load_config(folder, folder, {}, http_port=91, grpc_port=0)
+        assert (said.http_port, said.grpc_port) == (91, 0)
+
+    @pytest.mark.parametrize(
+        ("spec", "field"), [("peers: [x]", "peers"), ("observability: {a: 1}", "observability")]
+    )
+    def test_refuses_what_has_no_effect_yet(self, folder, spec, field):
+        write(folder, "runtime.yaml", "RuntimeConfig", spec)
+        with pytest.raises(InvalidInput, match=f"runtime.yaml:5: spec.{field}: "):
+            loaded(folder)
+
+
+class TestServices:
+    def test_are_all_here_where_none_is_named(self, folder):
+        config = loaded(folder)
+        assert (config.local, config.remote) == ({"agents", "router", "memory", "tools"}, {})
+
+    def test_that_run_elsewhere_are_dialled_where_the_runtime_says(self, folder):
+        write(folder, "runtime.yaml", "RuntimeConfig", "services: {router: 'models:9'}")
+        remote = loaded(folder, "agents").remote
+        assert remote["router"] == "models:9"
+        assert set(remote) == {"router", "memory", "tools"}
+
+    def test_that_run_alone_have_a_port_each_so_that_they_find_one_another(self, folder):
+        assert loaded(folder, "agents").remote == {
+            name: f"127.0.0.1:{loaded(folder, name).grpc_port}"
+            for name in ("router", "memory", "tools")
+        }
+
+    def test_that_do_not_exist_are_refused(self, folder):
+        with pytest.raises(InvalidInput, match="no service 'routr'; there are agents, router"):
+            loaded(folder, "routr")
+
+
+def test_functions_of_agents_and_of_the_runtime_become_tools(folder):
+    text = AGENT.replace("NAME", "a").replace("PROVIDER", "ollama")
+    tools = "model: {primary: {provider: ollama, model: m}}, tools: [{name: mine, function: 'm:f'}]"
+    (folder / "agents" / "a.agent.yaml").write_text(text.split("spec:")[0] + f"spec: {{{tools}}}\n")
+    write(folder, "runtime.yaml", "RuntimeConfig", "tools: {functions: {ours: 'n:g'}}")
+    assert loaded(folder).tool_functions == {"mine": "m:f", "ours": "n:g"}
