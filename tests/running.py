@@ -21,9 +21,7 @@ def agent(name: str, endpoint: str, **spec: Any) -> dict[str, Any]:
         "kind": "Agent",
         "metadata": {"name": name, "version": "1.0.0"},
         "spec": {
-            "model": {
-                "primary": {"provider": "openai_compat", "endpoint": endpoint, "model": "m"}
-            },
+            "model": {"primary": {"provider": "openai_compat", "endpoint": endpoint, "model": "m"}},
             **spec,
         },
     }

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from contextlib import aclosing
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from servers.agents.remote import RemoteAgents
 from servers.domain.caller import Caller
 from servers.domain.runs import Restarted, RunRequest, RunState, TextDelta, ToolReturned
 from servers.domain.tools import Outcome
+from servers.kernel.errors import Unavailable
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply, Then
 from tests.scripted.openai_server import openai_server
@@ -25,30 +28,32 @@ MAIL = Reply((), calls=[Call("send_mail", '{"to": "ada"}')])
 TOOLS = [{"name": "send_mail", "function": "tests.faults.effects:send_mail"}]
 
 
+def command(folder: Path) -> list[str]:
+    folders = ["--config", str(folder / "config"), "--state", str(folder / "state")]
+    return [sys.executable, "-m", "servers", *folders, "--grpc-port", "0"]
+
+
 class Victim:
     """A mesh in a process of its own, over one state folder for all its lives."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.port = 0
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> int:
         """Returns the port it serves."""
         env = os.environ | {"EFFECTS_DIR": str(self.folder), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "servers", "up", "--no-envoy", "--no-hello"]
-        command += ["--config", str(self.folder / "config"), "--state", str(self.folder / "state")]
-        command += ["--grpc-port", "0", "--log-format", "json"]
-        port_file = self.folder / "state" / "grpc_port"
-        port_file.unlink(missing_ok=True)
-        with (self.folder / "log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *command, stdout=log, stderr=log, env=env, cwd=ROOT
-            )
+        self.process = await asyncio.create_subprocess_exec(
+            *command(self.folder), stdout=PIPE, stderr=DEVNULL, env=env, cwd=ROOT
+        )
+        assert self.process.stdout
         async with asyncio.timeout(30):
-            while not port_file.exists():
-                assert self.process.returncode is None, (self.folder / "log").read_text()
-                await asyncio.sleep(0.02)
-        return int(port_file.read_text())
+            while line := (await self.process.stdout.readline()).decode():
+                if found := re.search(r"127\.0\.0\.1:(\d+)", line):
+                    self.port = int(found[1])
+                    return self.port
+        raise AssertionError(f"the mesh ended with {await self.process.wait()}")
 
     async def kill(self) -> None:
         if self.process and self.process.returncode is None:
@@ -80,13 +85,12 @@ async def seen(agents, run_id, after=0):
 
 async def until(condition):
     async with asyncio.timeout(30):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # what is waited for happens in another process
             await asyncio.sleep(0.01)
 
 
 async def start_run(victim):
-    port = await victim.start()
-    async with dialled(port) as agents:
+    async with dialled(await victim.start()) as agents:
         return (await agents.create_run(ME, RunRequest("helper", "mail ada"))).id
 
 
@@ -126,11 +130,10 @@ async def test_a_reader_that_comes_back_with_its_cursor_misses_nothing(victim):
     async with openai_server(*replies) as model:
         write_agents(victim.folder, agent("helper", model.endpoint))
         run_id = await start_run(victim)
-        port = int((victim.folder / "state" / "grpc_port").read_text())
         first: list = []
-        with contextlib.suppress(Exception):
-            async with dialled(port) as agents, aclosing(agents.events(ME, run_id)) as events:
-                async for event in events:
+        with contextlib.suppress(Unavailable):
+            async with dialled(victim.port) as agents:
+                async for event in agents.events(ME, run_id):
                     first.append(event)
                     if sum(isinstance(e.payload, TextDelta) for e in first) == 2:
                         await victim.kill()
@@ -153,7 +156,7 @@ async def test_a_run_that_had_ended_stays_as_it_was(victim):
     async with openai_server(Reply(("done",))) as model:
         write_agents(victim.folder, agent("helper", model.endpoint))
         run_id = await start_run(victim)
-        async with dialled(int((victim.folder / "state" / "grpc_port").read_text())) as agents:
+        async with dialled(victim.port) as agents:
             before = await seen(agents, run_id)
         await victim.kill()
         async with dialled(await victim.start()) as agents:
@@ -166,12 +169,7 @@ async def test_a_second_mesh_on_the_same_state_folder_is_refused(victim):
         write_agents(victim.folder, agent("helper", model.endpoint))
         await victim.start()
         second = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-m", "servers", "up", "--no-envoy", "--no-hello"],
-            *["--config", str(victim.folder / "config"), "--state", str(victim.folder / "state")],
-            *["--grpc-port", "0"],
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=ROOT,
+            *command(victim.folder), stdout=DEVNULL, stderr=PIPE, cwd=ROOT
         )
         _, said = await asyncio.wait_for(second.communicate(), 30)
     assert second.returncode != 0

@@ -82,9 +82,10 @@ class Execution:
         self._sessions = sessions
         self._now = now
         self._replay = Replay(past)
-        first = self._replay.last_sequence + RESTART_GAP if past else 1
+        again = run.attempt > 1  # although nothing but the run itself may be on record
+        first = self._replay.last_sequence + RESTART_GAP if again else 1
         self.log = RunLog(run.id, now, past, first)
-        self.journal = Journal(self.log, store, run.durability, on_record=run.attempt > 1)
+        self.journal = Journal(self.log, store, run.durability, on_record=again)
         self._steps = RecordedSteps(plan.caller, run.agent, plan.means, self.journal, self._replay)
         self._task: asyncio.Task[None] | None = None
         self._holders = 0
