@@ -4,18 +4,23 @@ A file's agent goes before one of the same name from the API, and can't be chang
 it. An agent whose file became faulty goes on as it was, and its record says so.
 """
 
-import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
-
-import orjson
 
 from servers.agents.catalogue_ports import AgentStore, StoredAgent
 from servers.agents.changes import merged, with_secrets
 from servers.agents.declare import Declaring
+from servers.agents.entries import (
+    Entry,
+    compare_etag,
+    continues,
+    name_in,
+    nearest_names,
+    record_of,
+    stored_entry,
+)
 from servers.agents.files import Declared
 from servers.agents.manifest import Agent
 from servers.domain.agents import AgentPage, AgentRecord
@@ -23,36 +28,17 @@ from servers.domain.chat import Json
 from servers.kernel.errors import (
     AlreadyExists,
     AstromeshError,
-    Conflict,
     InvalidInput,
     NotFound,
     NotReady,
     Violation,
 )
-from servers.kernel.manifest import API_VERSION, invalid
+from servers.kernel.manifest import invalid
 from servers.kernel.paging import page_limit, position, token
 from servers.kernel.yaml_text import REASON, Document
 
 _CACHED = 1000  # parsed agents from the API
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A declared agent, wherever it comes from."""
-
-    name: str
-    source: str
-    agent: Agent | None
-    reason: str = ""  # why there is no agent, or why a newer one was not taken over
-    revision: int = 0
-    created_at: float = 0.0
-    updated_at: float = 0.0
-
-    @property
-    def etag(self) -> str:
-        tree = self.agent.canonical() if self.agent else {"reason": self.reason}
-        body = orjson.dumps([self.revision, tree], option=orjson.OPT_SORT_KEYS)
-        return hashlib.sha256(body).hexdigest()[:20]
+_SOUND_FOR = 5.0  # seconds
 
 
 class Catalogue:
@@ -69,8 +55,9 @@ class Catalogue:
         self._declaring = declaring
         self._check = check
         self._now = now
-        self._files: dict[str, _Entry] = {}
-        self._parsed: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._files: dict[str, Entry] = {}
+        self._parsed: OrderedDict[tuple[str, str], Entry] = OrderedDict()
+        self._sound: dict[int, tuple[Agent, float]] = {}  # the agent too: ids are reused
         self._writes = 0
 
     # -- files -----------------------------------------------------------------------------
@@ -79,14 +66,14 @@ class Catalogue:
         """Make these the agents of the files. Runs that have begun keep what they have."""
         found = {each.name: self._from_file(each) for each in declared if each.agent}
         for each in (each for each in declared if not each.agent):
-            kept = [old for old in self._files.values() if _continues(old, each)]
+            kept = [old for old in self._files.values() if continues(old, each)]
             for old in kept:
                 found.setdefault(old.name, replace(old, reason=each.reason))
             if not kept:
                 found.setdefault(each.name, self._from_file(each))
         self._files = dict(sorted(found.items()))
 
-    def _from_file(self, declared: Declared) -> _Entry:
+    def _from_file(self, declared: Declared) -> Entry:
         now, old = self._now(), self._files.get(declared.name)
         source = f"file:{declared.origin}"
         if old and old.agent == declared.agent and old.source == source:
@@ -94,7 +81,7 @@ class Catalogue:
                 old, reason=declared.reason
             )  # the same object: what is built on it stays
         created = old.created_at if old else now
-        return _Entry(declared.name, source, declared.agent, declared.reason, 0, created, now)
+        return Entry(declared.name, source, declared.agent, declared.reason, 0, created, now)
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -141,13 +128,13 @@ class Catalogue:
         allow_missing: bool = False,
         validate_only: bool = False,
     ) -> AgentRecord:
-        name = _name_in(manifest)
+        name = name_in(manifest)
         stored = await self._changeable(tenant, name)
         if stored is None:
             if not allow_missing:
                 raise await self._unknown(tenant, name)
             return await self.create(tenant, manifest, validate_only)
-        _compare(self._from_store(stored), etag)
+        compare_etag(self._from_store(stored), etag)
         agent = await self._declared(merged(stored.manifest, manifest, fields), stored.manifest)
         return await self._put(tenant, agent, stored, validate_only)
 
@@ -157,7 +144,7 @@ class Catalogue:
         stored = await self._changeable(tenant, name)
         if stored is None:
             raise await self._unknown(tenant, name)
-        _compare(self._from_store(stored), etag)
+        compare_etag(self._from_store(stored), etag)
         if not validate_only:
             await self._store.delete(tenant, name, stored.revision)
             self._forget(tenant, name)
@@ -190,7 +177,7 @@ class Catalogue:
         if not validate_only:
             await self._store.put(stored)
             self._forget(tenant, agent.name)
-        return await self._record(_entry(stored, agent))
+        return await self._record(stored_entry(stored, agent))
 
     async def _changeable(self, tenant: str, name: str) -> StoredAgent | None:
         if file := self._files.get(name):
@@ -205,7 +192,7 @@ class Catalogue:
 
     # -- entries ---------------------------------------------------------------------------
 
-    async def _entry(self, tenant: str, name: str) -> _Entry:
+    async def _entry(self, tenant: str, name: str) -> Entry:
         if entry := self._files.get(name) or self._parsed.get((tenant, name)):
             return entry
         writes = self._writes
@@ -219,83 +206,37 @@ class Catalogue:
                 self._parsed.popitem(last=False)
         return entry
 
-    def _from_store(self, stored: StoredAgent) -> _Entry:
+    def _from_store(self, stored: StoredAgent) -> Entry:
         known = self._parsed.get((stored.tenant, stored.name))
         if known and known.revision == stored.revision:
             return known
         try:
-            return _entry(stored, self._declaring.from_api(stored.manifest))
+            return stored_entry(stored, self._declaring.from_api(stored.manifest))
         except InvalidInput as error:  # stored by another version, or a provider went away
-            return _entry(stored, None, error.message)
+            return stored_entry(stored, None, error.message)
 
     def _forget(self, tenant: str, name: str) -> None:
         self._writes += 1
         self._parsed.pop((tenant, name), None)
 
-    async def _record(self, entry: _Entry) -> AgentRecord:
-        ready, reason = entry.agent is not None, entry.reason
-        if entry.agent:
-            try:
-                await self._check(entry.agent)
-            except AstromeshError as error:
-                ready, reason = False, error.message
-        return AgentRecord(
-            name=entry.name,
-            version=entry.agent.metadata.version if entry.agent else "",
-            manifest=entry.agent.public() if entry.agent else _bare(entry.name),
-            etag=entry.etag,
-            ready=ready,
-            reason=reason,
-            source=entry.source,
-            created_at=entry.created_at,
-            updated_at=entry.updated_at,
-        )
+    async def _record(self, entry: Entry) -> AgentRecord:
+        if entry.agent is None or self._known_sound(entry.agent):
+            return record_of(entry)
+        try:
+            await self._check(entry.agent)
+        except AstromeshError as error:
+            return record_of(entry, error.message)
+        self._sound[id(entry.agent)] = (entry.agent, self._now())
+        return record_of(entry)
+
+    def _known_sound(self, agent: Agent) -> bool:
+        """Whether it was found to be just now: lists are asked for often."""
+        if len(self._sound) > _CACHED:
+            self._sound.clear()
+        known = self._sound.get(id(agent))
+        return known is not None and self._now() - known[1] < _SOUND_FOR
 
     async def _unknown(self, tenant: str, name: str) -> NotFound:
         stored = await self._store.list(tenant, "", _CACHED)
-        near = _nearest(name, [*self._files, *(each.name for each in stored)])
+        near = nearest_names(name, [*self._files, *(each.name for each in stored)])
         return NotFound(f"there is no agent {name!r}{near}", reason="AGENT_NOT_FOUND", agent=name)
-
-
-def _continues(old: _Entry, faulty: Declared) -> bool:
-    """Whether the running agent is what the faulty document was before."""
-    if old.agent is None or old.source != f"file:{faulty.origin}":
-        return False
-    return faulty.name in (old.name, faulty.origin.partition(".")[0])
-
-
-def _entry(stored: StoredAgent, agent: Agent | None, reason: str = "") -> _Entry:
-    return _Entry(
-        stored.name, "api", agent, reason, stored.revision, stored.created_at, stored.updated_at
-    )
-
-
-def _compare(entry: _Entry, etag: str) -> None:
-    if etag and etag != entry.etag:
-        raise Conflict(
-            f"agent {entry.name!r} has changed since you read it; read it again, then retry",
-            reason="ETAG_MISMATCH",
-            agent=entry.name,
-        )
-
-
-def _name_in(manifest: Json) -> str:
-    metadata = manifest.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    if not isinstance(name, str) or not name:
-        raise InvalidInput(
-            "metadata.name is missing",
-            reason=REASON,
-            violations=(Violation("metadata.name", "is missing"),),
-        )
-    return name
-
-
-def _bare(name: str) -> Json:
-    """What can be shown of an agent that could not be read."""
-    return {"api_version": API_VERSION, "kind": "Agent", "metadata": {"name": name}}
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), n=3)
-    return f"; did you mean {', '.join(repr(each) for each in close)}?" if close else ""
