@@ -128,9 +128,7 @@ def tool_calls_to(calls: Iterable[ToolCall]) -> list[pb.ToolCall]:
 
 
 def tool_specs_from(wire: Iterable[pb.ToolSpec]) -> tuple[ToolSpec, ...]:
-    return tuple(
-        ToolSpec(spec.name, spec.description, json_from(spec.parameters)) for spec in wire
-    )
+    return tuple(ToolSpec(spec.name, spec.description, json_from(spec.parameters)) for spec in wire)
 
 
 def tool_specs_to(specs: Iterable[ToolSpec]) -> list[pb.ToolSpec]:

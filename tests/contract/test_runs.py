@@ -39,6 +39,7 @@ ME = Caller("acme")
 ASK = RunRequest("helper", "hello?")
 ADD = Call("calculator", '{"expression": "2+3"}')
 TOOLS = [{"name": "calculator"}]
+MEMORY = {"conversational": {"backend": "sqlite", "strategy": "sliding_window", "max_turns": 4}}
 
 
 @pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
@@ -175,11 +176,13 @@ class TestEvents:
             assert events[-1].payload.run == await agents.get_run(ME, events[0].run_id)
 
     async def test_come_before_the_model_has_finished(self, world):
-        async with world(Reply(("first",), then=Then.HANG)) as (agents, _, _):
-            async with aclosing(agents.stream(ME, ASK)) as events:
-                async for event in events:
-                    if isinstance(event.payload, TextDelta):
-                        break
+        async with (
+            world(Reply(("first",), then=Then.HANG)) as (agents, _, _),
+            aclosing(agents.stream(ME, ASK)) as events,
+        ):
+            async for event in events:
+                if isinstance(event.payload, TextDelta):
+                    break
         assert event.payload.text == "first"
 
     async def test_of_a_failed_run_end_with_its_failure(self, world):
@@ -327,24 +330,22 @@ class TestARequestId:
 
 
 class TestASession:
-    MEMORY = {"conversational": {"backend": "sqlite", "strategy": "sliding_window", "max_turns": 4}}
-
     async def test_is_remembered_in_the_next_run(self, world):
-        async with world(Reply(("Hi Ada",)), memory=self.MEMORY) as (agents, model, _):
+        async with world(Reply(("Hi Ada",)), memory=MEMORY) as (agents, model, _):
             await agents.run(ME, RunRequest("helper", "I am Ada", session="s"))
             await agents.run(ME, RunRequest("helper", "Who am I?", session="s"))
         shown = [(m["role"], m["content"]) for m in model.requests[1].body["messages"]]
         assert shown == [("user", "I am Ada"), ("assistant", "Hi Ada"), ("user", "Who am I?")]
 
     async def test_keeps_nothing_of_a_failed_run(self, world):
-        async with world(refuses(500), memory=self.MEMORY) as (agents, _, mesh):
+        async with world(refuses(500), memory=MEMORY) as (agents, _, mesh):
             with pytest.raises(Unavailable):
                 await agents.run(ME, RunRequest("helper", "I am Ada", session="s"))
             page = await mesh.memory.turns(SessionKey("acme", "helper", "s"))
         assert page.turns == ()
 
     async def test_keeps_both_turns_of_an_exchange(self, world):
-        async with world(Reply(("Hi Ada",)), memory=self.MEMORY) as (agents, _, mesh):
+        async with world(Reply(("Hi Ada",)), memory=MEMORY) as (agents, _, mesh):
             await agents.run(ME, RunRequest("helper", "I am Ada", session="s"))
             page = await mesh.memory.turns(SessionKey("acme", "helper", "s"))
         assert [(t.message.role, t.message.text) for t in page.turns] == [
@@ -419,7 +420,7 @@ class TestListing:
 
 class TestDurability:
     async def test_none_leaves_nothing_on_record(self, world):
-        async with world() as (agents, _, mesh):
+        async with world() as (agents, _, _mesh):
             ask = RunRequest("helper", "hello?", durability=Durability.NONE)
             run = await agents.run(ME, ask)
             assert (await agents.list_runs(ME, RunFilter())).runs == ()
@@ -453,7 +454,7 @@ async def test_tool_calls_of_one_reply_run_in_parallel_and_answer_in_order(world
 
 async def test_broken_arguments_are_told_to_the_model(world):
     replies = Reply((), calls=[Call("calculator", '{"expression": ')]), Reply(("sorry",))
-    async with world(*replies, tools=TOOLS) as (agents, model, _):
+    async with world(*replies, tools=TOOLS) as (agents, _model, _):
         events = await seen(agents.stream(ME, ASK))
     (result,) = payloads(events, ToolReturned)
     assert result.outcome is Outcome.ERROR
