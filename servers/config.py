@@ -56,6 +56,18 @@ class MeshConfig:
         return self.config_dir / "agents"
 
     @property
+    def key_variables(self) -> frozenset[str]:
+        """Environment variables that the folder names as keys."""
+        providers = {each.api_key_env for each in self.router.providers.values()}
+        agents = {
+            choice.api_key_env
+            for each in self.agents
+            if each.agent
+            for _, choice in _choices(each.agent)
+        }
+        return frozenset((providers | agents) - {""})
+
+    @property
     def prices_file(self) -> Path:
         return self.config_dir / _PRICES
 

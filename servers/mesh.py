@@ -41,6 +41,7 @@ from servers.memory.remote import RemoteMemory
 from servers.memory.service import ConversationMemory
 from servers.memory.servicer import MemoryServicer
 from servers.router.adapters.pool import open_providers
+from servers.router.guard import GuardedRouter
 from servers.router.prices import PriceList, load_prices
 from servers.router.remote import RemoteRouter
 from servers.router.service import ModelRouter
@@ -73,6 +74,7 @@ class Mesh:
     tools: Tools
     local: frozenset[str]  # those that this process runs and serves
     drain: Callable[[], Awaitable[None]]  # gives the runs of this process time to end
+    key_variables: frozenset[str] = frozenset()  # that callers of the router may name
 
 
 @asynccontextmanager
@@ -117,7 +119,7 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
             agents = runtime = await _open_agents(config, stack, router, memory, tools)
             drain = runtime.drain
 
-        yield Mesh(agents, router, memory, tools, config.local, drain)
+        yield Mesh(agents, router, memory, tools, config.local, drain, config.key_variables)
 
 
 async def _open_router(config: MeshConfig, stack: AsyncExitStack) -> ModelRouter:
@@ -212,7 +214,7 @@ def _services(mesh: Mesh) -> dict[str, Service]:
         "router": _service(
             _ROUTER,
             router_service_pb2_grpc.add_RouterServiceServicer_to_server,
-            RouterServicer(mesh.router),
+            RouterServicer(GuardedRouter(mesh.router, mesh.key_variables)),
         ),
         "memory": _service(
             _MEMORY,

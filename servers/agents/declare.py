@@ -33,7 +33,7 @@ class Declaring:
         return agent.with_defaults(self.max_iterations)
 
     def from_api(self, manifest: Json) -> Agent:
-        """No variables and no functions: a caller must not reach into our process."""
+        """No environment and no functions: a caller must not reach into our process."""
         document = Document(dict(manifest))
         agent = parse(Agent, document)
         self._check(document, agent, _only_for_files(agent))
@@ -44,6 +44,24 @@ class Declaring:
             raise invalid(document, found)
 
 
+# Whoever may call the API must not learn what our environment holds by sending it to an
+# address of his own.
+_VARIABLES = (
+    "spec.model.primary.api_key_env",
+    "spec.model.fallback.*.api_key_env",
+    "spec.model.default.candidates.*.api_key_env",
+    "spec.model.roles.*.candidates.*.api_key_env",
+)
+
+
 def _only_for_files(agent: Agent) -> Iterable[Wrong]:
-    for path, _ in matches(agent.canonical(), "spec.tools.*.function"):
+    tree = agent.canonical()
+    for path, _ in matches(tree, "spec.tools.*.function"):
         yield Wrong(path, "only agents in files may name functions")
+    for pattern in _VARIABLES:
+        for path, _ in matches(tree, pattern):
+            yield Wrong(
+                path,
+                "only agents in files may name environment variables; name a provider of "
+                "providers.yaml instead",
+            )

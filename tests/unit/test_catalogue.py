@@ -140,6 +140,12 @@ class TestAnAgentFromTheApi:
         with pytest.raises(InvalidInput, match="only agents in files may name functions"):
             await catalogue.create("t", manifest(tools=[{"name": "x", "function": "os:system"}]))
 
+    async def test_may_not_name_environment_variables_as_keys(self, catalogue):
+        faulty = manifest()
+        faulty["spec"]["model"]["primary"]["api_key_env"] = "DATABASE_PASSWORD"
+        with pytest.raises(InvalidInput, match="only agents in files may name environment"):
+            await catalogue.create("t", faulty)
+
     async def test_may_not_read_our_environment(self, catalogue):
         with pytest.raises(InvalidInput, match="which only files may do"):
             await catalogue.create("t", with_key("${HOME}"))

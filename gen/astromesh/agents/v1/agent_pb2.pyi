@@ -421,7 +421,9 @@ class ModelChoice(_message.Message):
     endpoint: _builtins.str
     """Replaces the provider's configured address."""
     api_key_env: _builtins.str
-    """Names the environment variable that holds the key."""
+    """Names the environment variable that holds the key. Only in files: an agent from the
+    API names a provider that has a key.
+    """
     api_key: _builtins.str
     """The key itself; "***" in answers."""
     timeout: _builtins.float

@@ -346,6 +346,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The mesh behind the edge does not answer. RetryInfo says when to come back.
     UNAVAILABLE. Metadata: {}
     """
+    ERROR_REASON_VARIABLE_DENIED: _ErrorReason.ValueType  # 179
+    """A caller of RouterService named an environment variable that the configuration does
+    not name as a key.
+    PERMISSION_DENIED. Metadata: {"variable": "DATABASE_PASSWORD"}
+    """
     ERROR_REASON_EDGE_FAILURE: _ErrorReason.ValueType  # 178
     """Something went wrong in the edge that has no reason of its own.
     UNKNOWN. Metadata: {}
@@ -685,6 +690,11 @@ UNIMPLEMENTED. Metadata: {}
 ERROR_REASON_MESH_UNREACHABLE: ErrorReason.ValueType  # 177
 """The mesh behind the edge does not answer. RetryInfo says when to come back.
 UNAVAILABLE. Metadata: {}
+"""
+ERROR_REASON_VARIABLE_DENIED: ErrorReason.ValueType  # 179
+"""A caller of RouterService named an environment variable that the configuration does
+not name as a key.
+PERMISSION_DENIED. Metadata: {"variable": "DATABASE_PASSWORD"}
 """
 ERROR_REASON_EDGE_FAILURE: ErrorReason.ValueType  # 178
 """Something went wrong in the edge that has no reason of its own.

@@ -74,7 +74,9 @@ class ModelCandidate(_message.Message):
     endpoint: _builtins.str
     """Replaces the provider's configured address."""
     api_key_env: _builtins.str
-    """Names the environment variable of the router that holds the key. Preferred."""
+    """Names the environment variable of the router that holds the key: one that its
+    configuration names, too, else PERMISSION_DENIED.
+    """
     api_key: _builtins.str
     """The key itself. Never returned, logged or traced."""
     timeout_seconds: _builtins.float

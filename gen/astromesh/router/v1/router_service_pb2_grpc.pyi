@@ -30,11 +30,11 @@ class RouterServiceStub:
     """Complete answers a chat with one whole completion.
 
     Errors:
-      * INVALID_ARGUMENT: no candidate, no message, an unknown role, or the provider
-        refused the request as malformed (HTTP 400, 422). Another provider is not tried.
-      * FAILED_PRECONDITION: an unknown provider, a missing key, or no candidate can do
-        what the request needs (tools, pictures).
-      * PERMISSION_DENIED: the provider refused its key (HTTP 401, 403).
+      * INVALID_ARGUMENT: no candidate, no message, an unknown role or provider, or the
+        provider refused the request as malformed (HTTP 400, 422). Another provider is not tried.
+      * FAILED_PRECONDITION: a missing key, a key that the provider refuses (HTTP 401,
+        403), or no candidate can do what the request needs (tools, pictures).
+      * PERMISSION_DENIED: `api_key_env` names a variable that is no key (VARIABLE_DENIED).
       * UNAVAILABLE: every candidate failed or is left alone. RetryInfo says when the
         first breaker lets a call through.
       * DEADLINE_EXCEEDED: candidates were tried, none finished in time.
@@ -84,11 +84,11 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Complete answers a chat with one whole completion.
 
         Errors:
-          * INVALID_ARGUMENT: no candidate, no message, an unknown role, or the provider
-            refused the request as malformed (HTTP 400, 422). Another provider is not tried.
-          * FAILED_PRECONDITION: an unknown provider, a missing key, or no candidate can do
-            what the request needs (tools, pictures).
-          * PERMISSION_DENIED: the provider refused its key (HTTP 401, 403).
+          * INVALID_ARGUMENT: no candidate, no message, an unknown role or provider, or the
+            provider refused the request as malformed (HTTP 400, 422). Another provider is not tried.
+          * FAILED_PRECONDITION: a missing key, a key that the provider refuses (HTTP 401,
+            403), or no candidate can do what the request needs (tools, pictures).
+          * PERMISSION_DENIED: `api_key_env` names a variable that is no key (VARIABLE_DENIED).
           * UNAVAILABLE: every candidate failed or is left alone. RetryInfo says when the
             first breaker lets a call through.
           * DEADLINE_EXCEEDED: candidates were tried, none finished in time.

@@ -1185,7 +1185,8 @@ class ModelChoice(betterproto2.Message):
 
     api_key_env: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    Names the environment variable that holds the key.
+    Names the environment variable that holds the key. Only in files: an agent from the
+    API names a provider that has a key.
     """
 
     api_key: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)

@@ -534,6 +534,13 @@ class ErrorReason(betterproto2.Enum):
     UNAVAILABLE. Metadata: {}
     """
 
+    VARIABLE_DENIED = 179
+    """
+    A caller of RouterService named an environment variable that the configuration does
+    not name as a key.
+    PERMISSION_DENIED. Metadata: {"variable": "DATABASE_PASSWORD"}
+    """
+
     EDGE_FAILURE = 178
     """
     Something went wrong in the edge that has no reason of its own.
@@ -623,6 +630,7 @@ class ErrorReason(betterproto2.Enum):
             175: "ERROR_REASON_NOT_LOCAL",
             176: "ERROR_REASON_UPGRADE_NOT_SERVED",
             177: "ERROR_REASON_MESH_UNREACHABLE",
+            179: "ERROR_REASON_VARIABLE_DENIED",
             178: "ERROR_REASON_EDGE_FAILURE",
         }
 
@@ -709,6 +717,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_NOT_LOCAL": 175,
             "ERROR_REASON_UPGRADE_NOT_SERVED": 176,
             "ERROR_REASON_MESH_UNREACHABLE": 177,
+            "ERROR_REASON_VARIABLE_DENIED": 179,
             "ERROR_REASON_EDGE_FAILURE": 178,
         }
 
