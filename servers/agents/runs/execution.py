@@ -250,6 +250,13 @@ class Execution:
         self._measure(ended)
 
     def _measure(self, run: Run) -> None:
+        _log.info(
+            "run",
+            state=run.state.value,
+            ms=round(((run.ended_at or 0.0) - run.created_at) * 1000, 1),
+            iterations=run.iterations,
+            tokens=self._steps.tally.tokens,
+        )
         if telemetry.counting():
             seconds = (run.ended_at or 0.0) - (run.started_at or run.created_at)
             attributes = {telemetry.AGENT: run.agent, "astromesh.run.state": run.state.value}

@@ -1,6 +1,6 @@
 """Adds up what the models of a run used."""
 
-from servers.domain.chat import Finish, Usage
+from servers.domain.chat import Finish
 from servers.domain.runs import ModelUsage
 
 
@@ -22,5 +22,8 @@ class Tally:
         return tuple(self._by_model.values())
 
     @property
-    def total(self) -> Usage:
-        return sum((each.usage for each in self._by_model.values()), Usage())
+    def tokens(self) -> int:
+        return sum(
+            each.usage.prompt_tokens + each.usage.completion_tokens
+            for each in self._by_model.values()
+        )
