@@ -28,7 +28,9 @@ def banner(where: Listening, agents: Sequence[AgentRecord], seconds: float) -> s
         lines.append(f"  REST, SSE, gRPC-Web  {where.http}  (GET /v1/health, /v1/agents, ...)")
     lines.append(f"  gRPC                 {where.grpc}  (with reflection)")
     lines.append(f"  state                {where.state_dir}")
-    lines.append(f"  agents               {', '.join(a.name for a in agents if a.ready) or 'none'}")
+    if agents:
+        names = ", ".join(agent.name for agent in agents if agent.ready)
+        lines.append(f"  agents               {names or 'none is ready'}")
     lines += [f"  not ready            {a.name}: {a.reason}" for a in agents if not a.ready]
     if ready := [agent.name for agent in agents if agent.ready]:
         agent = "assistant" if "assistant" in ready else ready[0]

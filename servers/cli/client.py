@@ -7,7 +7,7 @@ import grpc
 
 from servers.cli.failures import NobodyThere
 from servers.kernel.errors import InvalidInput
-from servers.kernel.status import from_rpc_error, raised_by_peer
+from servers.kernel.peer import from_rpc_error, raised_by_peer
 
 PATIENCE = 30.0  # seconds for a call that only reads or writes something
 _LARGEST = 64 << 20  # bytes of one answer

@@ -15,7 +15,7 @@ from servers.cli.choices import Output, State
 from servers.cli.client import PATIENCE, connected
 from servers.cli.output import Columns, show_all, show_one
 from servers.cli.text import clean
-from servers.kernel.status import from_status
+from servers.kernel.details import from_status
 
 _PAGE = 200
 

@@ -17,8 +17,8 @@ from servers.cli import failures
 from servers.cli.client import connected
 from servers.cli.runs import as_json
 from servers.cli.text import clean
+from servers.kernel.details import from_status
 from servers.kernel.errors import AstromeshError
-from servers.kernel.status import from_status
 
 
 async def ask(

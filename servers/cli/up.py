@@ -34,6 +34,9 @@ class _Started:
 def run(options: Options) -> int:
     """Serve until a signal comes; gives the exit code. Raises what kept it from starting."""
     began = time.monotonic()
+    # grpc's core reads these when it is first used; it would warn of every child we start.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     configure_logs(
         options.log_format.value, options.log_level, sys.stderr, trace_id=telemetry.trace_id
     )
@@ -85,7 +88,9 @@ async def _started(options: Options) -> AsyncIterator[_Started]:
         if options.envoy:
             edge = EdgeSettings(http_port=config.http_port, grpc_ports=(port,))
             http = (await enter(open_envoy(edge, config.state_dir))).url
-        agents = (await mesh.agents.list(Caller(), page_size=1000)).agents
+        agents: tuple[AgentRecord, ...] = ()
+        if "agents" in mesh.local:
+            agents = (await mesh.agents.list(Caller(), page_size=1000)).agents
         yield _Started(Listening(f"{config.host}:{port}", http, config.state_dir), agents)
 
 

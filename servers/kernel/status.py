@@ -1,24 +1,24 @@
 """How errors look on the wire: servicers raise domain errors, and so do remote proxies.
 
-The table between the two is in `servers.kernel.details`. What is no domain error never
+The table between the two is in `servers.kernel.details`, what proxies do in
+`servers.kernel.peer`; both can be had from here, too. What is no domain error never
 leaves as it is: the caller hears where to look, the log has the rest.
 """
 
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
-from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from servers.kernel import errors
 from servers.kernel.calls import Context, caller_from, deadline_from
-from servers.kernel.details import BY_NUMBER, CODES, DOMAIN, from_status, to_status
+from servers.kernel.details import CODES, DOMAIN, from_status, to_status
 from servers.kernel.errors import AstromeshError, InvalidInput
+from servers.kernel.peer import domain_errors, from_rpc_error, raised_by_peer
 from servers.kernel.wrapping import Method, Wrapping
 
 __all__ = [
@@ -36,46 +36,7 @@ __all__ = [
     "unexpected",
 ]
 
-_TRAILER = "grpc-status-details-bin"  # carries a google.rpc.Status
-
-# What servers, proxies and the transport say in their own words.
-_FOREIGN = BY_NUMBER | {
-    grpc.StatusCode.CANCELLED.value[0]: errors.Unavailable,
-    grpc.StatusCode.OUT_OF_RANGE.value[0]: errors.InvalidInput,
-    grpc.StatusCode.UNAUTHENTICATED.value[0]: errors.Denied,
-    grpc.StatusCode.UNIMPLEMENTED.value[0]: errors.NotReady,
-}
-
-
 _log = structlog.stdlib.get_logger("astromesh.rpc")
-
-
-def raised_by_peer(failure: grpc.aio.AioRpcError | grpc.Call) -> AstromeshError | None:
-    """The domain error that the far side raised; None where the call failed on its way."""
-    for key, value in failure.trailing_metadata() or ():
-        if key == _TRAILER and isinstance(value, bytes):
-            try:
-                return from_status(status_pb2.Status.FromString(value))
-            except DecodeError:
-                return None
-    return None
-
-
-def from_rpc_error(failure: grpc.aio.AioRpcError | grpc.Call) -> AstromeshError:
-    """The domain error that a sibling raised, or the one that says what befell the call."""
-    if ours := raised_by_peer(failure):
-        return ours
-    kind = _FOREIGN.get(failure.code().value[0], errors.Internal)
-    return kind(failure.details() or "no reason given", reason=failure.code().name)
-
-
-@contextmanager
-def domain_errors() -> Iterator[None]:
-    """Re-raise what the far side raised as if it had been raised here."""
-    try:
-        yield
-    except grpc.aio.AioRpcError as failure:
-        raise from_rpc_error(failure) from failure
 
 
 def unexpected(error_id: str) -> AstromeshError:
