@@ -38,7 +38,13 @@ from servers.domain.runs import (
     RunState,
     StopReason,
 )
-from servers.kernel.errors import AstromeshError, InvalidInput, NotReady, Unavailable
+from servers.kernel.errors import (
+    AstromeshError,
+    InvalidInput,
+    NotReady,
+    Unavailable,
+    Violation,
+)
 
 _log = structlog.stdlib.get_logger("astromesh.agents")
 
@@ -83,7 +89,8 @@ class AgentRuntime:
         trace: TracebackType | None,
     ) -> None:
         await self.drain()
-        await self._tasks.__aexit__(kind, error, trace)
+        # Our runs have ended. The group would wrap what went wrong outside of them.
+        await self._tasks.__aexit__(None, None, None)
 
     async def drain(self) -> None:
         """Take no new runs, and give those at work some seconds to end. What is on record
@@ -149,8 +156,11 @@ class AgentRuntime:
         self, caller: Caller, run_id: str, after_sequence: int = 0
     ) -> AsyncGenerator[RunEvent, None]:
         if after_sequence < 0:
+            wrong = Violation("after_sequence", "is a position in the log, 0 or more")
             raise InvalidInput(
-                "after_sequence is a position in the log, 0 or more", field="after_sequence"
+                f"{wrong.field} {wrong.description}",
+                reason="INVALID_REQUEST",
+                violations=(wrong,),
             )
         if execution := self._active.get(caller.tenant, run_id):
             source = self._follow(execution, after_sequence)

@@ -27,13 +27,14 @@ async def watching(
     if not await asyncio.to_thread(folder.is_dir):
         yield
         return
+    # No TaskGroup: it would wrap whatever goes wrong inside of the caller's block.
     stop = asyncio.Event()
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_watch(folder, declaring, take, stop))
-        try:
-            yield
-        finally:
-            stop.set()
+    watch = asyncio.create_task(_watch(folder, declaring, take, stop), name="watch agents")
+    try:
+        yield
+    finally:
+        stop.set()
+        await watch
 
 
 async def _watch(
