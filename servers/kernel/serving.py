@@ -65,24 +65,26 @@ async def serve(
     bound = _bind(server, host, port)
     await server.start()
     fresh = asyncio.create_task(health.keep_fresh(1.0))
+    grace: float | None = limits.grace
     try:
         yield bound
+    except asyncio.CancelledError:  # somebody is in a hurry
+        grace = None
+        raise
     finally:
-        await _drain(server, readiness, health, limits)
         fresh.cancel()
+        readiness.stop()
+        health.refresh()
+        await _stop(server, limits.notice if grace else 0.0, grace)
         with suppress(asyncio.CancelledError):
             await fresh
 
 
-async def _drain(
-    server: grpc.aio.Server, readiness: Readiness, health: ProbedHealth, limits: Limits
-) -> None:
+async def _stop(server: grpc.aio.Server, notice: float, grace: float | None) -> None:
     try:
-        readiness.stop()
-        health.refresh()
-        await asyncio.sleep(limits.notice)
-        await server.stop(limits.grace)
-    except asyncio.CancelledError:  # in a hurry
+        await asyncio.sleep(notice)
+        await server.stop(grace)
+    except asyncio.CancelledError:
         await server.stop(None)
         raise
 

@@ -90,6 +90,7 @@ class Up:
     process: asyncio.subprocess.Process
     said: list[str] = field(default_factory=list)
     err: bytes = b""
+    more: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def address(self) -> str:
@@ -109,6 +110,13 @@ class Up:
             if not line:
                 raise AssertionError(f"{end!r} was never said: {self.said} {self.err.decode()}")
             self.said.append(line.decode().rstrip("\n"))
+
+    async def logs(self, text: str) -> None:
+        """Wait until standard error says it."""
+        async with asyncio.timeout(60):
+            while text.encode() not in self.err:
+                self.more.clear()
+                await self.more.wait()
 
     async def ended(self) -> int:
         """The exit code."""
@@ -147,3 +155,4 @@ async def _drain(mesh: Up) -> None:
     assert mesh.process.stderr is not None
     while chunk := await mesh.process.stderr.read(65536):
         mesh.err += chunk
+        mesh.more.set()
