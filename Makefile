@@ -42,6 +42,16 @@ lint: $(READY) ## format, lint, types, import rules, contract, generated code
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python protos/generate.py --check
 	@$(BIN)/buf lint
+	@$(MAKE) breaking
+
+# Once there is a release, its contract must keep working: packages named v1 only ever grow.
+.PHONY: breaking
+breaking: $(READY)
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null || true); \
+	if [ -n "$$tag" ]; then \
+	    git show "$$tag:gen/astromesh.binpb" > build/released.binpb; \
+	    $(BIN)/buf breaking protos --against build/released.binpb; \
+	fi
 
 check: lint test ## everything that must hold before a commit
 
