@@ -1,10 +1,11 @@
 """One question to the assistant through Envoy, answered before the newcomer's eyes."""
 
 import json
-from typing import Any, TextIO
+from typing import Any
 
 import httpx
 
+from servers.cli.screen import Screen
 from servers.cli.text import clean
 from servers.kernel.errors import Internal, Unavailable
 
@@ -12,12 +13,12 @@ QUESTION = "Hello! In one short sentence: what can you help me with?"
 _PATIENCE = 120.0  # seconds of silence; a first answer may have to load the model
 
 
-async def ask_through_envoy(address: str, screen: TextIO) -> None:
+async def ask_through_envoy(address: str, screen: Screen) -> None:
     """Ask over server-sent events and show the answer as it comes.
 
     Raises Unavailable or Internal with what the mesh said where it gives no answer.
     """
-    print(f"\n> {QUESTION}", file=screen, flush=True)
+    screen.say(f"\n> {QUESTION}")
     url, body = (
         f"{address}/v1/agents/assistant:stream",
         {
@@ -38,12 +39,12 @@ async def ask_through_envoy(address: str, screen: TextIO) -> None:
     except httpx.HTTPError as error:
         raise Unavailable(f"no answer: {error or type(error).__name__}") from error
     finally:
-        print("\n", file=screen, flush=True)
+        screen.say("\n")
 
 
-def _show(event: dict[str, Any], screen: TextIO) -> None:
+def _show(event: dict[str, Any], screen: Screen) -> None:
     if delta := event.get("text_delta"):
-        print(clean(delta.get("text", "")), end="", file=screen, flush=True)
+        screen.say(clean(delta.get("text", "")), end="")
     elif end := event.get("completed"):
         if end.get("state") != "RUN_STATE_COMPLETED":
             why = end.get("error", {}).get("message") or end.get("state")

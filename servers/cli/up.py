@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -14,6 +13,7 @@ import uvloop
 from servers.cli import failures
 from servers.cli.banner import Listening, banner
 from servers.cli.hello import ask_through_envoy
+from servers.cli.screen import Screen
 from servers.cli.settings import Options
 from servers.cli.stopping import Stop, stopping
 from servers.domain.agents import AgentRecord
@@ -37,27 +37,28 @@ def run(options: Options) -> int:
     # grpc's core reads these when it is first used; it would warn of every child we start.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    screen = Screen()
     configure_logs(
-        options.log_format.value, options.log_level, sys.stderr, trace_id=telemetry.trace_id
+        options.log_format.value, options.log_level, screen.log, trace_id=telemetry.trace_id
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_supervise(options, began))
+        return runner.run(_supervise(options, screen, began))
 
 
-async def _supervise(options: Options, began: float) -> int:
+async def _supervise(options: Options, screen: Screen, began: float) -> int:
     task = asyncio.current_task()
     assert task is not None
     with stopping(task) as stop:
         try:
             async with _started(options) as started:
                 stop.interruptible = False
-                _say(banner(started.listening, started.agents, time.monotonic() - began))
-                await _greet(options, started, stop)
+                screen.say(banner(started.listening, started.agents, time.monotonic() - began))
+                await _greet(options, started, screen, stop)
                 await stop.wait()
-                _say("stopping; Ctrl-C again to stop at once")
+                screen.say("stopping; Ctrl-C again to stop at once")
         except asyncio.CancelledError:
             return failures.INTERRUPTED
-    _say("stopped")
+    screen.say("stopped")
     return 0
 
 
@@ -94,11 +95,11 @@ async def _started(options: Options) -> AsyncIterator[_Started]:
         yield _Started(Listening(f"{config.host}:{port}", http, config.state_dir), agents)
 
 
-async def _greet(options: Options, started: _Started, stop: Stop) -> None:
+async def _greet(options: Options, started: _Started, screen: Screen, stop: Stop) -> None:
     """The self-check, unless it is unwanted or a signal comes first."""
     if not (options.hello and options.envoy):
         return
-    greeting = asyncio.create_task(_hello(started))
+    greeting = asyncio.create_task(_hello(started, screen))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait((greeting, stopped), return_when=asyncio.FIRST_COMPLETED)
     for task in (greeting, stopped):
@@ -107,14 +108,10 @@ async def _greet(options: Options, started: _Started, stop: Stop) -> None:
             await task
 
 
-async def _hello(started: _Started) -> None:
+async def _hello(started: _Started, screen: Screen) -> None:
     if all(agent.name != "assistant" for agent in started.agents):
         return
     try:
-        await ask_through_envoy(started.listening.http, sys.stdout)
+        await ask_through_envoy(started.listening.http, screen)
     except AstromeshError as error:  # the mesh is up: other agents may well work
         failures.tell(error)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
