@@ -26,7 +26,10 @@ from bench.processes import instant_model
 from bench.report import Spread, console, table, write
 
 THEIRS = "upstream REST"
-COLUMNS = ("", "callers", "runs/s", "p50 ms", "p99 ms", "server µs/run", "client", "model", "ratio")
+COLUMNS = (
+    *("", "callers", "runs/s", "p50 ms", "p99 ms", "µs CPU/run"),
+    *("client", "model", "others", "ratio"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +123,11 @@ def _tell(rounds: list[Round], options: argparse.Namespace) -> None:
         row, facts = _row(callers, side, [each.result for each in group], theirs)
         rows.append(row)
         summary.append(facts)
-    table("agent runs, median [range] of the rounds", COLUMNS, rows)
+    table("agent runs: median and range of the rounds", COLUMNS, rows)
     console.print(
-        "server: CPU of all its processes (Envoy's part in brackets). client, model: share of a\n"
-        "core that they used. ratio: runs/s over upstream's of the same round."
+        "µs CPU/run: of all processes of the server (Envoy's part in brackets). client, model,\n"
+        "others: cores used by the load, by the instant model and by all else that runs on\n"
+        "this machine: where that is much, repeat. ratio: runs/s over upstream's of the same round."
     )
     for fault in {each.result.complaint for each in rounds if each.result.complaint}:
         console.print(f"[red]wrong answers, not counted[/]: {fault}", highlight=False)
@@ -138,19 +142,20 @@ def _row(
     cpu = Spread.of([_server(each) for each in results])
     envoy = Spread.of([each.cpu.get("server/envoy", 0) / each.requests * 1e6 for each in results])
     shares = {
-        name: Spread.of([each.cpu.get(key, 0) / each.seconds for each in results])
-        for name, key in (("client", "client"), ("model", "model/python"))
+        name: Spread.of([used(each) / each.seconds for each in results])
+        for name, used in (("client", _client), ("model", _model), ("others", _others))
     }
     ratio = _ratio(results, theirs) if theirs and side != THEIRS else None
     row = (
         side,
         str(callers),
         rate.told(),
-        p50.told(1),
-        p99.told(1),
+        f"{p50.median:,.1f}",
+        p99.told(),
         f"{cpu.median:,.0f}" + (f" ({envoy.median:,.0f})" if side.startswith("REST") else ""),
-        f"{shares['client'].median:.0%}",
-        f"{shares['model'].median:.0%}",
+        f"{shares['client'].median:.2f}",
+        f"{shares['model'].median:.2f}",
+        f"{shares['others'].median:.2f}",
         f"{ratio.told(1)}x" if ratio else "",
     )
     facts = {
@@ -167,9 +172,25 @@ def _row(
     return row, facts
 
 
+def _client(result: Result) -> float:
+    return result.cpu["client"]
+
+
+def _model(result: Result) -> float:
+    return _of(result, "model/")
+
+
+def _others(result: Result) -> float:
+    ours = _client(result) + _model(result) + _of(result, "server/")
+    return max(result.cpu["machine"] - ours, 0.0)
+
+
 def _server(result: Result) -> float:
-    spent = sum(used for name, used in result.cpu.items() if name.startswith("server/"))
-    return spent / result.requests * 1e6
+    return _of(result, "server/") / result.requests * 1e6
+
+
+def _of(result: Result, prefix: str) -> float:
+    return sum(used for name, used in result.cpu.items() if name.startswith(prefix))
 
 
 def _ratio(ours: list[Result], theirs: list[Round]) -> Spread:

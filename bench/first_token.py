@@ -80,7 +80,7 @@ async def _measured(
         if theirs is not None:
             ways[THEIRS] = _upstream(theirs)
         for way in ways.values():
-            await way(4, 1)  # warm up
+            await way(16, 1)  # warm up
         for callers in options.callers:
             for _ in range(options.rounds):
                 for name, way in ways.items():

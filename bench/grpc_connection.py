@@ -44,7 +44,7 @@ class GrpcConnection(asyncio.Protocol):
     async def unary(self, message: bytes) -> bytes:
         """The answer's message. Raises CallFailed."""
         stream, self._stream = self._stream, self._stream + 2
-        answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._calls[stream] = answer
         body = struct.pack(">BI", 0, len(message)) + message
         self._wire.write(

@@ -4,13 +4,14 @@
 
 It says a fixed text and then what it was asked last, which proves that an answer belongs to
 its question. Streams come in `--pieces` pieces `--gap` milliseconds apart, the first one
-after a gap as well. Prints its port.
+after a gap as well; an answer in one piece takes as long as the whole stream. Prints its port.
 """
 
 import argparse
 import asyncio
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 import orjson
@@ -42,14 +43,14 @@ class InstantModel(asyncio.Protocol):
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
         self._unread = b""
-        self._stream: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = cast(asyncio.Transport, transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._stream is not None:
-            self._stream.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
         self._unread += data
@@ -62,17 +63,24 @@ class InstantModel(asyncio.Protocol):
 
     def _answer(self, request: bytes, body: bytes) -> None:
         if not body:
-            self._wire.write(_HEAD % (len(_MODELS), _MODELS))
+            self._say(_MODELS)
             return
         text = answer_to(orjson.loads(body)["messages"][-1]["content"])
-        if not _STREAMED.search(body):
-            said = _completion(text)
-            self._wire.write(_HEAD % (len(said), said))
-        elif self._pace.gap:
-            self._stream = asyncio.create_task(self._tell(text))
+        streamed = _STREAMED.search(body) is not None
+        if self._pace.gap:
+            self._task = asyncio.create_task(self._tell(text) if streamed else self._finish(text))
+        elif not streamed:
+            self._say(_completion(text))
         else:
             events = b"".join([*_pieces(text, self._pace.pieces), _end()])
             self._wire.write(_STREAM_HEAD + _chunk(events) + b"0\r\n\r\n")
+
+    def _say(self, body: bytes) -> None:
+        self._wire.write(_HEAD % (len(body), body))
+
+    async def _finish(self, text: str) -> None:
+        await asyncio.sleep(self._pace.pieces * self._pace.gap)
+        self._say(_completion(text))
 
     async def _tell(self, text: str) -> None:
         self._wire.write(_STREAM_HEAD)
@@ -96,8 +104,8 @@ def _completion(text: str) -> bytes:
 
 
 def _pieces(text: str, count: int) -> list[bytes]:
-    step = -(-len(text) // count)
-    return [_delta({"content": text[at : at + step]}, None) for at in range(0, len(text), step)]
+    cuts = [len(text) * number // count for number in range(count + 1)]
+    return [_delta({"content": text[a:b]}, None) for a, b in pairwise(cuts)]
 
 
 def _end() -> bytes:

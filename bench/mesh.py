@@ -48,7 +48,7 @@ def mesh(
     """`start` is the program in the place of `astromesh`, for one that also watches itself."""
     http_port, grpc_port = free_port(), free_port()
     program: Sequence[str | Path] = start or [Path(sys.executable).with_name("astromesh")]
-    options = [
+    options: list[str | Path] = [
         "up",
         "--no-hello",
         "--config",

@@ -34,11 +34,12 @@ class Spread:
         return cls(statistics.median(values), min(values), max(values))
 
     def told(self, digits: int = 0) -> str:
-        return f"{self.median:,.{digits}f} [{self.low:,.{digits}f}-{self.high:,.{digits}f}]"
+        return f"{self.median:,.{digits}f} ({self.low:,.{digits}f}-{self.high:,.{digits}f})"
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    shown = Table(title=title, title_justify="left")
+    console.print(f"\n{title}", style="bold", markup=False)
+    shown = Table()
     for position, column in enumerate(columns):
         shown.add_column(column, justify="left" if position < 1 else "right", overflow="fold")
     for row in rows:
