@@ -16,7 +16,7 @@ _SAID = ("state", "reason", "code", "message")  # compared, where other values o
 
 @dataclass(frozen=True)
 class Block:
-    """`shown` is the output that the page shows right behind the block, of kind `text` or `json`."""
+    """`shown` is the output that the page shows right behind the block, as `text` or `json`."""
 
     name: str  # the heading it stands under, and its number
     language: str
