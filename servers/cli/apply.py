@@ -48,9 +48,7 @@ def _text(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise InvalidInput(
-            f"can't read {str(file)!r}: {error.strerror}", reason="FILE_UNREADABLE"
-        ) from error
+        raise InvalidInput(f"can't read {str(file)!r}: {error.strerror}") from error
 
 
 def _etag(document: Document) -> str:

@@ -17,7 +17,7 @@ _LARGEST = 64 << 20  # bytes of one answer
 async def connected(address: str) -> AsyncIterator[grpc.aio.Channel]:
     """A channel to the mesh. What fails inside is raised as what the mesh raised."""
     if not address or any(c.isspace() for c in address) or "//" in address:
-        raise InvalidInput(f"{address!r} is no address: give HOST:PORT", reason="ADDRESS_INVALID")
+        raise InvalidInput(f"{address!r} is no address: give HOST:PORT")
     options = [("grpc.max_receive_message_length", _LARGEST), ("grpc.enable_retries", 0)]
     async with grpc.aio.insecure_channel(address, options) as channel:
         try:

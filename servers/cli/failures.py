@@ -1,4 +1,7 @@
-"""How a command says what went wrong: one line with code, reason and message; an exit code."""
+"""How a command says what went wrong: one line with code, reason and message; an exit code.
+
+A reason that says no more than the code is left out.
+"""
 
 import sys
 
@@ -9,8 +12,6 @@ FAILED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130  # 2 is Typer's, 130 the 
 
 class NobodyThere(Unavailable):
     """No mesh answers at the address."""
-
-    reason = "UNREACHABLE"
 
 
 def tell(error: AstromeshError) -> int:
@@ -25,5 +26,6 @@ def line(error: AstromeshError) -> str:
     from servers.cli.text import clean
     from servers.kernel.details import code_of
 
-    message = " ".join(clean(error.message).split())
-    return f"{code_of(error).name} {error.reason}: {message}"
+    code = code_of(error).name
+    reason = f" {error.reason}" if error.reason not in (code, type(error).reason) else ""
+    return f"{code}{reason}: {' '.join(clean(error.message).split())}"

@@ -48,7 +48,7 @@ def _show(event: dict[str, Any], screen: Screen) -> None:
     elif end := event.get("completed"):
         if end.get("state") != "RUN_STATE_COMPLETED":
             why = end.get("error", {}).get("message") or end.get("state")
-            raise Internal(f"the assistant's run failed: {why}", reason="HELLO_FAILED")
+            raise Internal(f"the assistant's run failed: {why}")
     elif "code" in event:  # the stream was refused half-way
         raise Unavailable(f"no answer: {event.get('message')}")
 

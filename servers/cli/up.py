@@ -1,6 +1,7 @@
 """`astromesh up`: a mesh in this process, Envoy as its child, and an orderly end of both."""
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import AsyncIterator
@@ -51,6 +52,7 @@ async def _supervise(options: Options, screen: Screen, began: float) -> int:
     with stopping(task) as stop:
         try:
             async with _started(options) as started:
+                _settle_memory()
                 stop.interruptible = False
                 screen.say(banner(started.listening, started.agents, time.monotonic() - began))
                 await _greet(options, started, screen, stop)

@@ -57,7 +57,7 @@ def _in_config(folder: Path) -> Iterator[AstromeshError]:
         if each.reason:
             yield InvalidInput(each.reason, reason="AGENT_NOT_READY")
     for notice in config.notices:
-        yield InvalidInput(notice, reason="NO_EFFECT")
+        yield InvalidInput(notice)
 
 
 def _in_file(path: Path) -> Iterator[AstromeshError]:
@@ -78,10 +78,7 @@ def _in_file(path: Path) -> Iterator[AstromeshError]:
 def _check(document: Document) -> None:
     kind = kind_of(document)
     if kind not in _CHECKS:
-        raise InvalidInput(
-            f"{document.origin}: kind is {kind!r}" + nearest(kind, list(_CHECKS)),
-            reason="KIND_UNKNOWN",
-        )
+        raise InvalidInput(f"{document.origin}: kind is {kind!r}" + nearest(kind, list(_CHECKS)))
     _CHECKS[kind](document)
 
 

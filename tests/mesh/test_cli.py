@@ -79,7 +79,7 @@ class TestRun:
     async def test_of_an_unknown_agent_names_the_near_one(self, mesh):
         done = await mesh.cli("run", "asistant", "hi")
         assert done.code == failures.FAILED
-        assert done.err.startswith("error: NOT_FOUND ")
+        assert done.err.startswith("error: NOT_FOUND")
         assert "assistant" in done.err
 
     async def test_of_a_broken_model_says_why(self, mesh):
@@ -224,7 +224,7 @@ class TestRuns:
     async def test_that_do_not_exist_are_not_found(self, mesh):
         done = await mesh.cli("runs", "get", "nothing")
         assert done.code == failures.FAILED
-        assert done.err.startswith("error: NOT_FOUND ")
+        assert done.err.startswith("error: NOT_FOUND")
 
 
 class TestTools:

@@ -56,7 +56,7 @@ class TestAFailure:
 
     def test_stays_one_line_whatever_the_message(self, capsys):
         guarded(failing(NotFound("two\nlines\x1b[2J")))
-        assert capsys.readouterr().err == "error: NOT_FOUND NOT_FOUND: two lines[2J\n"
+        assert capsys.readouterr().err == "error: NOT_FOUND: two lines[2J\n"
 
     def test_names_every_wrong_field(self, capsys):
         wrong = (Violation("spec.a", "is missing"), Violation("spec.b", "is missing"))
