@@ -63,6 +63,13 @@ _MEMORY = "astromesh.memory.v1.MemoryService"
 _TOOLS = "astromesh.tools.v1.ToolService"
 _HEALTH = "astromesh.common.v1.HealthService"
 
+_DIALLING = [
+    # A service that was started again is found again within seconds, not minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.keepalive_time_ms", 30_000),  # a peer that fell silent is found out
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
@@ -86,7 +93,7 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
     async with AsyncExitStack() as stack:
 
         async def dial(service: str) -> grpc.aio.Channel:
-            channel = grpc.aio.insecure_channel(config.remote[service])
+            channel = grpc.aio.insecure_channel(config.remote[service], _DIALLING)
             return await stack.enter_async_context(channel)
 
         router: Router

@@ -33,18 +33,28 @@ def raised_by_peer(failure: grpc.aio.AioRpcError | grpc.Call) -> AstromeshError 
     return None
 
 
-def from_rpc_error(failure: grpc.aio.AioRpcError | grpc.Call) -> AstromeshError:
-    """The domain error that a sibling raised, or the one that says what befell the call."""
+def from_rpc_error(failure: grpc.aio.AioRpcError | grpc.Call, service: str = "") -> AstromeshError:
+    """The domain error that a sibling raised, or the one that says what befell the call.
+
+    `service` is the sibling, to be named where it does not answer.
+    """
     if ours := raised_by_peer(failure):
         return ours
+    if service and failure.code() is grpc.StatusCode.UNAVAILABLE:
+        return errors.Unavailable(
+            f"the service {service!r} does not answer: start it, or correct its address under "
+            f"spec.services in runtime.yaml ({failure.details() or 'no reason given'})",
+            reason="NOT_SERVING",
+            service=service,
+        )
     kind = _FOREIGN.get(failure.code().value[0], errors.Internal)
     return kind(failure.details() or "no reason given", reason=failure.code().name)
 
 
 @contextmanager
-def domain_errors() -> Iterator[None]:
+def domain_errors(service: str = "") -> Iterator[None]:
     """Re-raise what the far side raised as if it had been raised here."""
     try:
         yield
     except grpc.aio.AioRpcError as failure:
-        raise from_rpc_error(failure) from failure
+        raise from_rpc_error(failure, service) from failure

@@ -4,9 +4,11 @@ The two differ in nothing but the package; grpcio only knows the former.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
+from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import (
     add_ServerReflectionServicer_to_server as add_alpha,
@@ -20,7 +22,8 @@ _FILE = "grpc/reflection/v1/reflection.proto"
 def add_reflection(services: Iterable[str], server: grpc.aio.Server) -> None:
     """Let clients such as grpcurl ask what these services look like."""
     _describe_stable()
-    servicer = reflection.aio.ReflectionServicer([*services, ALPHA, STABLE])
+    names = [*services, ALPHA, STABLE]
+    servicer = reflection.aio.ReflectionServicer(names, pool=_Described(names))
     add_alpha(servicer, server)  # type: ignore[no-untyped-call]  # not in the stubs
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
@@ -29,6 +32,25 @@ def add_reflection(services: Iterable[str], server: grpc.aio.Server) -> None:
     )
     handler = grpc.method_handlers_generic_handler(STABLE, {"ServerReflectionInfo": method})
     server.add_generic_rpc_handlers((handler,))
+
+
+class _Described:
+    """The default pool, which knows no methods by their names: `grpcurl describe` does."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._pool = descriptor_pool.Default()
+        self._services = frozenset(services)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:
+        service, _, method = symbol.rpartition(".")
+        if service in self._services:
+            found = self._pool.FindServiceByName(service)
+            if method in found.methods_by_name:
+                return found.file
+        return self._pool.FindFileContainingSymbol(symbol)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
 
 
 def _describe_stable() -> None:

@@ -25,7 +25,7 @@ class RemoteMemory:
         request = pb.AppendTurnsRequest(
             agent=key.agent, session=key.session, messages=messages_to(messages), run_id=run_id
         )
-        with domain_errors():
+        with domain_errors("memory"):
             answer = await self._stub.AppendTurns(request, metadata=_scope(key))
         return int(answer.total_turns)
 
@@ -34,13 +34,13 @@ class RemoteMemory:
         request = pb.ListTurnsRequest(
             agent=key.agent, session=key.session, page_size=page_size, page_token=page_token
         )
-        with domain_errors():
+        with domain_errors("memory"):
             return convert.page_from(await self._stub.ListTurns(request, metadata=_scope(key)))
 
     async def clear(self, key: SessionKey) -> int:
         check_key(key)
         request = pb.ClearHistoryRequest(agent=key.agent, session=key.session)
-        with domain_errors():
+        with domain_errors("memory"):
             answer = await self._stub.ClearHistory(request, metadata=_scope(key))
         return int(answer.deleted_turns)
 
@@ -52,7 +52,7 @@ class RemoteMemory:
             strategy=strategy.name,
             max_turns=strategy.max_turns,
         )
-        with domain_errors():
+        with domain_errors("memory"):
             answer = await self._stub.BuildContext(request, metadata=_scope(key))
         return convert.context_from(answer)
 

@@ -8,7 +8,7 @@ from astromesh.tools.v1 import tool_service_pb2_grpc
 
 from servers.domain.caller import Caller
 from servers.domain.tools import Tool, ToolRequest, ToolResult
-from servers.kernel.calls import PRINCIPAL, REQUEST_ID, TENANT
+from servers.kernel.calls import metadata_of
 from servers.kernel.paging import LARGEST_SIZE
 from servers.kernel.status import domain_errors
 from servers.tools import convert
@@ -22,7 +22,7 @@ class RemoteTools:
         found: list[Tool] = []
         request = pb.ListToolsRequest(page_size=LARGEST_SIZE)
         while True:
-            with domain_errors():
+            with domain_errors("tools"):
                 page = await self._stub.ListTools(request)
             found += convert.tools_from(page.tools)
             if not page.next_page_token:
@@ -30,17 +30,11 @@ class RemoteTools:
             request.page_token = page.next_page_token
 
     async def get(self, name: str) -> Tool:
-        with domain_errors():
+        with domain_errors("tools"):
             return convert.tool_from(await self._stub.GetTool(pb.GetToolRequest(tool=name)))
 
     async def call(self, caller: Caller, request: ToolRequest) -> ToolResult:
         wire = convert.request_to(request)
-        with domain_errors():
-            answer = await self._stub.CallTool(wire, metadata=_scope(caller))
+        with domain_errors("tools"):
+            answer = await self._stub.CallTool(wire, metadata=metadata_of(caller))
         return convert.result_from(answer)
-
-
-def _scope(caller: Caller) -> tuple[tuple[str, str], ...]:
-    # Without it the far side would take the call for the default tenant's.
-    said = ((TENANT, caller.tenant), (PRINCIPAL, caller.principal), (REQUEST_ID, caller.request_id))
-    return tuple((key, value) for key, value in said if value)
