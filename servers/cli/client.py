@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import grpc
 
 from servers.cli.failures import NobodyThere
-from servers.kernel.errors import InvalidInput
+from servers.kernel.errors import InvalidInput, Unavailable
 from servers.kernel.peer import from_rpc_error, raised_by_peer
 
 PATIENCE = 30.0  # seconds for a call that only reads or writes something
@@ -24,8 +24,17 @@ async def connected(address: str) -> AsyncIterator[grpc.aio.Channel]:
             yield channel
         except grpc.aio.AioRpcError as failure:
             if failure.code() is grpc.StatusCode.UNAVAILABLE and raised_by_peer(failure) is None:
-                raise NobodyThere(
-                    f"no mesh answers at {address}: start one with `astromesh up`, "
-                    "or name another with --address"
-                ) from failure
+                raise _gone(address, failure.details() or "") from failure
             raise from_rpc_error(failure) from failure
+
+
+def _gone(address: str, details: str) -> Unavailable:
+    if details.startswith("failed to connect") or "DNS" in details:
+        return NobodyThere(
+            f"no mesh answers at {address}: start one with `astromesh up`, "
+            "or name another with --address"
+        )
+    return Unavailable(
+        f"the mesh at {address} went away ({details}): its runs are on record; once it is up "
+        "again, see `astromesh runs list`"
+    )

@@ -117,3 +117,9 @@ async def _hello(started: _Started, screen: Screen) -> None:
         await ask_through_envoy(started.listening.http, screen)
     except AstromeshError as error:  # the mesh is up: other agents may well work
         failures.tell(error)
+
+
+def _settle_memory() -> None:
+    """What was made by now stays for good: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()

@@ -159,7 +159,9 @@ class TestTheEnd:
                 await mesh.read_until("Ctrl-C again")
                 mesh.process.send_signal(signal.SIGINT)
                 assert await mesh.ended() == failures.INTERRUPTED
-                await command.communicate()
+                _, err = await command.communicate()
+        assert command.returncode == failures.FAILED
+        assert b"went away" in err
 
 
 class TestTheLog:
