@@ -58,7 +58,9 @@ class AccessInterceptor(Wrapping):
             )
 
     def _tell(self, method: str, outcome: str, seconds: float) -> None:
-        _log.info("call", method=method, outcome=outcome, ms=round(seconds * 1000, 1))
+        # Calls that went well are for who looks closely: they would hide the others.
+        log = _log.debug if outcome == "OK" else _log.info
+        log("call", method=method, outcome=outcome, ms=round(seconds * 1000, 1))
         if telemetry.counting():
             seen = {"rpc.method": method, "rpc.response.status_code": outcome}
             telemetry.record(telemetry.CALL_DURATION, seconds, seen)

@@ -18,6 +18,7 @@ from tests.scripted.http_server import Reply
 from tests.scripted.openai_server import openai_server
 
 NOBODY = "http://127.0.0.1:1"
+DEBUG = ("--log-format", "json", "--log-level", "debug")
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ class TestTheEnd:
 
 class TestTheLog:
     async def test_is_json_where_it_is_asked_for(self, config, state):
-        async with up(config, state, "--no-envoy", "--log-format", "json") as mesh:
+        async with up(config, state, "--no-envoy", *DEBUG) as mesh:
             await astromesh("agents", "list", "--address", mesh.address)
             mesh.process.terminate()
             await mesh.ended()
@@ -184,7 +185,7 @@ class TestTheLog:
     async def test_has_the_trace_of_the_caller(self, config, state):
         trace = "4bf92f3577b34da6a3ce929d0e0e4736"
         metadata = (("traceparent", f"00-{trace}-00f067aa0ba902b7-01"),)
-        async with up(config, state, "--no-envoy", "--log-format", "json") as mesh:
+        async with up(config, state, "--no-envoy", *DEBUG) as mesh:
             async with grpc.aio.insecure_channel(mesh.address) as channel:
                 ask = channel.unary_unary("/astromesh.agents.v1.AgentService/ListAgents")
                 await ask(b"", metadata=metadata)
