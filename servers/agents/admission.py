@@ -68,5 +68,6 @@ def new_run(caller: Caller, agent: Agent, request: RunRequest, run_id: str, now:
         durability=request.durability or agent.durability,
         request_id=request.request_id,
         created_at=now,
+        started_at=now,
         context=request.context,
     )

@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 from servers.agents.manifest import Agent, AgentTool
 from servers.agents.patterns.ports import Pattern
@@ -23,6 +24,7 @@ from servers.domain.tools import Tool
 from servers.kernel.errors import NotFound, NotReady
 
 _CACHED = 1000  # agents
+_MOMENT = 0.05  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Planner:
             pattern=self._patterns[orchestration.pattern],
             tools=blueprint.tools,
             max_iterations=orchestration.max_iterations,
-            timeout=timeout if request.deadline is None else min(timeout, request.deadline),
+            timeout=min(timeout, _in_time(request.deadline)),
             concurrency=spec.concurrency,
             prompt=self._rendering(blueprint.prompt),
             memory=self._memory if kept else None,
@@ -108,6 +110,11 @@ class Planner:
 
     def _rendering(self, prompt: Prompt) -> Callable[[Run], str]:
         return lambda run: prompt.render(run.context, self._now())
+
+
+def _in_time(deadline: float | None) -> float:
+    """A moment before the caller gives up, so that he still hears what there was by then."""
+    return inf if deadline is None else deadline - min(_MOMENT, deadline / 10)
 
 
 def _models(agent: Agent) -> dict[str, Models]:

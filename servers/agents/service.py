@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from enum import Enum
 from types import TracebackType
 from typing import Self
 
@@ -103,7 +104,7 @@ class AgentRuntime:
     # -- runs ------------------------------------------------------------------------------
 
     async def run(self, caller: Caller, request: RunRequest) -> Run:
-        execution = await self._start(caller, request)
+        execution = await self._start(caller, request, _Told.AT_THE_END)
         if isinstance(execution, Run):
             return _raised(execution)
         with execution.held(OnDisconnect.CANCEL):
@@ -117,7 +118,7 @@ class AgentRuntime:
         request: RunRequest,
         on_disconnect: OnDisconnect | None = None,
     ) -> AsyncGenerator[RunEvent, None]:
-        execution = await self._start(caller, request)
+        execution = await self._start(caller, request, _Told.AT_ONCE)
         if isinstance(execution, Run):
             async with aclosing(self._stored_events(execution.id, 0)) as events:
                 async for event in events:
@@ -129,7 +130,7 @@ class AgentRuntime:
                     yield event
 
     async def create_run(self, caller: Caller, request: RunRequest) -> Run:
-        execution = await self._start(caller, request, background=True)
+        execution = await self._start(caller, request, _Told.IN_BACKGROUND)
         if isinstance(execution, Run):
             return execution
         execution.hold()
@@ -145,6 +146,8 @@ class AgentRuntime:
     async def list_runs(
         self, caller: Caller, where: RunFilter, page_size: int = 0, page_token: str = ""
     ) -> RunPage:
+        for active in self._active:
+            await active.journal.on_record()
         page = await self._store.list(caller.tenant, where, page_size, page_token)
         at_work = {run.id: self._active.get(caller.tenant, run.id) for run in page.runs}
         runs = tuple(
@@ -225,9 +228,7 @@ class AgentRuntime:
 
     # -- how a run starts ------------------------------------------------------------------
 
-    async def _start(
-        self, caller: Caller, request: RunRequest, background: bool = False
-    ) -> Execution | Run:
+    async def _start(self, caller: Caller, request: RunRequest, told: "_Told") -> Execution | Run:
         """The run at work for a request; or, where the request was seen before, what it is."""
         if self._stopping:
             raise Unavailable("the mesh is stopping; try again soon", retry_after=1.0)
@@ -246,32 +247,35 @@ class AgentRuntime:
         key = SessionKey(run.tenant, run.agent, run.session)
         self._sessions.admit(key, plan.concurrency)
         if self._sessions.busy(key):
-            run = replace(run, state=RunState.QUEUED)
+            run = replace(run, state=RunState.QUEUED, started_at=None)
         execution = Execution(run, plan, self._sessions, self._now, self._store)
         execution.request_hash = digest
         self._active.add(execution)
-        return await self._launch(execution, background)
+        return await self._launch(execution, told)
 
     async def _seen(self, tenant: str, request_id: str, digest: str) -> Execution | Run | None:
         if not request_id:
             return None
-        return self._active.requested(tenant, request_id, digest) or await self._store.requested(
-            tenant, request_id, digest
-        )
+        if active := self._active.requested(tenant, request_id, digest):
+            return active
+        stored = await self._store.requested(tenant, request_id, digest)
+        return (self._active.get(tenant, stored.id) or stored) if stored else None
 
-    async def _launch(self, execution: Execution, background: bool) -> Execution | Run:
+    async def _launch(self, execution: Execution, told: "_Told") -> Execution | Run:
         """Start at once; return when the run is on record, where it is to be.
 
         A run with a request id starts only then: another process may have had the same.
         """
         run = execution.run
-        durable = run.durability is Durability.STEP or (
-            background and run.durability is Durability.EXIT
-        )
+        if not _to_be_admitted(run, told):
+            if run.durability is Durability.STEP:
+                execution.admit_later()
+            execution.start(self._tasks, self._active.remove)
+            return execution
         if not run.request_id:
             execution.start(self._tasks, self._active.remove)
         try:
-            stored = await execution.admit() if durable else run
+            stored = await execution.admit()
         except BaseException:
             execution.cancel("it could not be put on record")
             if run.request_id:
@@ -290,6 +294,12 @@ class AgentRuntime:
         run = replace(run, attempt=run.attempt + 1)
         request = RunRequest(run.agent, run.query, run.session, context=run.context)
         try:
+            if run.durability is not Durability.STEP:
+                raise NotReady(
+                    "the process stopped while the run worked, and at durability "
+                    f"{run.durability.value!r} nothing of what it had done is on record",
+                    reason="RUN_LOST",
+                )
             agent = await self._catalogue.runnable(run.tenant, run.agent)
             if agent.metadata.version != run.agent_version:
                 raise NotReady(
@@ -339,6 +349,23 @@ class AgentRuntime:
                 reason="MESH_STOPPED",
                 run_id=execution.run.id,
             )
+
+
+class _Told(Enum):
+    """When the caller hears of a run, after which it must not be forgotten."""
+
+    AT_THE_END = 1
+    AT_ONCE = 2
+    IN_BACKGROUND = 3  # and then nobody waits for it
+
+
+def _to_be_admitted(run: Run, told: _Told) -> bool:
+    match run.durability:
+        case Durability.STEP:
+            return told is not _Told.AT_THE_END or bool(run.request_id)
+        case Durability.EXIT:
+            return told is _Told.IN_BACKGROUND
+    return False
 
 
 def _raised(run: Run) -> Run:

@@ -1,5 +1,6 @@
 """Chooses who answers. Satisfies `servers.domain.services.Router`."""
 
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -39,6 +40,7 @@ class ModelRouter:
         self._env = env
         self._prices = prices or PriceList()
         self._now = now
+        self._resolved: OrderedDict[int, tuple[ModelRef, Target]] = OrderedDict()  # by id(ref)
         self._lanes = Lanes(settings.failure_threshold, settings.recovery_timeout, now)
 
     def check(self, ref: ModelRef) -> None:
@@ -118,8 +120,17 @@ class ModelRouter:
         if not request.candidates:
             raise InvalidInput("candidates: name at least one model", reason="INVALID_REQUEST")
         check_strategy(request.strategy)
-        targets = [resolve(ref, self._settings) for ref in request.candidates]
+        targets = [self._target(ref) for ref in request.candidates]
         return targets if self._settings.fallback_enabled else targets[:1]
+
+    def _target(self, ref: ModelRef) -> Target:
+        """As `resolve`, which is worked out once for the refs that an agent keeps using."""
+        known = self._resolved.get(id(ref))
+        if known is None or known[0] is not ref:
+            known = self._resolved[id(ref)] = ref, resolve(ref, self._settings)
+            if len(self._resolved) > _RESOLVED:
+                self._resolved.popitem(last=False)
+        return known[1]
 
     def _missing(self, wanted: Needs, target: Target, provider: Provider) -> tuple[str, ...]:
         if wanted == _NOTHING:
@@ -152,3 +163,4 @@ class ModelRouter:
 
 
 _NOTHING = Needs()
+_RESOLVED = 1000

@@ -164,6 +164,21 @@ async def test_a_run_that_had_ended_stays_as_it_was(victim):
     assert [(e.sequence, e.payload) for e in after] == [(e.sequence, e.payload) for e in before]
 
 
+async def test_a_run_that_keeps_nothing_before_its_end_is_not_begun_again(victim):
+    (victim.folder / "hold").touch()
+    async with openai_server(MAIL, Reply(("sent",))) as model:
+        spec = {"tools": TOOLS, "durability": "exit"}
+        write_agents(victim.folder, agent("helper", model.endpoint, **spec))
+        run_id = await start_run(victim)
+        await until(victim.sent)
+        await victim.kill()
+        (victim.folder / "hold").unlink()
+        async with dialled(await victim.start()) as agents:
+            run = (await seen(agents, run_id))[-1].payload.run
+    assert victim.sent() == ["ada"]
+    assert (run.state, run.failure.reason) == (RunState.FAILED, "RUN_LOST")
+
+
 async def test_a_second_mesh_on_the_same_state_folder_is_refused(victim):
     async with openai_server() as model:
         write_agents(victim.folder, agent("helper", model.endpoint))

@@ -1,8 +1,8 @@
 """Runs and events as rows: what a row holds, and back again without loss.
 
-Deltas are many and small, so consecutive ones of one model call share a row: it spans
-the sequences from `first` to `last` and lists their pieces. Only the times within it are
-lost, all become that of the first piece.
+What is written together shares a row, which spans the sequences from `first` to `last`:
+a row costs more than what is in it. Within it, consecutive deltas of one model call are
+one entry that lists their pieces; only their times are lost, all become that of the first.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,37 +40,42 @@ Delta: TypeAlias = TextDelta | ReasoningDelta
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a log: an event, or several deltas."""
+    """One row of a log: the events that were written together."""
 
     first: int
     last: int
-    kind: str
     time: float  # seconds since the epoch
     body: bytes
 
 
-def rows_of(events: Sequence[RunEvent]) -> Iterator[Row]:
+def row_of(events: Sequence[RunEvent]) -> Row:
+    """All of them, at least one, in one row."""
     # Neighbours have consecutive sequences where sequence and position grow alike.
-    numbered = enumerate(events)
-    for _, group in groupby(numbered, key=lambda each: _chunk(each[0], each[1])):
-        yield _row([event for _, event in group])
+    groups = groupby(enumerate(events), key=lambda each: _chunk(each[0], each[1]))
+    entries = [_entry([event for _, event in group]) for _, group in groups]
+    first, last = events[0], events[-1]
+    return Row(first.sequence, last.sequence, first.time, dumps(entries))
 
 
 def events_of(run_id: str, row: Row) -> list[RunEvent]:
-    """Raises DataLost where the row is not one that `rows_of` makes."""
+    """Raises DataLost where the row is not one that `row_of` makes."""
     try:
-        tree = loads(row.body)
-        delta = _DELTAS.get(row.kind)
-        payloads = (
-            [delta(piece, tree["model_call"]) for piece in tree["pieces"]]
-            if delta
-            else [_PAYLOADS[row.kind](tree)]
-        )
+        events = [event for entry in loads(row.body) for event in _events(run_id, *entry)]
+        if not events or events[-1].sequence != row.last:
+            raise ValueError("it does not hold what it spans")
+        return events
     except (KeyError, TypeError, ValueError) as error:
         raise DataLost(
             f"event {row.first} of run {run_id!r} can't be read: {error!r}", run_id=run_id
         ) from error
-    return [RunEvent(run_id, row.first + n, row.time, each) for n, each in enumerate(payloads)]
+
+
+def _events(run_id: str, kind: str, first: int, time: float, tree: Tree) -> Iterator[RunEvent]:
+    if delta := _DELTAS.get(kind):
+        for at, piece in enumerate(tree["pieces"], first):
+            yield RunEvent(run_id, at, time, delta(piece, tree["model_call"]))
+    else:
+        yield RunEvent(run_id, first, time, _PAYLOADS[kind](tree))
 
 
 def run_body(run: Run) -> bytes:
@@ -93,7 +98,8 @@ def _chunk(position: int, event: RunEvent) -> tuple[Any, ...]:
     return (position,)
 
 
-def _row(events: list[RunEvent]) -> Row:
+def _entry(events: list[RunEvent]) -> tuple[str, int, float, object]:
+    """Kind, first sequence, time, and what there is to say."""
     first, payload = events[0], events[0].payload
     body: object = payload
     if isinstance(payload, TextDelta | ReasoningDelta):
@@ -101,7 +107,7 @@ def _row(events: list[RunEvent]) -> Row:
             e.payload.text for e in events if isinstance(e.payload, TextDelta | ReasoningDelta)
         ]
         body = {"model_call": payload.model_call, "pieces": pieces}
-    return Row(first.sequence, events[-1].sequence, _KINDS[type(payload)], first.time, dumps(body))
+    return _KINDS[type(payload)], first.sequence, first.time, body
 
 
 def _usage(tree: Tree) -> Usage:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import chain, groupby
 from typing import Any
 
-from servers.agents.adapters.run_codec import Row, events_of, rows_of, run_body, run_from
+from servers.agents.adapters.run_codec import Row, events_of, row_of, run_body, run_from
 from servers.domain.runs import Run, RunEvent, RunFilter, RunPage
 from servers.kernel.errors import AlreadyExists, Conflict, NotFound
 from servers.kernel.paging import page_limit, position, token
@@ -33,10 +33,9 @@ MIGRATIONS = (
     CREATE TABLE run_event(
         run_id TEXT NOT NULL REFERENCES run(run_id) ON DELETE CASCADE,
         seq INTEGER NOT NULL,   -- of the first event in the row
-        last INTEGER NOT NULL,  -- of the last one; only rows of deltas have several
-        kind TEXT NOT NULL,
-        time REAL NOT NULL,
-        body BLOB NOT NULL,
+        last INTEGER NOT NULL,  -- of the last one
+        time REAL NOT NULL,     -- of the first, in seconds since the epoch
+        body BLOB NOT NULL,     -- the events as JSON
         PRIMARY KEY(run_id, seq)
     ) WITHOUT ROWID;
     """,
@@ -60,7 +59,8 @@ class SqliteRuns:
             if earlier is not None:
                 return earlier, False
             _insert_run(connection, run.id, row)
-            connection.executemany(_APPEND, log)
+            if log:
+                connection.execute(_APPEND, log)
             return run, True
 
         return await self._database.write(work)
@@ -76,11 +76,10 @@ class SqliteRuns:
 
         def work(connection: sqlite3.Connection) -> None:
             try:
-                stored = connection.executemany(_APPEND, log).rowcount if log else 0
+                if log and connection.execute(_APPEND, log).rowcount == 0:
+                    raise _fenced(run_id)
             except sqlite3.IntegrityError as error:
                 raise _no_run(run_id) from error
-            if stored != len(log):
-                raise _fenced(run_id)
             if row and connection.execute(_UPDATE, row).rowcount == 0:
                 raise _no_run(run_id)
 
@@ -109,7 +108,7 @@ class SqliteRuns:
     ) -> Sequence[RunEvent]:
         # The row with the greatest seq up to the position may reach beyond it.
         sql = (
-            "SELECT seq, last, kind, time, body FROM run_event "
+            "SELECT seq, last, time, body FROM run_event "
             "WHERE run_id = ?1 AND last > ?2 AND seq >= ifnull("
             "(SELECT max(seq) FROM run_event WHERE run_id = ?1 AND seq <= ?2), 0) "
             "ORDER BY seq LIMIT ?3"
@@ -128,7 +127,7 @@ class SqliteRuns:
             "ORDER BY created_at, run_id"
         )
         logs = (
-            "SELECT run_id, seq, last, kind, time, body FROM run_event WHERE run_id IN "
+            "SELECT run_id, seq, last, time, body FROM run_event WHERE run_id IN "
             "(SELECT run_id FROM run WHERE state IN ('queued', 'running')) ORDER BY run_id, seq"
         )
         found, rows = await self._database.read(
@@ -144,7 +143,7 @@ class SqliteRuns:
 # One statement checks and adds: every further one gives the event loop's thread, when it is
 # busy, another chance to keep this one waiting for the interpreter.
 _APPEND = (
-    "INSERT INTO run_event SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE ?2 > ifnull("
+    "INSERT INTO run_event SELECT ?1, ?2, ?3, ?4, ?5 WHERE ?2 > ifnull("
     "(SELECT last FROM run_event WHERE run_id = ?1 ORDER BY seq DESC LIMIT 1), 0)"
 )
 _UPDATE = (
@@ -157,8 +156,12 @@ def _columns(run: Run) -> tuple[Any, ...]:
     return run.tenant, run.agent, run.session, run.state.value, run.created_at, run_body(run)
 
 
-def _log(run_id: str, events: Sequence[RunEvent]) -> list[tuple[Any, ...]]:
-    return [(run_id, r.first, r.last, r.kind, r.time, r.body) for r in rows_of(events)]
+def _log(run_id: str, events: Sequence[RunEvent]) -> tuple[Any, ...]:
+    """The row of events that are written together; empty for none."""
+    if not events:
+        return ()
+    row = row_of(events)
+    return run_id, row.first, row.last, row.time, row.body
 
 
 def _insert_run(connection: sqlite3.Connection, run_id: str, row: tuple[Any, ...]) -> None:

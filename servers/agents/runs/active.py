@@ -46,7 +46,7 @@ class ActiveRuns:
     def add(self, execution: Execution) -> None:
         run = execution.run
         self._runs[run.id] = execution
-        if run.request_id:
+        if run.request_id and run.attempt == 1:  # else the store knows the request's hash
             self._requests[run.tenant, run.request_id] = run.id, execution.request_hash
 
     def remove(self, execution: Execution) -> None:

@@ -102,6 +102,10 @@ class Execution:
         """Put the run on record. Returns it, or the earlier run of the same request id."""
         return await self.journal.admit(self.run, self.request_hash)
 
+    def admit_later(self) -> None:
+        """Put it on record soon: nobody hears of it before its end."""
+        self.journal.admit_later(self.run, self.request_hash)
+
     def hold(self) -> None:
         """Somebody wants the run to go on until it ends."""
         self._holders += 1
@@ -132,7 +136,12 @@ class Execution:
         """The run as it stands now."""
         if self.run.state.terminal:
             return self.run
-        return self._with_work(self.run, self._steps.said)
+        return replace(
+            self.run,
+            answer=self._steps.said,
+            usage=self._steps.tally.models,
+            iterations=self._steps.iterations,
+        )
 
     # -- the run ---------------------------------------------------------------------------
 
@@ -195,9 +204,8 @@ class Execution:
         if self.run.attempt > 1:
             self.journal.emit(Restarted(self.run.attempt, self._replay.last_step))
         queued = self.run.state is RunState.QUEUED
-        self.run = replace(
-            self.run, state=RunState.RUNNING, started_at=self.run.started_at or self._now()
-        )
+        if queued:
+            self.run = replace(self.run, state=RunState.RUNNING, started_at=self._now())
         if not self._replay.running or queued:
             self.journal.emit(StateChanged(RunState.RUNNING))
         if queued or self.run.attempt > 1:
@@ -232,7 +240,10 @@ class Execution:
 
     async def _finish(self, end: _End) -> None:
         ended = replace(
-            self._with_work(self.run, end.answer),
+            self.run,
+            answer=end.answer,
+            usage=self._steps.tally.models,
+            iterations=self._steps.iterations,
             state=end.state,
             stop_reason=end.stop_reason,
             failure=end.failure,
@@ -261,11 +272,3 @@ class Execution:
             seconds = (run.ended_at or 0.0) - (run.started_at or run.created_at)
             attributes = {telemetry.AGENT: run.agent, "astromesh.run.state": run.state.value}
             telemetry.record(telemetry.AGENT_DURATION, seconds, attributes)
-
-    def _with_work(self, run: Run, answer: str) -> Run:
-        return replace(
-            run,
-            answer=answer,
-            usage=self._steps.tally.models,
-            iterations=self._steps.iterations,
-        )

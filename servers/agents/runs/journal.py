@@ -5,6 +5,9 @@ says. Writes of one run keep their order; text is written in chunks.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 from servers.agents.ports import RunStore
 from servers.agents.runs.log import RunLog
@@ -38,6 +41,8 @@ class Journal:
         self._pending: list[RunEvent] = []
         self._last: asyncio.Task[None] | None = None  # the newest write; it awaits the older ones
         self._timer: asyncio.TimerHandle | None = None
+        self._unwritten: tuple[Run, str] | None = None  # the run, while it is not on record
+        self._first: asyncio.Task[None] | None = None  # the write that puts it there
 
     async def admit(self, run: Run, request_hash: str) -> Run:
         """Put the run on record; every later write waits for it.
@@ -46,10 +51,26 @@ class Journal:
         """
         self._on_record = True
         creation = asyncio.create_task(self._store.create(run, request_hash))
-        self._last = asyncio.create_task(_done(creation))
-        self._last.add_done_callback(_seen)
+        self._first = self._last = _started(None, lambda: creation)
         stored, _ = await asyncio.shield(creation)
         return stored
+
+    def admit_later(self, run: Run, request_hash: str) -> None:
+        """Put the run on record together with the first write, which comes soon at the latest.
+
+        For a caller that hears of the run only when it has ended: where the process stops
+        before, he hears nothing, and nothing has had an effect.
+        """
+        self._on_record = True
+        self._unwritten = run, request_hash
+        self._timer = asyncio.get_running_loop().call_later(CHUNK_SECONDS, self._flush)
+
+    async def on_record(self) -> None:
+        """Return when the run is on record, if it is to be before its end."""
+        if self._unwritten:
+            self._write(None)
+        if self._first and not self._first.done():
+            await asyncio.wait((self._first,))
 
     def emit(self, payload: Payload) -> None:
         """Tell the readers; write it with the next commit, or soon if it is text."""
@@ -109,18 +130,20 @@ class Journal:
         """Hand over what is pending, behind the writes before. Cancelling the one who waits
         never cancels a write: the log would get a gap."""
         self._stop_timer()
-        if self._pending or run is not None:
-            batch, self._pending = self._pending, []
-            self._last = asyncio.create_task(self._append(self._last, batch, run))
-            self._last.add_done_callback(_seen)  # whoever writes next raises it
+        batch, self._pending = self._pending, []
+        write: Callable[[], Awaitable[Any]]
+        if self._unwritten:
+            first, request_hash = self._unwritten
+            self._unwritten = None
+            write = partial(self._store.create, run or first, request_hash, batch)
+            self._first = self._last = _started(None, write)
+            return self._last
+        elif batch or run is not None:
+            write = partial(self._store.append, self.log.run_id, batch, run)
+        else:
+            return self._last
+        self._last = _started(self._last, write)
         return self._last
-
-    async def _append(
-        self, before: asyncio.Task[None] | None, batch: list[RunEvent], run: Run | None
-    ) -> None:
-        if before is not None:
-            await before
-        await self._store.append(self.log.run_id, batch, run)
 
     async def _drained(self, write: asyncio.Task[None] | None) -> None:
         if write is not None:
@@ -132,8 +155,18 @@ class Journal:
             self._timer = None
 
 
-async def _done(creation: asyncio.Task[tuple[Run, bool]]) -> None:
-    await creation
+async def _behind(before: asyncio.Task[None] | None, write: Callable[[], Awaitable[Any]]) -> None:
+    if before is not None:
+        await before
+    await write()
+
+
+def _started(
+    before: asyncio.Task[None] | None, write: Callable[[], Awaitable[Any]]
+) -> asyncio.Task[None]:
+    task = asyncio.create_task(_behind(before, write))
+    task.add_done_callback(_seen)  # whoever writes next raises it
+    return task
 
 
 def _seen(write: asyncio.Task[None]) -> None:

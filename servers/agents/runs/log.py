@@ -57,7 +57,8 @@ class RunLog:
             while at < len(self._events):
                 event = self._events[at]
                 at += 1
-                yield event
+                if event.sequence > after:  # the position may be ahead of the log
+                    yield event
             if self._ended:
                 return
             await self._more()

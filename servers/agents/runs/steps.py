@@ -111,6 +111,7 @@ class RecordedSteps:
         )
         reply = ModelReplied(self._model_calls, message, finish, perf_counter() - began)
         self.tally.add(finish)
+        _measure_model(self._agent, reply)
         self._journal.emit(reply)
         self._journal.emit(UsageReported(self.tally.models))
         return reply
@@ -196,6 +197,7 @@ class RecordedSteps:
                 result = await self._means.tools.call(self._caller, request)
         except AstromeshError as error:  # the service, not the tool: the model may go on without
             return ToolReturned(call.call_id, call.name, error.message, Outcome.ERROR)
+        telemetry.record(telemetry.TOOL_DURATION, result.duration, {telemetry.TOOL: call.name})
         return ToolReturned(
             call.call_id,
             call.name,
@@ -214,6 +216,24 @@ _NOT_REPEATED = (
     "is not marked idempotent; whether it took effect is unknown."
 )
 _HARMLESS = ToolLimits(idempotent=True)  # a call of a tool that isn't there does nothing
+
+
+def _measure_model(agent: str, reply: ModelReplied) -> None:
+    if not telemetry.counting():
+        return
+    finish = reply.finish
+    seen: dict[str, telemetry.Attribute] = {
+        telemetry.OPERATION: "chat",
+        telemetry.AGENT: agent,
+        telemetry.PROVIDER: finish.provider,
+        telemetry.ANSWERED_BY: finish.model,
+    }
+    telemetry.record(telemetry.MODEL_DURATION, reply.duration, seen)
+    for kind, tokens in (
+        ("input", finish.usage.prompt_tokens),
+        ("output", finish.usage.completion_tokens),
+    ):
+        telemetry.record(telemetry.TOKENS, tokens, {**seen, telemetry.TOKEN_TYPE: kind})
 
 
 def _not_offered(call: ToolCalled, offered: Sequence[str]) -> ToolReturned:

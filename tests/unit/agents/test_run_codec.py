@@ -1,13 +1,13 @@
 """Runs and events lie in rows without loss; the form of the rows is what older files have."""
 
-from itertools import pairwise
 from typing import get_args
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servers.agents.adapters.run_codec import Row, events_of, rows_of, run_body, run_from
+from servers.agents.adapters.run_codec import Row, events_of, row_of, run_body, run_from
 from servers.domain.chat import (
     Finish,
     FinishReason,
@@ -106,7 +106,7 @@ PAYLOADS = {
 def logs(draw) -> list[RunEvent]:
     """Events with growing sequences, here and there with a gap; deltas come often."""
     deltas = PAYLOADS[TextDelta] | PAYLOADS[ReasoningDelta]
-    payloads = draw(st.lists(deltas | st.one_of(*PAYLOADS.values()), max_size=12))
+    payloads = draw(st.lists(deltas | st.one_of(*PAYLOADS.values()), min_size=1, max_size=12))
     sequence, events = 0, []
     for payload in payloads:
         sequence += draw(st.sampled_from([1, 1, 1, 7]))
@@ -115,7 +115,7 @@ def logs(draw) -> list[RunEvent]:
 
 
 def there_and_back(events: list[RunEvent]) -> list[RunEvent]:
-    return [event for row in rows_of(events) for event in events_of("r", row)]
+    return events_of("r", row_of(events))
 
 
 def test_no_payload_is_forgotten_here():
@@ -143,29 +143,31 @@ def test_a_log_comes_back_event_by_event(events):
 
 
 @given(logs())
-def test_rows_do_not_overlap(events):
-    rows = list(rows_of(events))
-    assert all(a.last < b.first for a, b in pairwise(rows))
+def test_a_row_says_which_sequences_it_spans(events):
+    row = row_of(events)
+    assert (row.first, row.last) == (events[0].sequence, events[-1].sequence)
 
 
 def deltas(*payloads: Payload) -> list[RunEvent]:
     return [RunEvent("r", n, float(n), payload) for n, payload in enumerate(payloads, 1)]
 
 
+def entries(events: list[RunEvent]) -> list[list]:
+    return orjson.loads(row_of(events).body)
+
+
 class TestDeltas:
-    def test_of_one_model_call_share_a_row(self):
-        events = deltas(*[TextDelta("a")] * 100)
-        assert [(row.first, row.last) for row in rows_of(events)] == [(1, 100)]
+    def test_of_one_model_call_share_an_entry(self):
+        assert len(entries(deltas(*[TextDelta("a")] * 100))) == 1
 
-    def test_of_another_model_call_begin_a_new_row(self):
-        events = deltas(TextDelta("a", 1), TextDelta("b", 2))
-        assert [(row.first, row.last) for row in rows_of(events)] == [(1, 1), (2, 2)]
+    def test_of_another_model_call_begin_a_new_entry(self):
+        assert len(entries(deltas(TextDelta("a", 1), TextDelta("b", 2)))) == 2
 
-    def test_of_another_kind_begin_a_new_row(self):
-        assert len(list(rows_of(deltas(ReasoningDelta("a"), TextDelta("b"))))) == 2
+    def test_of_another_kind_begin_a_new_entry(self):
+        assert len(entries(deltas(ReasoningDelta("a"), TextDelta("b")))) == 2
 
-    def test_do_not_share_a_row_across_another_event(self):
-        assert len(list(rows_of(deltas(TextDelta("a"), Noticed("X", "y"), TextDelta("b"))))) == 3
+    def test_do_not_share_an_entry_across_another_event(self):
+        assert len(entries(deltas(TextDelta("a"), Noticed("X", "y"), TextDelta("b")))) == 3
 
     def test_share_the_time_of_the_first(self):
         events = there_and_back(deltas(TextDelta("a"), TextDelta("b")))
@@ -207,24 +209,30 @@ STORED = {
 }
 
 
+def stored(kind: str, body: bytes) -> Row:
+    return Row(1, 1, 5.0, b'[["%s",1,5.0,%s]]' % (kind.encode(), body))
+
+
 @pytest.mark.parametrize("kind", STORED)
 def test_rows_keep_their_form(kind):
     body, payload = STORED[kind]
-    assert list(rows_of([RunEvent("r", 1, 5.0, payload)])) == [Row(1, 1, kind, 5.0, body)]
+    assert row_of([RunEvent("r", 1, 5.0, payload)]) == stored(kind, body)
 
 
 @pytest.mark.parametrize("kind", STORED)
 def test_rows_of_older_files_are_read(kind):
     body, payload = STORED[kind]
-    assert events_of("r", Row(1, 1, kind, 5.0, body)) == [RunEvent("r", 1, 5.0, payload)]
+    assert events_of("r", stored(kind, body)) == [RunEvent("r", 1, 5.0, payload)]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"state":"asleep","reason":""}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"[1]", b"[[]]", b'[["state",3,5.0,{"state":"asleep","reason":""}]]']
+)
 def test_a_damaged_row_names_its_run_and_place(body):
     with pytest.raises(DataLost, match="event 3 of run 'r'"):
-        events_of("r", Row(3, 3, "state", 5.0, body))
+        events_of("r", Row(3, 3, 5.0, body))
 
 
-def test_a_row_of_an_unknown_kind_is_not_guessed_at():
+def test_an_event_of_an_unknown_kind_is_not_guessed_at():
     with pytest.raises(DataLost, match="telepathy"):
-        events_of("r", Row(3, 3, "telepathy", 5.0, b"{}"))
+        events_of("r", Row(3, 3, 5.0, b'[["telepathy",3,5.0,{}]]'))

@@ -45,6 +45,16 @@ async def test_a_reader_goes_on_after_the_position_it_names():
     assert texts(await read(log, after=2)) == ["c"]
 
 
+async def test_a_reader_may_name_a_position_that_is_still_to_come():
+    log = started()
+    reading = asyncio.create_task(read(log, after=2))
+    await asyncio.sleep(0)
+    for text in "abc":
+        log.append(TextDelta(text))
+    log.append(Completed(RUN))
+    assert texts(await reading) == ["c"]
+
+
 async def test_positions_may_have_gaps():
     past = [RunEvent("r1", 3, 1.0, TextDelta("old"))]
     log = started(past=past, next_sequence=10_003)

@@ -256,7 +256,7 @@ class ListRunsRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most so many runs, 1000 at the most. 0: 50."""
+    """At most so many runs, 1000 at the most. 0: 100."""
     page_token: _builtins.str
     """Where the page before ended, from its `next_page_token`."""
     agent: _builtins.str

@@ -121,7 +121,9 @@ class _DurabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Durability
     DURABILITY_NONE: _Durability.ValueType  # 1
     """Nothing is written. The run is gone with the process."""
     DURABILITY_EXIT: _Durability.ValueType  # 2
-    """Everything is written when the run ends. A run that was cut off is gone."""
+    """Everything is written when the run ends. A run that was cut off is gone, or on record
+    as FAILED (RUN_LOST) where CreateRun had accepted it.
+    """
     DURABILITY_STEP: _Durability.ValueType  # 3
     """Every model reply and tool result is written as it comes. A run that was cut off by
     a crash goes on where it was, without calling a tool again that had been called.
@@ -135,7 +137,9 @@ DURABILITY_UNSPECIFIED: Durability.ValueType  # 0
 DURABILITY_NONE: Durability.ValueType  # 1
 """Nothing is written. The run is gone with the process."""
 DURABILITY_EXIT: Durability.ValueType  # 2
-"""Everything is written when the run ends. A run that was cut off is gone."""
+"""Everything is written when the run ends. A run that was cut off is gone, or on record
+as FAILED (RUN_LOST) where CreateRun had accepted it.
+"""
 DURABILITY_STEP: Durability.ValueType  # 3
 """Every model reply and tool result is written as it comes. A run that was cut off by
 a crash goes on where it was, without calling a tool again that had been called.

@@ -351,6 +351,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     not name as a key.
     PERMISSION_DENIED. Metadata: {"variable": "DATABASE_PASSWORD"}
     """
+    ERROR_REASON_RUN_LOST: _ErrorReason.ValueType  # 180
+    """The process stopped while a run of durability EXIT worked: what it did is not known.
+    FAILED_PRECONDITION. Metadata: {"run_id": "..."}
+    """
     ERROR_REASON_EDGE_FAILURE: _ErrorReason.ValueType  # 178
     """Something went wrong in the edge that has no reason of its own.
     UNKNOWN. Metadata: {}
@@ -695,6 +699,10 @@ ERROR_REASON_VARIABLE_DENIED: ErrorReason.ValueType  # 179
 """A caller of RouterService named an environment variable that the configuration does
 not name as a key.
 PERMISSION_DENIED. Metadata: {"variable": "DATABASE_PASSWORD"}
+"""
+ERROR_REASON_RUN_LOST: ErrorReason.ValueType  # 180
+"""The process stopped while a run of durability EXIT worked: what it did is not known.
+FAILED_PRECONDITION. Metadata: {"run_id": "..."}
 """
 ERROR_REASON_EDGE_FAILURE: ErrorReason.ValueType  # 178
 """Something went wrong in the edge that has no reason of its own.

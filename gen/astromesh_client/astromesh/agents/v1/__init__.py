@@ -97,7 +97,8 @@ class Durability(betterproto2.Enum):
 
     EXIT = 2
     """
-    Everything is written when the run ends. A run that was cut off is gone.
+    Everything is written when the run ends. A run that was cut off is gone, or on record
+    as FAILED (RUN_LOST) where CreateRun had accepted it.
     """
 
     STEP = 3
@@ -1072,7 +1073,7 @@ class ListRunsRequest(betterproto2.Message):
 
     page_size: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
     """
-    At most so many runs, 1000 at the most. 0: 50.
+    At most so many runs, 1000 at the most. 0: 100.
     """
 
     page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)

@@ -541,6 +541,12 @@ class ErrorReason(betterproto2.Enum):
     PERMISSION_DENIED. Metadata: {"variable": "DATABASE_PASSWORD"}
     """
 
+    RUN_LOST = 180
+    """
+    The process stopped while a run of durability EXIT worked: what it did is not known.
+    FAILED_PRECONDITION. Metadata: {"run_id": "..."}
+    """
+
     EDGE_FAILURE = 178
     """
     Something went wrong in the edge that has no reason of its own.
@@ -631,6 +637,7 @@ class ErrorReason(betterproto2.Enum):
             176: "ERROR_REASON_UPGRADE_NOT_SERVED",
             177: "ERROR_REASON_MESH_UNREACHABLE",
             179: "ERROR_REASON_VARIABLE_DENIED",
+            180: "ERROR_REASON_RUN_LOST",
             178: "ERROR_REASON_EDGE_FAILURE",
         }
 
@@ -718,6 +725,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_UPGRADE_NOT_SERVED": 176,
             "ERROR_REASON_MESH_UNREACHABLE": 177,
             "ERROR_REASON_VARIABLE_DENIED": 179,
+            "ERROR_REASON_RUN_LOST": 180,
             "ERROR_REASON_EDGE_FAILURE": 178,
         }
 
