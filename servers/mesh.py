@@ -204,7 +204,7 @@ async def serve_mesh(mesh: Mesh, *, host: str = "127.0.0.1", port: int) -> Async
     """
     served = [service for name, service in _services(mesh).items() if name in mesh.local]
     readiness = Readiness({service.name: _ready for service in served} | {_HEALTH: _ready})
-    health = HealthServicer(readiness, VERSION, lambda: _count(mesh.agents))
+    health = HealthServicer(readiness, VERSION, lambda: _count(mesh))
     served.append(
         _service(_HEALTH, health_service_pb2_grpc.add_HealthServiceServicer_to_server, health)
     )
@@ -249,10 +249,10 @@ def _ready() -> str:
     return ""  # what is open is ready: open_mesh returns only then
 
 
-async def _count(agents: Agents) -> tuple[int, int]:
-    """Agents that can run, and those that can't."""
-    ready = broken = 0
-    page = await agents.list(Caller(), page_size=1000)
-    for record in page.agents:
-        ready, broken = (ready + 1, broken) if record.ready else (ready, broken + 1)
-    return ready, broken
+async def _count(mesh: Mesh) -> tuple[int, int]:
+    """Agents that can run, and those that can't; of a process without agents none."""
+    if "agents" not in mesh.local:
+        return 0, 0
+    page = await mesh.agents.list(Caller(), page_size=1000)
+    ready = sum(record.ready for record in page.agents)
+    return ready, len(page.agents) - ready

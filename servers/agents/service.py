@@ -93,11 +93,11 @@ class AgentRuntime:
         # Our runs have ended. The group would wrap what went wrong outside of them.
         await self._tasks.__aexit__(None, None, None)
 
-    async def drain(self) -> None:
+    async def drain(self, hurry: bool = False) -> None:
         """Take no new runs, and give those at work some seconds to end. What is on record
         is then left for the next process; the rest is cancelled."""
         self._stopping = True
-        if not await self._active.drained(self._limits.drain_seconds):
+        if not await self._active.drained(0.0 if hurry else self._limits.drain_seconds):
             for execution in self._active:
                 execution.leave_for_later()
 

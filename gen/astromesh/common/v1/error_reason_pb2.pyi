@@ -355,6 +355,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The process stopped while a run of durability EXIT worked: what it did is not known.
     FAILED_PRECONDITION. Metadata: {"run_id": "..."}
     """
+    ERROR_REASON_AGENT_NOT_FOUND: _ErrorReason.ValueType  # 181
+    """No agent has that name; the message names the nearest ones.
+    NOT_FOUND. Metadata: {"agent": "helpr"}
+    """
+    ERROR_REASON_PROMPT_FAILED: _ErrorReason.ValueType  # 182
+    """A prompt template failed, or cost too much, while it was rendered.
+    FAILED_PRECONDITION. Metadata: {"agent": "helper", "field": "spec.prompts.system"}
+    """
+    ERROR_REASON_CONFIG_MISSING: _ErrorReason.ValueType  # 183
+    """The folder with the configuration does not exist. Said at the start of a mesh.
+    FAILED_PRECONDITION. Metadata: {}
+    """
     ERROR_REASON_EDGE_FAILURE: _ErrorReason.ValueType  # 178
     """Something went wrong in the edge that has no reason of its own.
     UNKNOWN. Metadata: {}
@@ -703,6 +715,18 @@ PERMISSION_DENIED. Metadata: {"variable": "DATABASE_PASSWORD"}
 ERROR_REASON_RUN_LOST: ErrorReason.ValueType  # 180
 """The process stopped while a run of durability EXIT worked: what it did is not known.
 FAILED_PRECONDITION. Metadata: {"run_id": "..."}
+"""
+ERROR_REASON_AGENT_NOT_FOUND: ErrorReason.ValueType  # 181
+"""No agent has that name; the message names the nearest ones.
+NOT_FOUND. Metadata: {"agent": "helpr"}
+"""
+ERROR_REASON_PROMPT_FAILED: ErrorReason.ValueType  # 182
+"""A prompt template failed, or cost too much, while it was rendered.
+FAILED_PRECONDITION. Metadata: {"agent": "helper", "field": "spec.prompts.system"}
+"""
+ERROR_REASON_CONFIG_MISSING: ErrorReason.ValueType  # 183
+"""The folder with the configuration does not exist. Said at the start of a mesh.
+FAILED_PRECONDITION. Metadata: {}
 """
 ERROR_REASON_EDGE_FAILURE: ErrorReason.ValueType  # 178
 """Something went wrong in the edge that has no reason of its own.

@@ -547,6 +547,24 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION. Metadata: {"run_id": "..."}
     """
 
+    AGENT_NOT_FOUND = 181
+    """
+    No agent has that name; the message names the nearest ones.
+    NOT_FOUND. Metadata: {"agent": "helpr"}
+    """
+
+    PROMPT_FAILED = 182
+    """
+    A prompt template failed, or cost too much, while it was rendered.
+    FAILED_PRECONDITION. Metadata: {"agent": "helper", "field": "spec.prompts.system"}
+    """
+
+    CONFIG_MISSING = 183
+    """
+    The folder with the configuration does not exist. Said at the start of a mesh.
+    FAILED_PRECONDITION. Metadata: {}
+    """
+
     EDGE_FAILURE = 178
     """
     Something went wrong in the edge that has no reason of its own.
@@ -638,6 +656,9 @@ class ErrorReason(betterproto2.Enum):
             177: "ERROR_REASON_MESH_UNREACHABLE",
             179: "ERROR_REASON_VARIABLE_DENIED",
             180: "ERROR_REASON_RUN_LOST",
+            181: "ERROR_REASON_AGENT_NOT_FOUND",
+            182: "ERROR_REASON_PROMPT_FAILED",
+            183: "ERROR_REASON_CONFIG_MISSING",
             178: "ERROR_REASON_EDGE_FAILURE",
         }
 
@@ -726,6 +747,9 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_MESH_UNREACHABLE": 177,
             "ERROR_REASON_VARIABLE_DENIED": 179,
             "ERROR_REASON_RUN_LOST": 180,
+            "ERROR_REASON_AGENT_NOT_FOUND": 181,
+            "ERROR_REASON_PROMPT_FAILED": 182,
+            "ERROR_REASON_CONFIG_MISSING": 183,
             "ERROR_REASON_EDGE_FAILURE": 178,
         }
 
