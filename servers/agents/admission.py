@@ -6,7 +6,7 @@ import json
 from servers.agents.manifest import Agent
 from servers.domain.caller import Caller
 from servers.domain.runs import Run, RunRequest, RunState
-from servers.kernel.errors import InvalidInput, Violation
+from servers.kernel.errors import InvalidInput, OutOfTime, Violation
 
 MAX_QUERY = 1_000_000  # characters
 MAX_SESSION = 256
@@ -15,6 +15,8 @@ MAX_REQUEST_ID = 128
 
 def validated(request: RunRequest) -> RunRequest:
     """The request, or an error that names every field that is wrong."""
+    if request.deadline is not None and request.deadline <= 0:
+        raise OutOfTime("the deadline had passed before the run began")
     wrong = tuple(_violations(request))
     if wrong:
         message = "; ".join(f"{each.field}: {each.description}" for each in wrong)
@@ -36,8 +38,6 @@ def _violations(request: RunRequest) -> list[Violation]:
     ):
         if len(value) > most or not (value.isprintable()):
             wrong.append(Violation(field, f"up to {most} printable characters"))
-    if request.deadline is not None and request.deadline <= 0:
-        wrong.append(Violation("deadline", "has passed already"))
     return wrong
 
 

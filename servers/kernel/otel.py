@@ -17,6 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from servers.kernel.telemetry import Attributes, Span
 
 _W3C = TraceContextTextMapPropagator()
+_PATIENCE = 2  # seconds for one batch: what is left at the end must not hold up the end
 
 
 class Exporting:
@@ -27,10 +28,12 @@ class Exporting:
         resource = Resource.create({"service.name": service})
         self._traces = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._traces.add_span_processor(
-            BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, insecure=insecure))
+            BatchSpanProcessor(
+                OTLPSpanExporter(endpoint=endpoint, insecure=insecure, timeout=_PATIENCE)
+            )
         )
         reader = PeriodicExportingMetricReader(
-            OTLPMetricExporter(endpoint=endpoint, insecure=insecure)
+            OTLPMetricExporter(endpoint=endpoint, insecure=insecure, timeout=_PATIENCE)
         )
         self._metrics = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
         self._tracer = self._traces.get_tracer("astromesh")

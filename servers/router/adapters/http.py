@@ -19,6 +19,7 @@ import orjson
 from httpx_aiohttp import AiohttpTransport
 
 from servers.kernel.errors import NotReady
+from servers.kernel.telemetry import outgoing_headers
 from servers.router.adapters.failures import garbage, refusal, retry_after
 from servers.router.ports import ProviderDown, Timeouts
 
@@ -209,6 +210,7 @@ def _request(call: Call, timeouts: Timeouts) -> httpx.Request:
         "host": call.url.netloc.decode(),
         "content-type": "application/json",
         "accept-encoding": "identity",  # tokens are small: unpacking them only delays
+        **outgoing_headers(),  # the provider's spans join the trace
     }
     if call.api_key:
         headers["authorization"] = f"Bearer {call.api_key}"

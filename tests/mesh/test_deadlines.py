@@ -1,0 +1,126 @@
+"""A caller's time, and a caller that leaves: both end the run and the provider's request."""
+
+import asyncio
+
+import httpx
+import pytest
+from astromesh.agents.v1 import agent_service_pb2 as pb
+from astromesh.agents.v1 import agent_service_pb2_grpc as agents_grpc
+from astromesh.agents.v1 import run_pb2
+
+from tests.scripted.http_server import Reply, Then
+
+HALF = Reply(("Once upon",), then=Then.HANG)
+SOON = 1  # second
+HELLO = {"query": "hello?"}
+
+
+@pytest.fixture(params=["channel", "edge_channel"], ids=["direct", "envoy"])
+def agents(request):
+    return agents_grpc.AgentServiceStub(request.getfixturevalue(request.param))
+
+
+async def on_record(http, helper):
+    """The only run of an agent, when it has ended."""
+    (run,) = (await http.get(f"{helper.path}/runs")).json()["runs"]
+    events = (await http.get(f"/v1/runs/{run['run_id']}/events")).text
+    assert '"completed"' in events.splitlines()[-1]
+    return (await http.get(f"/v1/runs/{run['run_id']}")).json()
+
+
+class TestADeadline:
+    """The run ends a moment before its caller gives up, so that the caller hears of it."""
+
+    async def test_over_grpc_ends_the_run(self, http, an_agent, agents):
+        helper = await an_agent(HALF)
+        request = pb.RunAgentRequest(agent=helper.name, **HELLO)
+        run = await agents.RunAgent(request, timeout=SOON)
+        await asyncio.wait_for(helper.model.left.wait(), 5)
+        assert (run.state, run.answer) == (run_pb2.RUN_STATE_TIMED_OUT, "Once upon")
+        assert (await on_record(http, helper))["state"] == "RUN_STATE_TIMED_OUT"
+
+    async def test_over_rest_ends_the_run(self, http, an_agent):
+        helper = await an_agent(HALF)
+        headers = {"grpc-timeout": f"{SOON}S"}
+        answer = await http.post(f"{helper.path}:run", json=HELLO, headers=headers)
+        await asyncio.wait_for(helper.model.left.wait(), 5)
+        run = await on_record(http, helper)
+        assert (answer.status_code, answer.json()) == (200, run)
+        assert (run["state"], run["answer"]) == ("RUN_STATE_TIMED_OUT", "Once upon")
+
+    async def test_ends_a_stream_too(self, http, an_agent, agents):
+        helper = await an_agent(HALF)
+        request = pb.StreamAgentRequest(agent=helper.name, **HELLO)
+        events = [event async for event in agents.StreamAgent(request, timeout=SOON)]
+        await asyncio.wait_for(helper.model.left.wait(), 5)
+        assert events[-1].completed.state == run_pb2.RUN_STATE_TIMED_OUT
+
+    async def test_too_short_for_anything_is_a_504(self, http, an_agent):
+        helper = await an_agent(HALF)
+        headers = {"grpc-timeout": "1u"}
+        answer = await http.post(f"{helper.path}:run", json=HELLO, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (504, 4)
+
+    async def test_of_the_agent_gives_what_there_was(self, http, an_agent):
+        helper = await an_agent(HALF, orchestration={"timeout_seconds": 0.3})
+        run = (await http.post(f"{helper.path}:run", json=HELLO)).json()
+        await asyncio.wait_for(helper.model.left.wait(), 5)
+        assert (run["state"], run["stop_reason"], run["answer"]) == (
+            "RUN_STATE_TIMED_OUT",
+            "STOP_REASON_DEADLINE",
+            "Once upon",
+        )
+
+
+class TestACallerThatLeaves:
+    @pytest.mark.parametrize("headers", [{}, {"accept": "text/event-stream"}], ids=["json", "sse"])
+    async def test_a_rest_stream_cancels_the_run(self, http, an_agent, headers):
+        helper = await an_agent(HALF)
+        path = f"{helper.path}:stream"
+        async with http.stream("POST", path, json=HELLO, headers=headers) as answer:
+            async for line in answer.aiter_lines():
+                if "Once upon" in line:
+                    break
+        await asyncio.wait_for(helper.model.left.wait(), 5)
+        run = await on_record(http, helper)
+        assert (run["state"], run["answer"]) == ("RUN_STATE_CANCELLED", "Once upon")
+
+    async def test_a_rest_call_cancels_the_run(self, http, started, an_agent):
+        helper = await an_agent(HALF)
+        async with httpx.AsyncClient(base_url=started.url, trust_env=False) as leaving:
+            waiting = asyncio.create_task(leaving.post(f"{helper.path}:run", json=HELLO))
+            await asyncio.wait_for(helper.model.asked.wait(), 5)
+            waiting.cancel()
+        await asyncio.wait_for(helper.model.left.wait(), 5)
+        assert (await on_record(http, helper))["state"] == "RUN_STATE_CANCELLED"
+
+    async def test_a_grpc_stream_cancels_the_run(self, http, an_agent, agents):
+        helper = await an_agent(HALF)
+        call = agents.StreamAgent(pb.StreamAgentRequest(agent=helper.name, **HELLO))
+        await call.read()
+        await asyncio.wait_for(helper.model.asked.wait(), 5)
+        call.cancel()
+        await asyncio.wait_for(helper.model.left.wait(), 5)
+        assert (await on_record(http, helper))["state"] == "RUN_STATE_CANCELLED"
+
+    async def test_a_chat_cancels_the_run(self, http, an_agent, agents):
+        helper = await an_agent(HALF)
+        call = agents.Chat()
+        await call.write(pb.ChatRequest(agent=helper.name, **HELLO))
+        await asyncio.wait_for(helper.model.asked.wait(), 5)
+        call.cancel()
+        await asyncio.wait_for(helper.model.left.wait(), 5)
+        assert (await on_record(http, helper))["state"] == "RUN_STATE_CANCELLED"
+
+    async def test_a_stream_that_says_continue_lets_the_run_go_on(self, http, an_agent, agents):
+        go = asyncio.Event()
+        helper = await an_agent(Reply(("done",), hold=go))
+        request = pb.StreamAgentRequest(
+            agent=helper.name, on_disconnect=run_pb2.ON_DISCONNECT_CONTINUE, **HELLO
+        )
+        call = agents.StreamAgent(request)
+        await call.read()
+        await asyncio.wait_for(helper.model.asked.wait(), 5)
+        call.cancel()
+        go.set()
+        assert (await on_record(http, helper))["answer"] == "done"
