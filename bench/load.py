@@ -124,7 +124,7 @@ async def _grpc(load: Load) -> list[Ask]:
     count = min(GRPC_CONNECTIONS, load.callers)
     open_all = (grpc_connection.connect(load.port, METHOD) for _ in range(count))
     connections = await asyncio.gather(*open_all)
-    durability = run_pb2.Durability.Value(f"DURABILITY_{load.durability.upper() or 'UNSPECIFIED'}")
+    durability = load.durability
 
     def asking(connection: grpc_connection.GrpcConnection) -> Ask:
         async def ask(question: str, session: str) -> str:
@@ -146,7 +146,7 @@ async def _grpc(load: Load) -> list[Ask]:
 
 async def _rest(load: Load) -> list[Ask]:
     path = f"/v1/agents/{load.agent}/run"
-    said = {"durability": f"DURABILITY_{load.durability.upper()}"} if load.durability else {}
+    said = {"durability": load.durability} if load.durability else {}
     open_all = (http_connection.connect(load.port) for _ in range(load.callers))
     connections = await asyncio.gather(*open_all)
 

@@ -1,7 +1,8 @@
 """Runs and their events between the wire and the domain. Agents are in `convert_agent`."""
 
 from collections.abc import Iterable
-from typing import TypeAlias, assert_never
+from enum import Enum
+from typing import TypeAlias, TypeVar, assert_never
 
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from astromesh.agents.v1 import run_pb2
@@ -69,18 +70,11 @@ _STOPS = {
 }
 _WIRE_STOPS = {reason: number for number, reason in _STOPS.items()}
 _DURABILITIES = {
-    run_pb2.DURABILITY_UNSPECIFIED: None,
     run_pb2.DURABILITY_NONE: Durability.NONE,
     run_pb2.DURABILITY_EXIT: Durability.EXIT,
     run_pb2.DURABILITY_STEP: Durability.STEP,
 }
 _WIRE_DURABILITIES = {durability: number for number, durability in _DURABILITIES.items()}
-_DISCONNECTS = {
-    run_pb2.ON_DISCONNECT_UNSPECIFIED: None,
-    run_pb2.ON_DISCONNECT_CANCEL: OnDisconnect.CANCEL,
-    run_pb2.ON_DISCONNECT_CONTINUE: OnDisconnect.CONTINUE,
-}
-_WIRE_DISCONNECTS = {policy: number for number, policy in _DISCONNECTS.items()}
 _OUTCOMES = {
     tool_service_pb2.TOOL_OUTCOME_OK: Outcome.OK,
     tool_service_pb2.TOOL_OUTCOME_ERROR: Outcome.ERROR,
@@ -89,6 +83,7 @@ _OUTCOMES = {
 }
 _WIRE_OUTCOMES = {outcome: number for number, outcome in _OUTCOMES.items()}
 
+E = TypeVar("E", bound=Enum)
 Work: TypeAlias = pb.RunAgentRequest | pb.StreamAgentRequest | pb.ChatRequest | pb.CreateRunRequest
 
 
@@ -101,15 +96,13 @@ def bare(name: str, collection: str) -> str:
 
 
 def request_from(wire: Work, deadline: float | None) -> RunRequest:
-    if wire.durability not in _DURABILITIES:
-        raise refused("durability", "one of NONE, EXIT, STEP")
     return RunRequest(
         agent=bare(wire.agent, "agents"),
         query=wire.query,
         session=wire.session_id,
         request_id=wire.request_id,
         context=json_from(wire.context),
-        durability=_DURABILITIES[wire.durability],
+        durability=_word("durability", wire.durability, Durability),
         deadline=deadline,
     )
 
@@ -121,7 +114,7 @@ def run_request_to(request: RunRequest) -> pb.RunAgentRequest:
         session_id=request.session,
         request_id=request.request_id,
         context=json_to(request.context) if request.context else None,
-        durability=_WIRE_DURABILITIES[request.durability],
+        durability=request.durability.value if request.durability else "",
     )
 
 
@@ -129,7 +122,7 @@ def stream_request_to(
     request: RunRequest, on_disconnect: OnDisconnect | None
 ) -> pb.StreamAgentRequest:
     wire = pb.StreamAgentRequest.FromString(run_request_to(request).SerializeToString())
-    wire.on_disconnect = _WIRE_DISCONNECTS[on_disconnect]
+    wire.on_disconnect = on_disconnect.value if on_disconnect else ""
     return wire
 
 
@@ -138,7 +131,18 @@ def create_request_to(request: RunRequest) -> pb.CreateRunRequest:
 
 
 def on_disconnect_from(wire: pb.StreamAgentRequest) -> OnDisconnect | None:
-    return _DISCONNECTS.get(wire.on_disconnect)
+    return _word("on_disconnect", wire.on_disconnect, OnDisconnect)
+
+
+def _word(field: str, said: str, words: type[E]) -> E | None:
+    """A word as in a declaration ("step"), or as answers write it ("DURABILITY_STEP")."""
+    if not said:
+        return None
+    try:
+        return words(said.lower().removeprefix(f"{field}_"))
+    except ValueError:
+        known = ", ".join(repr(word.value) for word in words)
+        raise refused(field, f"{said!r} is none of {known}") from None
 
 
 def filter_from(wire: pb.ListRunsRequest) -> RunFilter:
@@ -197,7 +201,7 @@ def run_from(wire: run_pb2.Run, tenant: str) -> Run:
         session=wire.session_id,
         state=_STATES[wire.state],
         query=wire.query,
-        durability=_DURABILITIES[wire.durability] or Durability.STEP,
+        durability=_DURABILITIES.get(wire.durability, Durability.STEP),
         request_id=wire.request_id,
         created_at=time_from(wire.create_time),
         started_at=time_from(wire.start_time) if wire.HasField("start_time") else None,

@@ -23,7 +23,7 @@ async def ask_through_envoy(address: str, screen: Screen) -> None:
         f"{address}/v1/agents/assistant:stream",
         {
             "query": QUESTION,
-            "durability": "DURABILITY_NONE",
+            "durability": "none",
         },
     )
     try:

@@ -95,6 +95,9 @@ async def _started(options: Options) -> AsyncIterator[_Started]:
         if "agents" in mesh.local:
             agents = (await mesh.agents.list(Caller(), page_size=1000)).agents
         yield _Started(Listening(f"{config.host}:{port}", http, config.state_dir), agents)
+        # While Envoy stands: its callers must hear how their runs ended, or that they go on
+        # later. Cut off before, they would have cancelled them.
+        await mesh.drain()
 
 
 async def _greet(options: Options, started: _Started, screen: Screen, stop: Stop) -> None:

@@ -52,8 +52,10 @@ class RunAgentRequest(_message.Message):
     """The caller's name for this request, up to 128 printable characters. The same id with
     the same request is the same run, however often it is sent.
     """
-    durability: _run_pb2.Durability.ValueType
-    """What is on disk when."""
+    durability: _builtins.str
+    """What is on disk when: "none", "exit" or "step", as in the agent's declaration. Empty:
+    as the agent says.
+    """
     @_builtins.property
     def context(self) -> _struct_pb2.Struct:
         """Variables for the agent's prompt templates."""
@@ -66,7 +68,7 @@ class RunAgentRequest(_message.Message):
         session_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
         context: _struct_pb2.Struct | None = ...,
-        durability: _run_pb2.Durability.ValueType = ...,
+        durability: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -101,10 +103,14 @@ class StreamAgentRequest(_message.Message):
     """The caller's name for this request, up to 128 printable characters. The same id with
     the same request is the same run: its events are told from the first.
     """
-    durability: _run_pb2.Durability.ValueType
-    """What is on disk when."""
-    on_disconnect: _run_pb2.OnDisconnect.ValueType
-    """What becomes of the run when the caller goes away."""
+    durability: _builtins.str
+    """What is on disk when: "none", "exit" or "step", as in the agent's declaration. Empty:
+    as the agent says.
+    """
+    on_disconnect: _builtins.str
+    """What becomes of the run when the caller goes away: "cancel" or "continue", as in the
+    agent's declaration. Empty: as the agent says.
+    """
     @_builtins.property
     def context(self) -> _struct_pb2.Struct:
         """Variables for the agent's prompt templates."""
@@ -117,8 +123,8 @@ class StreamAgentRequest(_message.Message):
         session_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
         context: _struct_pb2.Struct | None = ...,
-        durability: _run_pb2.Durability.ValueType = ...,
-        on_disconnect: _run_pb2.OnDisconnect.ValueType = ...,
+        durability: _builtins.str = ...,
+        on_disconnect: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -150,8 +156,10 @@ class ChatRequest(_message.Message):
     """What to do or answer: at least one character that is not white space."""
     request_id: _builtins.str
     """The caller's name for this message, as in RunAgentRequest."""
-    durability: _run_pb2.Durability.ValueType
-    """What is on disk when."""
+    durability: _builtins.str
+    """What is on disk when: "none", "exit" or "step", as in the agent's declaration. Empty:
+    as the agent says.
+    """
     @_builtins.property
     def context(self) -> _struct_pb2.Struct:
         """Variables for the agent's prompt templates."""
@@ -164,7 +172,7 @@ class ChatRequest(_message.Message):
         query: _builtins.str = ...,
         request_id: _builtins.str = ...,
         context: _struct_pb2.Struct | None = ...,
-        durability: _run_pb2.Durability.ValueType = ...,
+        durability: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -198,8 +206,10 @@ class CreateRunRequest(_message.Message):
     """The caller's name for this request, up to 128 printable characters. The same id with
     the same request is the same run, however often it is sent.
     """
-    durability: _run_pb2.Durability.ValueType
-    """What is on disk when."""
+    durability: _builtins.str
+    """What is on disk when: "none", "exit" or "step", as in the agent's declaration. Empty:
+    as the agent says.
+    """
     @_builtins.property
     def context(self) -> _struct_pb2.Struct:
         """Variables for the agent's prompt templates."""
@@ -212,7 +222,7 @@ class CreateRunRequest(_message.Message):
         session_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
         context: _struct_pb2.Struct | None = ...,
-        durability: _run_pb2.Durability.ValueType = ...,
+        durability: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

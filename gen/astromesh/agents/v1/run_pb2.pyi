@@ -117,7 +117,7 @@ class _Durability:
 class _DurabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Durability.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     DURABILITY_UNSPECIFIED: _Durability.ValueType  # 0
-    """The agent's own setting, which is STEP unless it says otherwise."""
+    """Not known."""
     DURABILITY_NONE: _Durability.ValueType  # 1
     """Nothing is written. The run is gone with the process."""
     DURABILITY_EXIT: _Durability.ValueType  # 2
@@ -133,7 +133,7 @@ class Durability(_Durability, metaclass=_DurabilityEnumTypeWrapper):
     """Durability says what of a run is on disk when."""
 
 DURABILITY_UNSPECIFIED: Durability.ValueType  # 0
-"""The agent's own setting, which is STEP unless it says otherwise."""
+"""Not known."""
 DURABILITY_NONE: Durability.ValueType  # 1
 """Nothing is written. The run is gone with the process."""
 DURABILITY_EXIT: Durability.ValueType  # 2
@@ -145,30 +145,6 @@ DURABILITY_STEP: Durability.ValueType  # 3
 a crash goes on where it was, without calling a tool again that had been called.
 """
 Global___Durability: _TypeAlias = Durability  # noqa: Y015
-
-class _OnDisconnect:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDisconnect.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    ON_DISCONNECT_UNSPECIFIED: _OnDisconnect.ValueType  # 0
-    """CANCEL."""
-    ON_DISCONNECT_CANCEL: _OnDisconnect.ValueType  # 1
-    """The run is cancelled."""
-    ON_DISCONNECT_CONTINUE: _OnDisconnect.ValueType  # 2
-    """The run goes on; StreamRunEvents finds it again."""
-
-class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
-    """OnDisconnect says what becomes of a run whose caller goes away."""
-
-ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
-"""CANCEL."""
-ON_DISCONNECT_CANCEL: OnDisconnect.ValueType  # 1
-"""The run is cancelled."""
-ON_DISCONNECT_CONTINUE: OnDisconnect.ValueType  # 2
-"""The run goes on; StreamRunEvents finds it again."""
-Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015
 
 @_typing.final
 class Run(_message.Message):

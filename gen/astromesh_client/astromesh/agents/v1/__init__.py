@@ -38,7 +38,6 @@ __all__ = (
     "ModelReply",
     "ModelUsage",
     "Notice",
-    "OnDisconnect",
     "Orchestration",
     "Permissions",
     "Prompts",
@@ -87,7 +86,7 @@ class Durability(betterproto2.Enum):
 
     UNSPECIFIED = 0
     """
-    The agent's own setting, which is STEP unless it says otherwise.
+    Not known.
     """
 
     NONE = 1
@@ -123,43 +122,6 @@ class Durability(betterproto2.Enum):
             "DURABILITY_NONE": 1,
             "DURABILITY_EXIT": 2,
             "DURABILITY_STEP": 3,
-        }
-
-
-class OnDisconnect(betterproto2.Enum):
-    """
-    OnDisconnect says what becomes of a run whose caller goes away.
-    """
-
-    UNSPECIFIED = 0
-    """
-    CANCEL.
-    """
-
-    CANCEL = 1
-    """
-    The run is cancelled.
-    """
-
-    CONTINUE = 2
-    """
-    The run goes on; StreamRunEvents finds it again.
-    """
-
-    @classmethod
-    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
-        return {
-            0: "ON_DISCONNECT_UNSPECIFIED",
-            1: "ON_DISCONNECT_CANCEL",
-            2: "ON_DISCONNECT_CONTINUE",
-        }
-
-    @classmethod
-    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
-        return {
-            "ON_DISCONNECT_UNSPECIFIED": 0,
-            "ON_DISCONNECT_CANCEL": 1,
-            "ON_DISCONNECT_CONTINUE": 2,
         }
 
 
@@ -639,11 +601,10 @@ class ChatRequest(betterproto2.Message):
     Variables for the agent's prompt templates.
     """
 
-    durability: "Durability" = betterproto2.field(
-        6, betterproto2.TYPE_ENUM, default_factory=lambda: Durability(0)
-    )
+    durability: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
     """
-    What is on disk when.
+    What is on disk when: "none", "exit" or "step", as in the agent's declaration. Empty:
+    as the agent says.
     """
 
 
@@ -796,11 +757,10 @@ class CreateRunRequest(betterproto2.Message):
     Variables for the agent's prompt templates.
     """
 
-    durability: "Durability" = betterproto2.field(
-        6, betterproto2.TYPE_ENUM, default_factory=lambda: Durability(0)
-    )
+    durability: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
     """
-    What is on disk when.
+    What is on disk when: "none", "exit" or "step", as in the agent's declaration. Empty:
+    as the agent says.
     """
 
 
@@ -1772,11 +1732,10 @@ class RunAgentRequest(betterproto2.Message):
     Variables for the agent's prompt templates.
     """
 
-    durability: "Durability" = betterproto2.field(
-        6, betterproto2.TYPE_ENUM, default_factory=lambda: Durability(0)
-    )
+    durability: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
     """
-    What is on disk when.
+    What is on disk when: "none", "exit" or "step", as in the agent's declaration. Empty:
+    as the agent says.
     """
 
 
@@ -1997,18 +1956,16 @@ class StreamAgentRequest(betterproto2.Message):
     Variables for the agent's prompt templates.
     """
 
-    durability: "Durability" = betterproto2.field(
-        6, betterproto2.TYPE_ENUM, default_factory=lambda: Durability(0)
-    )
+    durability: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
     """
-    What is on disk when.
+    What is on disk when: "none", "exit" or "step", as in the agent's declaration. Empty:
+    as the agent says.
     """
 
-    on_disconnect: "OnDisconnect" = betterproto2.field(
-        7, betterproto2.TYPE_ENUM, default_factory=lambda: OnDisconnect(0)
-    )
+    on_disconnect: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
     """
-    What becomes of the run when the caller goes away.
+    What becomes of the run when the caller goes away: "cancel" or "continue", as in the
+    agent's declaration. Empty: as the agent says.
     """
 
 
