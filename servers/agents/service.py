@@ -231,7 +231,9 @@ class AgentRuntime:
     async def _start(self, caller: Caller, request: RunRequest, told: "_Told") -> Execution | Run:
         """The run at work for a request; or, where the request was seen before, what it is."""
         if self._stopping:
-            raise Unavailable("the mesh is stopping; try again soon", retry_after=1.0)
+            raise Unavailable(
+                "the mesh is stopping; try again soon", reason="SHUTTING_DOWN", retry_after=1.0
+            )
         validated(request)
         digest = request_hash(request)
         if seen := await self._seen(caller.tenant, request.request_id, digest):
