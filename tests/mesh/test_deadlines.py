@@ -115,9 +115,7 @@ class TestACallerThatLeaves:
     async def test_a_stream_that_says_continue_lets_the_run_go_on(self, http, an_agent, agents):
         go = asyncio.Event()
         helper = await an_agent(Reply(("done",), hold=go))
-        request = pb.StreamAgentRequest(
-            agent=helper.name, on_disconnect=run_pb2.ON_DISCONNECT_CONTINUE, **HELLO
-        )
+        request = pb.StreamAgentRequest(agent=helper.name, on_disconnect="continue", **HELLO)
         call = agents.StreamAgent(request)
         await call.read()
         await asyncio.wait_for(helper.model.asked.wait(), 5)
