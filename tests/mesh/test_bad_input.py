@@ -353,21 +353,7 @@ def started_in_vain(folder, *options, **env):
 
 
 class TestAMeshThatCanNotStart:
-    @pytest.mark.parametrize("option", ["--http-port", "--grpc-port"])
-    async def test_for_its_port_names_the_option(self, tmp_path, option):
-        with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-            port = str(taken.getsockname()[1])
-            code, (line,) = started_in_vain(tmp_path, option, port)
-        assert code == 1
-        assert line.startswith("error: FAILED_PRECONDITION PORT_IN_USE: ")
-        assert all(part in line for part in (port, option))
-
-    async def test_for_its_state_folder_names_the_folder(self, tmp_path):
-        (tmp_path / "state").write_text("a file where the folder should be")
-        code, (line,) = started_in_vain(tmp_path)
-        assert code == 1
-        assert line.startswith("error: FAILED_PRECONDITION STATE_NOT_WRITABLE: ")
-        assert all(part in line for part in (str(tmp_path / "state"), "--state"))
+    """For its ports and folders see test_up.py."""
 
     async def test_for_its_model_names_what_to_install(self, tmp_path):
         hidden = tmp_path / "hidden"
