@@ -67,7 +67,7 @@ class TestAMeshThatIsToldToStop:
         assert len(model.requests) == 2
 
     async def test_leaves_a_run_that_takes_longer_to_the_next_start(
-        self, tmp_path, record_property
+        self, tmp_path, record_testsuite_property
     ):
         async with openai_server(Reply((), then=Then.HANG), Reply(("at last",))) as model:
             write_agents(tmp_path, agent("helper", model.endpoint))
@@ -81,7 +81,7 @@ class TestAMeshThatIsToldToStop:
                 assert await mesh.ended() == 0
             began = time.monotonic()
             with mesh_process(tmp_path) as mesh:
-                record_property("second_start_seconds", time.monotonic() - began)
+                record_testsuite_property("second_start_seconds", time.monotonic() - began)
                 async with rest(mesh) as http:
                     path = f"/v1/runs/{told['metadata']['run_id']}"
                     events = (await http.get(f"{path}/events")).text.splitlines()
