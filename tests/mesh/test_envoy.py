@@ -257,9 +257,9 @@ class TestRefusals:
         assert refused(answer) == (400, 3, "INVALID_REQUEST")
 
     async def test_a_value_of_the_wrong_type_by_field(self, mesh):
-        answer = await mesh.http.post(RUN, json={"query": "hello", "durability": "FOREVER"})
+        answer = await mesh.http.post(RUN, json={"query": "hello", "context": "late"})
         assert refused(answer) == (400, 3, "INVALID_REQUEST")
-        assert "durability" in answer.json()["message"]
+        assert "context" in answer.json()["message"]
 
     async def test_an_agent_in_the_body_that_is_not_the_one_in_the_path(self, mesh):
         answer = await mesh.http.post(RUN, json={"query": "hello", "agent": "b"})

@@ -141,6 +141,8 @@ class AgentServiceServicer:
         * UNAVAILABLE: no model could answer. RetryInfo says when to come back. The run is
         on record as FAILED; its id is in the ErrorInfo.
         * ABORTED: a model's stream broke in the middle (STREAM_INTERRUPTED).
+        * DEADLINE_EXCEEDED: the deadline had passed already. One that passes while the run
+        works ends it a moment before, as TIMED_OUT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,6 +51,8 @@ class AgentServiceStub:
       * UNAVAILABLE: no model could answer. RetryInfo says when to come back. The run is
         on record as FAILED; its id is in the ErrorInfo.
       * ABORTED: a model's stream broke in the middle (STREAM_INTERRUPTED).
+      * DEADLINE_EXCEEDED: the deadline had passed already. One that passes while the run
+        works ends it a moment before, as TIMED_OUT.
     """
     StreamAgent: _aio.UnaryStreamMultiCallable[_agent_service_pb2.StreamAgentRequest, _run_pb2.RunEvent]
     """StreamAgent runs an agent and tells everything as it happens.
@@ -176,6 +178,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
           * UNAVAILABLE: no model could answer. RetryInfo says when to come back. The run is
             on record as FAILED; its id is in the ErrorInfo.
           * ABORTED: a model's stream broke in the middle (STREAM_INTERRUPTED).
+          * DEADLINE_EXCEEDED: the deadline had passed already. One that passes while the run
+            works ends it a moment before, as TIMED_OUT.
         """
 
     @_abc_1.abstractmethod
