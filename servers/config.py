@@ -4,7 +4,7 @@ Faulty agents are kept with their reason and don't stop the others; a faulty run
 or providers.yaml stops the mesh before it starts. What has no effect is said in `notices`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +12,8 @@ from typing import TypeVar
 from servers.agents.declare import Check, Declaring
 from servers.agents.files import Declared, read_agents
 from servers.agents.manifest import Agent, ModelChoice
-from servers.kernel.errors import InvalidInput, NotReady
+from servers.kernel.errors import AstromeshError, InvalidInput, NotReady
+from servers.kernel.explain import nearest
 from servers.kernel.manifest import Manifest, invalid, kind_of, parse
 from servers.kernel.paths import Path as Place
 from servers.kernel.paths import Wrong
@@ -21,6 +22,8 @@ from servers.router.manifest import ProviderConfig
 from servers.router.ports import RouterSettings
 from servers.router.targets import resolve
 from servers.runtime_config import RuntimeConfig, RuntimeSpec
+from servers.tools.catalogue import function_at, plugin_names
+from servers.tools.kinds import BUILTIN
 
 SERVICES = ("agents", "router", "memory", "tools")
 HTTP_PORT = 8080
@@ -100,6 +103,8 @@ def load_config(
     orchestration = runtime.defaults.orchestration
     declaring = Declaring(env, check, orchestration.max_iterations)
     agents = read_agents(config_dir / "agents", declaring) if "agents" in local else ()
+    if "tools" in local:
+        agents = tuple(_with_tools(agents, runtime))
     return MeshConfig(
         config_dir=config_dir,
         state_dir=state_dir,
@@ -211,6 +216,29 @@ def _functions(runtime: RuntimeSpec, agents: Sequence[Declared]) -> dict[str, st
         if tool.function
     }
     return named | dict(runtime.tools.functions)
+
+
+def _with_tools(agents: Sequence[Declared], runtime: RuntimeSpec) -> Iterator[Declared]:
+    """Without those agents whose tools can't be had: they stop nobody else."""
+    known = {*BUILTIN, *plugin_names(), *_functions(runtime, agents)}
+    for each in agents:
+        wrong = next(_wrong_tools(each.agent, known), "") if each.agent else ""
+        yield Declared(each.name, each.origin, reason=f"{each.origin}: {wrong}") if wrong else each
+
+
+def _wrong_tools(agent: Agent, known: Collection[str]) -> Iterator[str]:
+    for index, tool in enumerate(agent.spec.tools):
+        place = f"spec.tools[{index}]"
+        if tool.name not in known:
+            hint = nearest(tool.name, sorted(known))
+            yield f"{place}.name: no tool is named {tool.name!r}{hint}"
+        elif tool.function and tool.name in BUILTIN:
+            yield f"{place}.name: {tool.name!r} is built in; choose another name"
+        elif tool.function:
+            try:
+                function_at(tool.name, tool.function)
+            except AstromeshError as error:
+                yield f"{place}.function: {error.message}"
 
 
 def _models_exist(settings: RouterSettings) -> Check:

@@ -157,9 +157,8 @@ class Catalogue:
         try:
             await self._check(agent)
         except NotReady as error:
-            raise InvalidInput(
-                error.message, reason=REASON, violations=(Violation("spec", error.message),)
-            ) from error
+            found = error.violations or (Violation("spec", error.message),)
+            raise InvalidInput(error.message, reason=REASON, violations=found) from error
         return agent
 
     async def _put(

@@ -21,7 +21,7 @@ from servers.domain.memory import Strategy
 from servers.domain.runs import Run, RunRequest
 from servers.domain.services import Memory, Router, Tools
 from servers.domain.tools import Tool
-from servers.kernel.errors import NotFound, NotReady
+from servers.kernel.errors import NotFound, NotReady, Violation
 
 _CACHED = 1000  # agents
 _MOMENT = 0.05  # seconds
@@ -86,7 +86,7 @@ class Planner:
 
     async def _draft(self, agent: Agent) -> _Blueprint:
         declared = agent.spec.tools
-        tools = await asyncio.gather(*(self._found(agent, each) for each in declared))
+        tools = await asyncio.gather(*(self._found(agent, *each) for each in enumerate(declared)))
         pairs = list(zip(declared, tools, strict=True))
         means = Means(
             self._router,
@@ -98,13 +98,15 @@ class Planner:
             agent, means, tuple(_offered(each, tool) for each, tool in pairs), Prompt(agent)
         )
 
-    async def _found(self, agent: Agent, declared: AgentTool) -> Tool:
+    async def _found(self, agent: Agent, index: int, declared: AgentTool) -> Tool:
         try:
             return await self._tools.get(declared.name)
         except NotFound as missing:
+            place = f"spec.tools[{index}].name"
             raise NotReady(
-                f"agent {agent.name!r}: spec.tools: {missing.message}",
+                f"agent {agent.name!r}: {place}: {missing.message}",
                 reason="AGENT_NOT_READY",
+                violations=(Violation(place, missing.message),),
                 agent=agent.name,
             ) from missing
 

@@ -14,6 +14,11 @@ from servers.kernel.errors import InvalidInput, NotReady
 GROUP = "astromesh.tools"
 
 
+def plugin_names() -> frozenset[str]:
+    """The tools that installed packages offer, without importing any."""
+    return frozenset(point.name for point in entry_points(group=GROUP))
+
+
 def plugin_functions(found: Iterable[EntryPoint] | None = None) -> dict[str, Callable[..., Any]]:
     """Functions that installed packages offer: tool name -> function.
 

@@ -1,8 +1,9 @@
-"""Which types of tool this version can run."""
+"""Which types of tool this version can run, and which tools every mesh has."""
 
 from servers.kernel.errors import InvalidInput
 
 KINDS = frozenset({"internal"})  # a Python function
+BUILTIN = frozenset({"calculator", "current_time", "http_get", "json_query"})
 PLANNED = frozenset({"mcp", "webhook", "rag", "agent", "grpc"})
 
 

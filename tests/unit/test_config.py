@@ -237,7 +237,45 @@ class TestServices:
 
 def test_functions_of_agents_and_of_the_runtime_become_tools(folder):
     text = AGENT.replace("NAME", "a").replace("PROVIDER", "ollama")
-    tools = "model: {primary: {provider: ollama, model: m}}, tools: [{name: mine, function: 'm:f'}]"
-    (folder / "agents" / "a.agent.yaml").write_text(text.split("spec:")[0] + f"spec: {{{tools}}}\n")
+    tools = "tools: [{name: mine, function: 'json:dumps'}]"
+    (folder / "agents" / "a.agent.yaml").write_text(text.replace("m}}", f"m}}}}, {tools}"))
     write(folder, "runtime.yaml", "RuntimeConfig", "tools: {functions: {ours: 'n:g'}}")
-    assert loaded(folder).tool_functions == {"mine": "m:f", "ours": "n:g"}
+    assert loaded(folder).tool_functions == {"mine": "json:dumps", "ours": "n:g"}
+
+
+class TestAnAgentWhoseToolsCanNotBeHad:
+    @pytest.mark.parametrize(
+        ("tools", "says"),
+        [
+            (
+                "[json_query, calculatr]",
+                "a.agent.yaml: spec.tools[1].name: no tool is named 'calculatr'; "
+                "did you mean 'calculator'?",
+            ),
+            (
+                "[{name: mine, function: 'no_such_module:f'}]",
+                "a.agent.yaml: spec.tools[0].function: tool 'mine': the module 'no_such_module'",
+            ),
+            (
+                "[{name: calculator, function: 'json:dumps'}]",
+                "a.agent.yaml: spec.tools[0].name: 'calculator' is built in; choose another name",
+            ),
+        ],
+    )
+    def test_is_kept_with_its_reason_and_stops_nobody_else(self, folder, tools, says):
+        declare(folder, "a")
+        file = folder / "agents" / "a.agent.yaml"
+        file.write_text(file.read_text().replace("model: m}}", f"model: m}}}}, tools: {tools}"))
+        declare(folder, "b")
+        config = loaded(folder)
+        agents = by_name(config)
+        assert agents["a"].agent is None
+        assert agents["a"].reason.startswith(says)
+        assert agents["b"].agent is not None
+        assert config.tool_functions == {}
+
+    def test_is_left_to_the_process_that_has_the_tools(self, folder):
+        declare(folder, "a")
+        file = folder / "agents" / "a.agent.yaml"
+        file.write_text(file.read_text().replace("model: m}}", "model: m}}, tools: [far_away]"))
+        assert by_name(loaded(folder, "agents", "router"))["a"].agent is not None

@@ -12,6 +12,7 @@ from servers.tools.adapters.function import FunctionTool
 from servers.tools.catalogue import GROUP, configured_functions, plugin_functions
 from servers.tools.declare import tool
 from servers.tools.kinds import checked_kind
+from servers.tools.kinds import BUILTIN
 from servers.tools.ports import Invocation
 from servers.tools.threads import Threads
 
@@ -25,6 +26,7 @@ async def test_every_mesh_has_the_built_in_tools():
         "http_get",
         "json_query",
     ]
+    assert {each.tool.name for each in found} == BUILTIN
     assert all(each.tool.idempotent and each.tool.spec.description for each in found)
 
 
