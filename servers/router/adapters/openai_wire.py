@@ -61,7 +61,7 @@ def message(said: Message) -> dict[str, Any]:
             {
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
+                "function": {"name": call.name, "arguments": _sound(call.arguments)},
             }
             for call in said.tool_calls
         ]
@@ -232,6 +232,15 @@ def _as_text(arguments: Any) -> str:
     if arguments is None or isinstance(arguments, str):
         return arguments or ""
     return orjson.dumps(arguments).decode()
+
+
+def _sound(arguments: str) -> str:
+    """What the model once wrote, as JSON: vLLM and llama.cpp read it and refuse what is broken."""
+    try:
+        orjson.loads(arguments)
+    except orjson.JSONDecodeError:
+        return orjson.dumps({"broken_json": arguments}).decode()
+    return arguments
 
 
 def _tokens(characters: int) -> int:
