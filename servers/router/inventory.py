@@ -65,14 +65,16 @@ def _model(
 
 
 def _provider(provider: ProviderSettings, lanes: Lanes) -> ProviderInfo:
-    mine = list(lanes.of(provider.name))
+    mine, endpoint = list(lanes.of(provider.name)), endpoint_of(provider)
+    # An agent may name the provider and another address: what is heard from there is not of here.
+    here = [lane for (_, address, _), lane in mine if endpoint in ("", address)]
     health = lanes.health.get(provider.name)
-    healthy, detail = health if health is not None else _heard([lane for _, lane in mine])
-    measured = [lane.latency for _, lane in mine if lane.latency is not None]
+    healthy, detail = health if health is not None else _heard(here)
+    measured = [lane.latency for lane in here if lane.latency is not None]
     return ProviderInfo(
         name=provider.name,
         kind=provider.kind,
-        endpoint=endpoint_of(provider),
+        endpoint=endpoint,
         healthy=healthy,
         detail=detail,
         latency=sum(measured) / len(measured) if measured else None,

@@ -520,6 +520,18 @@ class TestLists:
             (info,) = await models.providers()
         assert (info.healthy, info.latency) == (True, 0.0)
 
+    async def test_know_nothing_of_it_by_calls_to_another_address(self, opened):
+        elsewhere = "http://127.0.0.1:9"
+        async with (
+            openai_server() as up,
+            opened(provider("p", elsewhere)) as models,
+        ):
+            asked = ModelRef("p", "m", endpoint=up.endpoint)
+            await models.complete(ChatRequest(ask("p").messages, (asked,)))
+            (info,) = await models.providers()
+        assert (info.endpoint, info.healthy, info.latency) == (elsewhere, None, None)
+        assert [each.endpoint for each in info.breakers] == [up.endpoint]
+
     async def test_tell_why_a_provider_is_not_healthy(self, opened):
         async with (
             openai_server(refuses(500, "on fire")) as down,

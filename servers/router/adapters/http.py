@@ -6,6 +6,7 @@ bench/http_transport.py). httpx-aiohttp carries them: a fifth of the CPU of http
 """
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -289,6 +290,16 @@ def _raw(answer: httpx.Response) -> AsyncIterator[bytes]:
 def _broken(call: Call, error: Exception) -> ProviderDown:
     """The transport's name for an error may mislead (a reset is a "ConnectTimeout" to it)."""
     cause = error.__cause__ or error
-    return ProviderDown(
-        f"{call.base}: {cause or type(cause).__name__}", reason="PROVIDER_UNREACHABLE"
-    )
+    what = _unreached(cause) or str(cause) or type(cause).__name__
+    return ProviderDown(f"{call.base}: {what}", reason="PROVIDER_UNREACHABLE")
+
+
+def _unreached(cause: BaseException) -> str:
+    """Why there is no connection. aiohttp's own sentence tells of its pool, too."""
+    if not isinstance(cause, aiohttp.ClientConnectorError):
+        return ""
+    if isinstance(cause, aiohttp.ClientSSLError):  # says itself what is wrong with certificates
+        return ""
+    said = cause.os_error
+    number = said.errno or 0  # names that don't resolve have negative ones
+    return f"can't connect: {os.strerror(number) if number > 0 else said.strerror or said}"
