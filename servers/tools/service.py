@@ -107,9 +107,10 @@ class ToolService:
         return self._windows.admit((caller.tenant, agent, request.name), limit)
 
     def _unknown(self, name: str) -> str:
-        near = get_close_matches(name, self._tools, n=3, cutoff=0.4) or sorted(self._tools)[:10]
-        known = ", ".join(map(repr, near))
-        return f"no tool is named {name!r}" + (f"; did you mean {known}?" if near else "")
+        near = get_close_matches(name, self._tools, n=3, cutoff=0.4)
+        some = ", ".join(map(repr, near or sorted(self._tools)[:10]))
+        hint = f"; did you mean {some}?" if near else f"; there are {some}" if some else ""
+        return f"no tool is named {name!r}{hint}"
 
 
 def _timeout(tool: Tool, request: ToolRequest) -> float:

@@ -200,6 +200,11 @@ class TestWhatGoesWrong:
         assert result.outcome is Outcome.ERROR
         assert "Invalid JSON" in result.content
 
+    async def test_an_unknown_tool_that_is_near_to_none_is_told_what_there_is(self, reached):
+        async with reached(tools(shout, add)) as service:
+            result = await service.call(ME, ask("zzz"))
+        assert result.content == "no tool is named 'zzz'; there are 'add', 'shout'"
+
     async def test_an_unknown_tool_is_a_result_that_says_what_is_near(self, reached):
         async with reached(tools(shout, add)) as service:
             result = await service.call(ME, ask("ad"))

@@ -25,6 +25,8 @@ class HttpGet:
         Args:
             url: the address, for example https://example.org/data.json
         """
+        if not url.lower().startswith(("http://", "https://")):
+            raise InvalidInput(f"{url!r} is no usable address: it needs http:// or https://")
         try:
             # Packed content is not asked for: a few bytes could unpack to gigabytes.
             async with self._client.stream(

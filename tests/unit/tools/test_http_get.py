@@ -113,6 +113,10 @@ class TestAnAddress:
         with pytest.raises((InvalidInput, Denied)):
             await fetched(url)
 
+    async def test_without_a_scheme_is_told_what_it_needs(self):
+        with pytest.raises(InvalidInput, match="it needs http:// or https://"):
+            await fetched("example.org/data.json")
+
     async def test_that_redirects_for_ever_is_given_up(self):
         async with site(page(status="302 Found", more="Location: /page\r\n")) as url:
             with pytest.raises(Unavailable, match="redirects too often"):
