@@ -96,7 +96,6 @@ class ScriptedServer:
     connections: int = 0
     asked: asyncio.Event = field(default_factory=asyncio.Event)  # a chat has arrived
     left: asyncio.Event = field(default_factory=asyncio.Event)  # a client left during an answer
-    asked: asyncio.Event = field(default_factory=asyncio.Event)  # a chat has arrived
     port: int = 0
     _open: set["_Connection"] = field(default_factory=set)
 
@@ -184,7 +183,6 @@ class _Connection(asyncio.Protocol):
             self._server.requests.append(asked)
             self._server.asked.set()
             reply = self._server.next()
-            self._server.asked.set()
             if reply.hold:
                 await reply.hold.wait()
             if reply.status != 200:
