@@ -11,8 +11,7 @@ from servers.tools.adapters.builtin import builtin_tools, function_tools
 from servers.tools.adapters.function import FunctionTool
 from servers.tools.catalogue import GROUP, configured_functions, plugin_functions
 from servers.tools.declare import tool
-from servers.tools.kinds import checked_kind
-from servers.tools.kinds import BUILTIN
+from servers.tools.kinds import BUILTIN, checked_kind
 from servers.tools.ports import Invocation
 from servers.tools.threads import Threads
 
