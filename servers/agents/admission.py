@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+from enum import Enum
 
 from servers.agents.manifest import Agent
 from servers.domain.caller import Caller
-from servers.domain.runs import Run, RunRequest, RunState
+from servers.domain.runs import Durability, Run, RunRequest, RunState
 from servers.kernel.errors import InvalidInput, OutOfTime, Violation
 
 MAX_QUERY = 1_000_000  # characters
@@ -71,3 +72,21 @@ def new_run(caller: Caller, agent: Agent, request: RunRequest, run_id: str, now:
         started_at=now,
         context=request.context,
     )
+
+
+class Told(Enum):
+    """When the caller hears of a run, after which it must not be forgotten."""
+
+    AT_THE_END = 1
+    AT_ONCE = 2
+    IN_BACKGROUND = 3  # and then nobody waits for it
+
+
+def to_be_admitted(run: Run, told: Told) -> bool:
+    """Whether the run is put on record before its caller hears of it."""
+    match run.durability:
+        case Durability.STEP:
+            return told is not Told.AT_THE_END or bool(run.request_id)
+        case Durability.EXIT:
+            return told is Told.IN_BACKGROUND
+    return False

@@ -8,20 +8,19 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from enum import Enum
 from types import TracebackType
 from typing import Self
 
 import structlog
 
-from servers.agents.admission import new_run, request_hash, validated
+from servers.agents.admission import Told, new_run, request_hash, to_be_admitted, validated
 from servers.agents.catalogue import Catalogue
 from servers.agents.planning import Planner
 from servers.agents.ports import RunStore
 from servers.agents.runs.active import ActiveRuns
 from servers.agents.runs.execution import Execution
 from servers.agents.runs.failure import error_of, failure_of
-from servers.agents.runs.journal import Journal
+from servers.agents.runs.journal import Journal, first_sequence
 from servers.agents.runs.log import RunLog
 from servers.agents.runs.sessions import Sessions
 from servers.domain.agents import AgentPage, AgentRecord
@@ -79,8 +78,12 @@ class AgentRuntime:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        for run, past in await self._store.unfinished():
-            await self._take_up(run, past)
+        try:
+            for run, past in await self._store.unfinished():
+                await self._take_up(run, past)
+        except BaseException:
+            await self._close()
+            raise
         return self
 
     async def __aexit__(
@@ -89,8 +92,15 @@ class AgentRuntime:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.drain()
-        # Our runs have ended. The group would wrap what went wrong outside of them.
+        try:
+            await self.drain()
+        finally:  # also where somebody is in too much of a hurry to drain
+            await self._close()
+
+    async def _close(self) -> None:
+        self._stopping = True
+        self._leave_all()
+        # Our runs end. The group would wrap what went wrong outside of them.
         await self._tasks.__aexit__(None, None, None)
 
     async def drain(self, hurry: bool = False) -> None:
@@ -98,16 +108,19 @@ class AgentRuntime:
         is then left for the next process; the rest is cancelled."""
         self._stopping = True
         if not await self._active.drained(0.0 if hurry else self._limits.drain_seconds):
-            for execution in self._active:
-                execution.leave_for_later()
+            self._leave_all()
+
+    def _leave_all(self) -> None:
+        for execution in self._active:
+            execution.leave_for_later()
 
     # -- runs ------------------------------------------------------------------------------
 
     async def run(self, caller: Caller, request: RunRequest) -> Run:
-        execution = await self._start(caller, request, _Told.AT_THE_END)
+        execution = await self._start(caller, request, Told.AT_THE_END, OnDisconnect.CANCEL)
         if isinstance(execution, Run):
             return _raised(execution)
-        with execution.held(OnDisconnect.CANCEL):
+        with execution.watched(OnDisconnect.CANCEL):
             await execution.ended.wait()
         self._check_ended(execution)
         return _raised(execution.run)
@@ -118,23 +131,22 @@ class AgentRuntime:
         request: RunRequest,
         on_disconnect: OnDisconnect | None = None,
     ) -> AsyncGenerator[RunEvent, None]:
-        execution = await self._start(caller, request, _Told.AT_ONCE)
+        execution = await self._start(caller, request, Told.AT_ONCE, on_disconnect)
         if isinstance(execution, Run):
-            async with aclosing(self._stored_events(execution.id, 0)) as events:
+            async with aclosing(self.events(caller, execution.id)) as events:
                 async for event in events:
                     yield event
             return
-        with execution.held(on_disconnect or execution.plan.on_disconnect):
+        with execution.watched(on_disconnect or execution.plan.on_disconnect):
             async with aclosing(self._follow(execution, 0)) as events:
                 async for event in events:
                     yield event
 
     async def create_run(self, caller: Caller, request: RunRequest) -> Run:
-        execution = await self._start(caller, request, _Told.IN_BACKGROUND)
-        if isinstance(execution, Run):
-            return execution
-        execution.hold()
-        return execution.snapshot()
+        # Whoever has named his request will ask again, should he leave before he has heard.
+        leaving = OnDisconnect.CONTINUE if request.request_id else OnDisconnect.CANCEL
+        execution = await self._start(caller, request, Told.IN_BACKGROUND, leaving)
+        return execution if isinstance(execution, Run) else execution.snapshot()
 
     async def get_run(self, caller: Caller, run_id: str) -> Run:
         if execution := self._active.get(caller.tenant, run_id):
@@ -180,6 +192,7 @@ class AgentRuntime:
         if execution := self._active.get(caller.tenant, run_id):
             execution.cancel(reason or "somebody cancelled it")
             await execution.ended.wait()
+            self._check_ended(execution)
             return execution.run
         run = await self.get_run(caller, run_id)
         raise NotReady(
@@ -228,23 +241,30 @@ class AgentRuntime:
 
     # -- how a run starts ------------------------------------------------------------------
 
-    async def _start(self, caller: Caller, request: RunRequest, told: "_Told") -> Execution | Run:
-        """The run at work for a request; or, where the request was seen before, what it is."""
-        if self._stopping:
-            raise Unavailable(
-                "the mesh is stopping; try again soon", reason="SHUTTING_DOWN", retry_after=1.0
-            )
+    async def _start(
+        self,
+        caller: Caller,
+        request: RunRequest,
+        told: Told,
+        leaving: OnDisconnect | None,
+    ) -> Execution | Run:
+        """The run at work for a request; or, where the request was seen before, what it is.
+
+        `leaving` says what becomes of the run when its caller leaves before this returns.
+        """
+        self._check_open()
         validated(request)
         digest = request_hash(request)
         if seen := await self._seen(caller.tenant, request.request_id, digest):
-            return seen
+            return await self._joined(seen, leaving)
         agent = await self._catalogue.runnable(caller.tenant, request.agent)
         plan = await self._planner.plan(caller, agent, request)
         run = new_run(caller, agent, request, self._new_id(), self._now())
         # From here to the run's place among the active ones nothing is awaited: of two
         # requests with one request_id the second finds the first.
+        self._check_open()
         if seen := self._active.requested(caller.tenant, request.request_id, digest):
-            return seen
+            return await self._joined(seen, leaving)
         self._active.admit()
         key = SessionKey(run.tenant, run.agent, run.session)
         self._sessions.admit(key, plan.concurrency)
@@ -253,7 +273,18 @@ class AgentRuntime:
         execution = Execution(run, plan, self._sessions, self._now, self._store)
         execution.request_hash = digest
         self._active.add(execution)
-        return await self._launch(execution, told)
+        if to_be_admitted(run, told):
+            execution.admit()
+        elif run.durability is Durability.STEP:
+            execution.admit_later()
+        execution.start(self._tasks, self._active.remove)
+        return await self._joined(execution, leaving)
+
+    def _check_open(self) -> None:
+        if self._stopping:
+            raise Unavailable(
+                "the mesh is stopping; try again soon", reason="SHUTTING_DOWN", retry_after=1.0
+            )
 
     async def _seen(self, tenant: str, request_id: str, digest: str) -> Execution | Run | None:
         if not request_id:
@@ -261,34 +292,26 @@ class AgentRuntime:
         if active := self._active.requested(tenant, request_id, digest):
             return active
         stored = await self._store.requested(tenant, request_id, digest)
-        return (self._active.get(tenant, stored.id) or stored) if stored else None
+        if stored is None:
+            return None
+        if kept := self._active.kept(tenant, stored.id):  # its end could not be written
+            return kept.run
+        return self._active.get(tenant, stored.id) or stored
 
-    async def _launch(self, execution: Execution, told: "_Told") -> Execution | Run:
-        """Start at once; return when the run is on record, where it is to be.
-
-        A run with a request id starts only then: another process may have had the same.
-        """
-        run = execution.run
-        if not _to_be_admitted(run, told):
-            if run.durability is Durability.STEP:
-                execution.admit_later()
-            execution.start(self._tasks, self._active.remove)
-            return execution
-        if not run.request_id:
-            execution.start(self._tasks, self._active.remove)
+    async def _joined(self, seen: Execution | Run, leaving: OnDisconnect | None) -> Execution | Run:
+        """Return when the run is on record, where it is to be. Its caller then holds it."""
+        if isinstance(seen, Run):
+            return seen
+        seen.hold()
         try:
-            stored = await execution.admit()
-        except BaseException:
-            execution.cancel("it could not be put on record")
-            if run.request_id:
-                self._active.remove(execution)
+            stored = await seen.admitted()
+        except asyncio.CancelledError:
+            seen.let_go(leaving or seen.plan.on_disconnect)
             raise
-        if stored.id != run.id:
-            self._active.remove(execution)
-            return stored
-        if run.request_id:
-            execution.start(self._tasks, self._active.remove)
-        return execution
+        except Exception:
+            seen.cancel("it could not be put on record")
+            raise
+        return seen if stored.id == seen.id else stored
 
     async def _take_up(self, run: Run, past: Sequence[RunEvent]) -> None:
         """Go on with a run whose process stopped."""
@@ -314,6 +337,7 @@ class AgentRuntime:
             await self._give_up(run, past, error)
             return
         execution = Execution(run, plan, self._sessions, self._now, self._store, past)
+        execution.hold()  # it goes on without its callers
         self._active.add(execution)
         execution.start(self._tasks, self._active.remove)
         _log.info("run goes on after a stop", run_id=run.id, attempt=run.attempt)
@@ -326,7 +350,8 @@ class AgentRuntime:
             failure=failure_of(error),
             ended_at=self._now(),
         )
-        log = RunLog(run.id, self._now, past, past[-1].sequence + 1 if past else 1)
+        # Readers may have seen events that are not on record: the end must come after those.
+        log = RunLog(run.id, self._now, past, first_sequence(run, past))
         await Journal(log, self._store, Durability.STEP, on_record=True).end(ended, "")
         _log.warning("run could not go on", run_id=run.id, error=error.message)
 
@@ -351,23 +376,6 @@ class AgentRuntime:
                 reason="MESH_STOPPED",
                 run_id=execution.run.id,
             )
-
-
-class _Told(Enum):
-    """When the caller hears of a run, after which it must not be forgotten."""
-
-    AT_THE_END = 1
-    AT_ONCE = 2
-    IN_BACKGROUND = 3  # and then nobody waits for it
-
-
-def _to_be_admitted(run: Run, told: _Told) -> bool:
-    match run.durability:
-        case Durability.STEP:
-            return told is not _Told.AT_THE_END or bool(run.request_id)
-        case Durability.EXIT:
-            return told is _Told.IN_BACKGROUND
-    return False
 
 
 def _raised(run: Run) -> Run:

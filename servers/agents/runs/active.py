@@ -1,4 +1,4 @@
-"""The runs at work in this process, and the last ones that were not to be written down."""
+"""The runs at work in this process, and the last ones that were not written down."""
 
 import asyncio
 from collections import OrderedDict
@@ -9,7 +9,7 @@ from servers.agents.runs.execution import Execution
 from servers.domain.runs import Durability, Run, RunEvent
 from servers.kernel.errors import AlreadyExists, Exhausted
 
-KEPT = 256  # ended runs of durability none that can still be asked for
+KEPT = 256  # ended runs that only memory knows and that can still be asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,18 @@ class ActiveRuns:
         run = execution.run
         self._runs.pop(run.id, None)
         if run.durability is not Durability.NONE or not run.state.terminal:
-            self._requests.pop((run.tenant, run.request_id), None)
+            self._forget_request(run)
+        if execution.on_record or not run.state.terminal:
             return
         self._kept[run.id] = Kept(run, tuple(execution.log.events))
         while len(self._kept) > KEPT:
             _, oldest = self._kept.popitem(last=False)
-            self._requests.pop((oldest.run.tenant, oldest.run.request_id), None)
+            self._forget_request(oldest.run)
+
+    def _forget_request(self, run: Run) -> None:
+        request = run.tenant, run.request_id
+        if request in self._requests and self._requests[request][0] == run.id:
+            del self._requests[request]
 
     def get(self, tenant: str, run_id: str) -> Execution | None:
         execution = self._runs.get(run_id)

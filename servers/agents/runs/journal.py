@@ -5,7 +5,7 @@ says. Writes of one run keep their order; text is written in chunks.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,15 @@ CHUNK_EVENTS = 256
 # After a restart sequences go on so far beyond the stored ones that none which a reader may
 # have seen of the unwritten ones (fewer than CHUNK_EVENTS and a few steps) comes again.
 RESTART_GAP = 10_000
+_LOST_GAP = 1_000_000_000  # where nothing was written before the end
+
+
+def first_sequence(run: Run, past: Sequence[RunEvent]) -> int:
+    """Of the events of this attempt: no reader can have seen one as high as this."""
+    if run.attempt == 1:
+        return 1
+    gap = RESTART_GAP if run.durability is Durability.STEP else _LOST_GAP
+    return (past[-1].sequence if past else 0) + gap
 
 
 class Journal:
@@ -43,16 +52,22 @@ class Journal:
         self._timer: asyncio.TimerHandle | None = None
         self._unwritten: tuple[Run, str] | None = None  # the run, while it is not on record
         self._first: asyncio.Task[None] | None = None  # the write that puts it there
+        self._creation: asyncio.Task[tuple[Run, bool]] | None = None  # and what came of it
 
-    async def admit(self, run: Run, request_hash: str) -> Run:
-        """Put the run on record; every later write waits for it.
+    def admit(self, run: Run, request_hash: str) -> None:
+        """Put the run on record; every later write waits for it."""
+        self._on_record = True
+        self._creation = asyncio.create_task(self._store.create(run, request_hash))
+        self._first = self._last = _started(None, partial(asyncio.shield, self._creation))
+
+    async def admitted(self) -> Run | None:
+        """Return when a run that was to be admitted is on record.
 
         Returns the run, or the earlier one that had the same request id.
         """
-        self._on_record = True
-        creation = asyncio.create_task(self._store.create(run, request_hash))
-        self._first = self._last = _started(None, lambda: creation)
-        stored, _ = await asyncio.shield(creation)
+        if self._creation is None:
+            return None
+        stored, _ = await asyncio.shield(self._creation)
         return stored
 
     def admit_later(self, run: Run, request_hash: str) -> None:

@@ -4,7 +4,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import takewhile
 
 from servers.domain.memory import SessionKey
 from servers.kernel.errors import Exhausted, NotReady
@@ -12,23 +13,26 @@ from servers.kernel.errors import Exhausted, NotReady
 MAX_WAITING = 100  # runs per session; more than that is a mistake of the caller
 
 
-@dataclass(slots=True)
-class _Session:
-    holder: Callable[[], None]  # cancels the run that works
-    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+@dataclass(slots=True, eq=False)
+class Place:
+    """A run's place in the line of its session. The first in the line works."""
+
+    key: SessionKey
+    cancel: Callable[[], None]  # ends the run, should another one replace it
+    turn: asyncio.Future[None]
 
 
 class Sessions:
     def __init__(self) -> None:
-        self._sessions: dict[SessionKey, _Session] = {}
+        self._lines: dict[SessionKey, deque[Place]] = {}
 
     def busy(self, key: SessionKey) -> bool:
-        return key in self._sessions
+        return key in self._lines
 
     def admit(self, key: SessionKey, policy: str) -> None:
         """Refuse a run that may not wait for its turn. Asked before the run is on record."""
-        session = self._sessions.get(key)
-        if session is None:
+        line = self._lines.get(key)
+        if line is None:
             return
         if policy == "reject":
             raise NotReady(
@@ -37,7 +41,7 @@ class Sessions:
                 reason="SESSION_BUSY",
                 session=key.session,
             )
-        if len(session.waiting) >= MAX_WAITING:
+        if len(line) > MAX_WAITING:
             raise Exhausted(
                 f"session {key.session!r} has {MAX_WAITING} runs waiting already",
                 reason="SESSION_QUEUE_FULL",
@@ -45,44 +49,41 @@ class Sessions:
                 session=key.session,
             )
 
+    def enter(self, key: SessionKey, cancel: Callable[[], None]) -> Place:
+        """Stand in line at once, so that whoever comes next finds the session busy.
+
+        Whoever enters must `leave`, whether he had his turn or not.
+        """
+        place = Place(key, cancel, asyncio.get_running_loop().create_future())
+        self._lines.setdefault(key, deque()).append(place)
+        self._call_next(key)
+        return place
+
     @asynccontextmanager
-    async def turn(
-        self, key: SessionKey, policy: str, cancel: Callable[[], None]
-    ) -> AsyncIterator[None]:
+    async def turn(self, place: Place, policy: str) -> AsyncIterator[None]:
         """Wait for the session, first come first served, and hold it.
 
-        With the policy "replace" the run that works is cancelled first. `cancel` ends
-        the run that asks, should another one replace it later.
+        With the policy "replace" all runs that came before are cancelled first.
         """
-        if session := self._sessions.get(key):
-            await self._wait(session, key, policy)
-            session.holder = cancel
-        else:
-            self._sessions[key] = _Session(cancel)
+        if policy == "replace":
+            for other in takewhile(lambda other: other is not place, self._lines[place.key]):
+                other.cancel()
         try:
+            await place.turn
             yield
         finally:
-            self._pass_on(key)
+            self.leave(place)
 
-    async def _wait(self, session: _Session, key: SessionKey, policy: str) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        session.waiting.append(turn)
-        if policy == "replace":
-            session.holder()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it was ours already: hand it on
-                self._pass_on(key)
-            else:
-                session.waiting.remove(turn)
-            raise
+    def leave(self, place: Place) -> None:
+        """Give the place up, and the turn to the next. Again: does nothing."""
+        line = self._lines.get(place.key, deque())
+        if place in line:
+            line.remove(place)
+            self._call_next(place.key)
 
-    def _pass_on(self, key: SessionKey) -> None:
-        session = self._sessions[key]
-        while session.waiting:
-            turn = session.waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        del self._sessions[key]
+    def _call_next(self, key: SessionKey) -> None:
+        line = self._lines[key]
+        if not line:
+            del self._lines[key]
+        elif not line[0].turn.done():  # done: cancelled, and about to leave
+            line[0].turn.set_result(None)

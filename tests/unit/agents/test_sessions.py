@@ -19,7 +19,8 @@ class Worker:
         self.task = asyncio.create_task(self._work(sessions, policy, key))
 
     async def _work(self, sessions, policy, key):
-        async with sessions.turn(key, policy, lambda: self.task.cancel()):
+        place = sessions.enter(key, lambda: self.task.cancel())
+        async with sessions.turn(place, policy):
             self.told.append(f"{self.name} begins")
             try:
                 await self.may_end.wait()

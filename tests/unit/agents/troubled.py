@@ -1,0 +1,111 @@
+"""Agent runtimes over a real store behind a disk that waits or fails when a test says so."""
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from contextlib import aclosing
+
+from servers.agents.adapters import sqlite_agents, sqlite_runs
+from servers.agents.catalogue import Catalogue
+from servers.agents.planning import Planner
+from servers.agents.service import AgentRuntime, Limits
+from servers.config import load_config
+from servers.domain.caller import Caller
+from servers.domain.runs import RunRequest
+from servers.kernel.errors import Exhausted
+from servers.kernel.sqlite import open_database
+from servers.mesh import PATTERNS, open_mesh
+from tests.scripted.http_server import Reply, Then
+
+ME = Caller("acme")
+ASK = RunRequest("helper", "hello?")
+NAMED = RunRequest("helper", "hello?", request_id="r-1")
+IN_SESSION = RunRequest("helper", "hello?", session="s")
+HANGS = Reply(("Once",), then=Then.HANG)
+FULL = Exhausted("make room on that disk", reason="DISK_FULL")
+
+
+class Troubled:
+    """The real store behind a disk that waits, or fails, where the test says so."""
+
+    def __init__(self, store):
+        self._store = store
+        self.gates = {}  # by method: what it waits for
+        self.errors = {}  # by method: what it raises then
+        self.reached = defaultdict(asyncio.Event)
+
+    def __getattr__(self, name):
+        method = getattr(self._store, name)
+
+        async def troubled(*values):
+            self.reached[name].set()
+            if gate := self.gates.get(name):
+                await gate.wait()
+            if error := self.errors.get(name):
+                raise error
+            return await method(*values)
+
+        return troubled
+
+    def hold(self, method):
+        """Returns what lets it go on."""
+        self.reached[method].clear()
+        self.gates[method] = asyncio.Event()
+        return self.gates[method]
+
+
+class World:
+    """Runtimes over one folder, one after the other, and the model they ask."""
+
+    def __init__(self, folder, model):
+        self.folder, self.model = folder, model
+
+    @contextlib.asynccontextmanager
+    async def runtime(self, trouble=lambda store: None, **limits):
+        config = load_config(self.folder / "config", self.folder / "state", {})
+        async with (
+            open_mesh(config) as mesh,
+            open_database(self.folder / "agents.db", sqlite_agents.MIGRATIONS) as agents,
+            open_database(self.folder / "runs.db", sqlite_runs.MIGRATIONS) as runs,
+        ):
+            planner = Planner(mesh.router, mesh.memory, mesh.tools, PATTERNS, time.time)
+            catalogue = Catalogue(
+                sqlite_agents.SqliteAgents(agents), config.declaring, planner.check, time.time
+            )
+            catalogue.take_files(config.agents)
+            store = Troubled(sqlite_runs.SqliteRuns(runs))
+            trouble(store)
+            limits = {"drain_seconds": 0.0, **limits}
+            async with AgentRuntime(
+                catalogue, planner, store, time.time, _new_id, Limits(**limits)
+            ) as runtime:
+                yield runtime, store
+
+
+_ids = (f"run-{number:06}" for number in range(1_000_000))
+
+
+def _new_id():
+    return next(_ids)
+
+
+async def seen(events):
+    async with asyncio.timeout(10), aclosing(events):
+        return [event async for event in events]
+
+
+async def ended(runtime, run_id):
+    return (await seen(runtime.events(ME, run_id)))[-1].payload.run
+
+
+async def settled():
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def idle(runtime):
+    """Nothing of a run is left but what is kept on purpose."""
+    async with asyncio.timeout(10):
+        await runtime._active.drained(10)
+    return not runtime._active._runs and not runtime._sessions._lines
