@@ -161,11 +161,13 @@ class AgentRuntime:
         for active in self._active:
             await active.journal.on_record()
         page = await self._store.list(caller.tenant, where, page_size, page_token)
-        at_work = {run.id: self._active.get(caller.tenant, run.id) for run in page.runs}
-        runs = tuple(
-            execution.snapshot() if (execution := at_work[run.id]) else run for run in page.runs
-        )
-        return RunPage(runs, page.next_page_token)
+        return RunPage(tuple(map(self._up_to_date, page.runs)), page.next_page_token)
+
+    def _up_to_date(self, stored: Run) -> Run:
+        if execution := self._active.get(stored.tenant, stored.id):
+            return execution.snapshot()
+        kept = self._active.kept(stored.tenant, stored.id)  # its end could not be written
+        return kept.run if kept else stored
 
     async def events(
         self, caller: Caller, run_id: str, after_sequence: int = 0
@@ -294,9 +296,7 @@ class AgentRuntime:
         stored = await self._store.requested(tenant, request_id, digest)
         if stored is None:
             return None
-        if kept := self._active.kept(tenant, stored.id):  # its end could not be written
-            return kept.run
-        return self._active.get(tenant, stored.id) or stored
+        return self._active.get(tenant, stored.id) or self._up_to_date(stored)
 
     async def _joined(self, seen: Execution | Run, leaving: OnDisconnect | None) -> Execution | Run:
         """Return when the run is on record, where it is to be. Its caller then holds it."""

@@ -90,6 +90,7 @@ class TestABrokenStore:
             told = events[-1].payload.run
             assert (told.state, told.failure.reason) == (RunState.FAILED, "DISK_FULL")
             assert await runtime.get_run(ME, told.id) == told
+            assert (await runtime.list_runs(ME, RunFilter())).runs == (told,)
             assert (await ended(runtime, told.id)) == told
             assert (await seen(runtime.stream(ME, NAMED)))[-1].payload.run == told
             with pytest.raises(NotReady):
