@@ -220,13 +220,16 @@ def _functions(runtime: RuntimeSpec, agents: Sequence[Declared]) -> dict[str, st
 
 def _with_tools(agents: Sequence[Declared], runtime: RuntimeSpec) -> Iterator[Declared]:
     """Without those agents whose tools can't be had: they stop nobody else."""
-    known = {*BUILTIN, *plugin_names(), *_functions(runtime, agents)}
+    functions = _functions(runtime, agents)
+    known = {*BUILTIN, *plugin_names(), *functions}
+    # What runtime.yaml names, it names for all; of two agents one must give way.
+    taken = {n: f for n, f in functions.items() if n not in runtime.tools.functions}
     for each in agents:
-        wrong = next(_wrong_tools(each.agent, known), "") if each.agent else ""
+        wrong = next(_wrong_tools(each.agent, known, taken), "") if each.agent else ""
         yield Declared(each.name, each.origin, reason=f"{each.origin}: {wrong}") if wrong else each
 
 
-def _wrong_tools(agent: Agent, known: Collection[str]) -> Iterator[str]:
+def _wrong_tools(agent: Agent, known: Collection[str], taken: Mapping[str, str]) -> Iterator[str]:
     for index, tool in enumerate(agent.spec.tools):
         place = f"spec.tools[{index}]"
         if tool.name not in known:
@@ -234,6 +237,8 @@ def _wrong_tools(agent: Agent, known: Collection[str]) -> Iterator[str]:
             yield f"{place}.name: no tool is named {tool.name!r}{hint}"
         elif tool.function and tool.name in BUILTIN:
             yield f"{place}.name: {tool.name!r} is built in; choose another name"
+        elif tool.function and taken.get(tool.name, tool.function) != tool.function:
+            yield f"{place}.name: {tool.name!r} is {taken[tool.name]!r} already; rename one"
         elif tool.function:
             try:
                 function_at(tool.name, tool.function)

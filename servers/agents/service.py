@@ -17,11 +17,10 @@ from servers.agents.admission import Told, new_run, request_hash, to_be_admitted
 from servers.agents.catalogue import Catalogue
 from servers.agents.planning import Planner
 from servers.agents.ports import RunStore
+from servers.agents.resuming import give_up, plan_again
 from servers.agents.runs.active import ActiveRuns
 from servers.agents.runs.execution import Execution
-from servers.agents.runs.failure import error_of, failure_of
-from servers.agents.runs.journal import Journal, first_sequence
-from servers.agents.runs.log import RunLog
+from servers.agents.runs.failure import error_of
 from servers.agents.runs.sessions import Sessions
 from servers.domain.agents import AgentPage, AgentRecord
 from servers.domain.caller import Caller
@@ -36,7 +35,6 @@ from servers.domain.runs import (
     RunPage,
     RunRequest,
     RunState,
-    StopReason,
 )
 from servers.kernel.errors import (
     AstromeshError,
@@ -315,45 +313,17 @@ class AgentRuntime:
 
     async def _take_up(self, run: Run, past: Sequence[RunEvent]) -> None:
         """Go on with a run whose process stopped."""
-        caller = Caller(run.tenant)
         run = replace(run, attempt=run.attempt + 1)
-        request = RunRequest(run.agent, run.query, run.session, context=run.context)
         try:
-            if run.durability is not Durability.STEP:
-                raise NotReady(
-                    "the process stopped while the run worked, and at durability "
-                    f"{run.durability.value!r} nothing of what it had done is on record",
-                    reason="RUN_LOST",
-                )
-            agent = await self._catalogue.runnable(run.tenant, run.agent)
-            if agent.metadata.version != run.agent_version:
-                raise NotReady(
-                    f"the run began with version {run.agent_version!r} of agent {run.agent!r}, "
-                    f"which is {agent.metadata.version!r} now",
-                    reason="AGENT_CHANGED",
-                )
-            plan = await self._planner.plan(caller, agent, request)
+            plan = await plan_again(run, self._catalogue, self._planner)
         except AstromeshError as error:
-            await self._give_up(run, past, error)
+            await give_up(run, past, error, self._store, self._now)
             return
         execution = Execution(run, plan, self._sessions, self._now, self._store, past)
         execution.hold()  # it goes on without its callers
         self._active.add(execution)
         execution.start(self._tasks, self._active.remove)
         _log.info("run goes on after a stop", run_id=run.id, attempt=run.attempt)
-
-    async def _give_up(self, run: Run, past: Sequence[RunEvent], error: AstromeshError) -> None:
-        ended = replace(
-            run,
-            state=RunState.FAILED,
-            stop_reason=StopReason.ERROR,
-            failure=failure_of(error),
-            ended_at=self._now(),
-        )
-        # Readers may have seen events that are not on record: the end must come after those.
-        log = RunLog(run.id, self._now, past, first_sequence(run, past))
-        await Journal(log, self._store, Durability.STEP, on_record=True).end(ended, "")
-        _log.warning("run could not go on", run_id=run.id, error=error.message)
 
     # -- how a run is watched --------------------------------------------------------------
 

@@ -75,6 +75,12 @@ async def test_it_is_free_for_others_after_a_stream_was_left(local):
         assert (await local.complete(ask())).message.text
 
 
+async def test_an_answer_ends_where_nobody_says_when(local):
+    endless = Sampling(temperature=0, extra={"ignore_eos": True})
+    completion = await local.complete(ask(sampling=endless))
+    assert completion.finish.usage.completion_tokens == 512
+
+
 async def test_it_has_only_its_own_model(local):
     with pytest.raises(NotReady, match="gpt-4o"):
         await local.complete(ask(model="gpt-4o"))

@@ -243,6 +243,17 @@ def test_functions_of_agents_and_of_the_runtime_become_tools(folder):
     assert loaded(folder).tool_functions == {"mine": "json:dumps", "ours": "n:g"}
 
 
+def test_of_two_agents_with_one_tool_name_for_two_functions_one_must_give_way(folder):
+    for name, function in (("a", "json:dumps"), ("b", "json:loads")):
+        text = AGENT.replace("NAME", name).replace("PROVIDER", "ollama")
+        tools = f"tools: [{{name: mine, function: '{function}'}}]"
+        path = folder / "agents" / f"{name}.agent.yaml"
+        path.write_text(text.replace("m}}", f"m}}}}, {tools}"))
+    first, second = loaded(folder).agents
+    assert first.reason.endswith("name: 'mine' is 'json:loads' already; rename one")
+    assert second.agent
+
+
 class TestAnAgentWhoseToolsCanNotBeHad:
     @pytest.mark.parametrize(
         ("tools", "says"),

@@ -111,12 +111,20 @@ class SqliteRuns:
             "SELECT seq, last, time, body FROM run_event "
             "WHERE run_id = ?1 AND last > ?2 AND seq >= ifnull("
             "(SELECT max(seq) FROM run_event WHERE run_id = ?1 AND seq <= ?2), 0) "
-            "ORDER BY seq LIMIT ?3"
+            "ORDER BY seq"
         )
-        values = (run_id, after_sequence, limit)
-        rows = await self._database.read(lambda c: c.execute(sql, values).fetchall())
-        events = chain.from_iterable(events_of(run_id, Row(*row)) for row in rows)
-        return [event for event in events if event.sequence > after_sequence][:limit]
+
+        def work(connection: sqlite3.Connection) -> list[RunEvent]:
+            """Row by row, since a row holds one event or hundreds."""
+            found: list[RunEvent] = []
+            for row in connection.execute(sql, (run_id, after_sequence)):
+                events = events_of(run_id, Row(*row))
+                found += [event for event in events if event.sequence > after_sequence]
+                if len(found) >= limit:
+                    break
+            return found[:limit]
+
+        return await self._database.read(work)
 
     async def last_sequence(self, run_id: str) -> int:
         return await self._database.read(lambda connection: _last(connection, run_id))

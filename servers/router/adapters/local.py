@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
-from servers.domain.chat import Completion, Step
+from servers.domain.chat import Completion, Sampling, Step
 from servers.domain.models import Capabilities
 from servers.kernel.errors import NotReady
 from servers.router.adapters.http import Http
@@ -18,6 +18,10 @@ _ABLE = Capabilities(
     json_schema=True,
     context_window=WorkerSettings("").context_window,
 )
+
+
+# So small a model does not always find an end, and it has few places.
+_BOUNDED = Sampling(max_tokens=512)
 
 
 class Local:
@@ -54,4 +58,5 @@ class Local:
         address = await self._model.ready(ask.timeouts.first_token)
         if self._spoken is None or self._spoken[0] != address:
             self._spoken = address, OpenAICompat(address.endpoint, self._http)
-        return self._spoken[1], replace(ask, api_key=address.api_key)
+        sampling = ask.sampling.over(_BOUNDED)
+        return self._spoken[1], replace(ask, api_key=address.api_key, sampling=sampling)
