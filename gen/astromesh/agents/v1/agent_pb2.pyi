@@ -220,7 +220,8 @@ class AgentSpec(_message.Message):
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     concurrency: _builtins.str
     """What becomes of a second run in the same session: "queue" (it waits, the default),
-    "reject" (FAILED_PRECONDITION, SESSION_BUSY) or "replace" (the first is cancelled).
+    "reject" (FAILED_PRECONDITION, SESSION_BUSY) or "replace" (all earlier ones are
+    cancelled).
     """
     durability: _builtins.str
     """What of a run is on disk when: "none", "exit" or "step" (the default)."""

@@ -406,7 +406,8 @@ class AgentSpec(betterproto2.Message):
     concurrency: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
     """
     What becomes of a second run in the same session: "queue" (it waits, the default),
-    "reject" (FAILED_PRECONDITION, SESSION_BUSY) or "replace" (the first is cancelled).
+    "reject" (FAILED_PRECONDITION, SESSION_BUSY) or "replace" (all earlier ones are
+    cancelled).
     """
 
     durability: "str" = betterproto2.field(12, betterproto2.TYPE_STRING)
