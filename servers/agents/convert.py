@@ -9,13 +9,15 @@ from astromesh.agents.v1 import run_pb2
 from astromesh.tools.v1 import tool_service_pb2
 
 from servers.agents.runs.failure import error_of, failure_of
-from servers.domain.chat import Finish
+from servers.domain.chat import (
+    Finish,
+    ModelUsage,
+)
 from servers.domain.runs import (
     Completed,
     Durability,
     Failure,
     ModelReplied,
-    ModelUsage,
     Noticed,
     OnDisconnect,
     Payload,
@@ -333,6 +335,8 @@ def _reply_to(reply: ModelReplied) -> run_pb2.ModelReply:
         provider=reply.finish.provider,
         model=reply.finish.model,
         duration_seconds=reply.duration,
+        emulated_tools=reply.finish.emulated,
+        cached=reply.finish.cached,
     )
 
 
@@ -344,6 +348,8 @@ def _reply_from(wire: run_pb2.ModelReply) -> ModelReplied:
         usage_from(wire.usage),
         wire.provider,
         wire.model,
+        emulated=wire.emulated_tools,
+        cached=wire.cached,
     )
     return ModelReplied(wire.model_call, message, finish, wire.duration_seconds)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
 
+from servers.domain.caller import Account
+
 Json: TypeAlias = Mapping[str, Any]
 
 
@@ -96,6 +98,24 @@ class Usage:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """What one model used in several calls."""
+
+    provider: str
+    model: str
+    calls: int
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the caller should know that did not keep the call from succeeding."""
+
+    reason: str  # UPPER_SNAKE
+    message: str
+
+
 class FinishReason(Enum):
     STOP = "stop"
     LENGTH = "length"
@@ -117,7 +137,9 @@ class ReasoningPiece:
 class Finish:
     """The end of a stream that went well: nothing follows.
 
-    `tool_calls` are whole here; providers gather their fragments.
+    `tool_calls` are whole here; providers gather their fragments. `usage` is that of the
+    attempt that answered. Other attempts of the same call were paid for, too: a hedge that
+    lost, an answer that had to be repaired. `besides` has what they used.
     """
 
     reason: FinishReason = FinishReason.STOP
@@ -125,6 +147,10 @@ class Finish:
     usage: Usage = field(default_factory=Usage)
     provider: str = ""
     model: str = ""
+    besides: tuple[ModelUsage, ...] = ()
+    emulated: bool = False  # tools were offered as constrained JSON: the model has no native calls
+    cached: bool = False  # an earlier answer to the very same request: no model was asked
+    notices: tuple[Notice, ...] = ()
 
 
 Step: TypeAlias = TextPiece | ReasoningPiece | Finish
@@ -173,13 +199,21 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A chat to complete on the best of `candidates`, which are tried under `strategy`."""
+    """A chat to complete on the best of `candidates`, which are tried under `strategy`.
+
+    With an `output_schema` (JSON Schema) the text of an answer without tool calls is JSON
+    that fits it, and a stream shows it only once that is known.
+    """
 
     messages: tuple[Message, ...]
     candidates: tuple[ModelRef, ...]
     strategy: str = ""  # empty: candidates in the given order
     tools: tuple[ToolSpec, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
+    output_schema: Json | None = None
+    hedge: bool = False  # ask a second candidate when the first one is slow to begin
+    cache_ttl: float = 0.0  # seconds an earlier answer to the same request will do; 0: never
+    account: Account = field(default_factory=Account)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
-from servers.domain.chat import Finish, Json, Message, Usage
+from servers.domain.chat import Finish, Json, Message, ModelUsage, Usage
 from servers.domain.tools import Outcome
 
 
@@ -42,16 +42,6 @@ class Durability(Enum):
 class OnDisconnect(Enum):
     CANCEL = "cancel"
     CONTINUE = "continue"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelUsage:
-    """What one model used in a run."""
-
-    provider: str
-    model: str
-    calls: int
-    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)

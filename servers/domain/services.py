@@ -10,10 +10,19 @@ from typing import Protocol
 from servers.domain.agents import AgentPage, AgentRecord
 from servers.domain.caller import Caller
 from servers.domain.chat import ChatRequest, Completion, Json, Message, Step
+from servers.domain.embeddings import (
+    CountRequest,
+    Embeddings,
+    EmbedRequest,
+    Ranking,
+    RerankRequest,
+    TokenCount,
+)
 from servers.domain.memory import MemoryContext, SessionKey, Strategy, TurnPage
 from servers.domain.models import BreakerInfo, BreakerState, ModelInfo, ProviderInfo
 from servers.domain.runs import OnDisconnect, Run, RunEvent, RunFilter, RunPage, RunRequest
 from servers.domain.tools import Tool, ToolRequest, ToolResult
+from servers.domain.usage import BudgetState, UsageQuery, UsageRow
 
 
 class Router(Protocol):
@@ -25,6 +34,12 @@ class Router(Protocol):
         """Pieces, then exactly one Finish. After the first piece nobody else takes over."""
         ...
 
+    async def embed(self, request: EmbedRequest) -> Embeddings: ...
+
+    async def rerank(self, request: RerankRequest) -> Ranking: ...
+
+    async def count_tokens(self, request: CountRequest) -> TokenCount: ...
+
     async def models(self) -> Sequence[ModelInfo]: ...
 
     async def providers(self) -> Sequence[ProviderInfo]: ...
@@ -33,6 +48,14 @@ class Router(Protocol):
         self, provider: str, model: str, state: BreakerState
     ) -> Sequence[BreakerInfo]:
         """Force open, or close and forget failures. `model` empty: all models of the provider."""
+        ...
+
+    async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
+        """What calls used, by group; groups in order of their values."""
+        ...
+
+    async def budgets(self, tenant: str, name: str = "") -> Sequence[BudgetState]:
+        """The counters that are in use, and for a budget without any one that is unused."""
         ...
 
 

@@ -8,9 +8,18 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from servers.domain.chat import ChatRequest, Completion, Step
+from servers.domain.chat import ChatRequest, Completion, ModelRef, Step
+from servers.domain.embeddings import (
+    CountRequest,
+    Embeddings,
+    EmbedRequest,
+    Ranking,
+    RerankRequest,
+    TokenCount,
+)
 from servers.domain.models import BreakerInfo, BreakerState, ModelInfo, ProviderInfo
 from servers.domain.services import Router
+from servers.domain.usage import BudgetState, UsageQuery, UsageRow
 from servers.kernel.errors import Denied
 
 
@@ -20,14 +29,26 @@ class GuardedRouter:
     variables: frozenset[str]  # that providers.yaml and the agents in files name
 
     async def complete(self, request: ChatRequest) -> Completion:
-        self._check(request)
+        self._check(request.candidates)
         return await self.router.complete(request)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Step, None]:
-        self._check(request)
+        self._check(request.candidates)
         async with aclosing(self.router.stream(request)) as steps:
             async for step in steps:
                 yield step
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        self._check(request.candidates)
+        return await self.router.embed(request)
+
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        self._check(request.candidates)
+        return await self.router.rerank(request)
+
+    async def count_tokens(self, request: CountRequest) -> TokenCount:
+        self._check([request.candidate])
+        return await self.router.count_tokens(request)
 
     async def models(self) -> Sequence[ModelInfo]:
         return await self.router.models()
@@ -40,8 +61,14 @@ class GuardedRouter:
     ) -> Sequence[BreakerInfo]:
         return await self.router.update_breaker(provider, model, state)
 
-    def _check(self, request: ChatRequest) -> None:
-        for ref in request.candidates:
+    async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
+        return await self.router.usage(query)
+
+    async def budgets(self, tenant: str, name: str = "") -> Sequence[BudgetState]:
+        return await self.router.budgets(tenant, name)
+
+    def _check(self, candidates: Sequence[ModelRef]) -> None:
+        for ref in candidates:
             if ref.api_key_env and ref.api_key_env not in self.variables:
                 raise Denied(
                     f"the variable {ref.api_key_env!r} may not be used as a key: name it in "

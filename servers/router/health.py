@@ -24,7 +24,7 @@ async def probe(
 ) -> None:
     try:
         key = provider.api_key or env.get(provider.api_key_env, "")
-        await adapters.get(provider.kind, endpoint_of(provider)).health(key)
+        await adapters.get(provider.kind, endpoint_of(provider), provider.options).health(key)
         lanes.health[provider.name] = True, ""
     except AstromeshError as down:
         lanes.health[provider.name] = False, down.message

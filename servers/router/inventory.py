@@ -53,7 +53,7 @@ def _model(
     provider: ProviderSettings, model: ModelSettings, adapters: Providers, prices: PriceList
 ) -> ModelInfo:
     endpoint = endpoint_of(provider)
-    known = adapters.get(provider.kind, endpoint).capabilities(model.name)
+    known = adapters.get(provider.kind, endpoint, provider.options).capabilities(model.name)
     price = model.price or prices.price(provider.kind, endpoint, model.name)
     return ModelInfo(
         provider.name,
@@ -61,6 +61,9 @@ def _model(
         combined(model.capabilities, known),
         price.input if price else None,
         price.output if price else None,
+        price.cached if price else None,
+        model.quality_rank,
+        kind(provider.kind).does,
     )
 
 

@@ -1,6 +1,7 @@
 """The provider types and strategies that a manifest may name, and their adapters."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from servers.kernel.errors import InvalidInput
 from servers.kernel.registry import Registry
@@ -37,11 +38,14 @@ _PLANNED_STRATEGIES = (
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What holds for a provider type where a manifest is silent."""
+    """What holds for a provider type where a manifest is silent, and what it can do."""
 
     endpoint: str = ""  # empty: the manifest must say
     api_key_env: str = ""
     model: str = ""
+    does: frozenset[str] = frozenset({"chat"})  # chat, embed, rerank, count
+    options: Mapping[str, type] = field(default_factory=dict)  # what `options` may hold
+    folder: bool = False  # its endpoint is a folder of this machine: only configuration may name it
 
 
 _KINDS = {

@@ -1,18 +1,19 @@
 """kind: ProviderConfig. Which providers there are, and how calls are routed among them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from servers.domain.models import Capabilities
 from servers.kernel.errors import InvalidInput
-from servers.kernel.fields import Count, Flag, Number, Seconds, Secret
+from servers.kernel.explain import nearest
+from servers.kernel.fields import Count, Flag, FreeJson, Number, Seconds, Secret
 from servers.kernel.later import Later
 from servers.kernel.manifest import Manifest, Strict
 from servers.kernel.paths import Wrong
 from servers.kernel.spelling import Spelling
-from servers.router.kinds import PROVIDERS
+from servers.router.kinds import PROVIDERS, kind
 from servers.router.ports import (
     ModelSettings,
     Price,
@@ -77,6 +78,7 @@ class Provider(Strict):
     models: tuple[Model, ...] = ()
     timeouts: ProviderTimeouts = ProviderTimeouts()
     health_check_interval: Seconds | None = None
+    options: FreeJson = {}  # noqa: RUF012  # pydantic copies defaults
 
     def settings(self, name: str) -> ProviderSettings:
         timeouts = self.timeouts
@@ -91,6 +93,7 @@ class Provider(Strict):
                 timeouts.connect, timeouts.first_token, timeouts.between_tokens, timeouts.total
             ),
             health_check_interval=self.health_check_interval or 0.0,
+            options=tuple(sorted(self.options.items())),
         )
 
 
@@ -141,10 +144,16 @@ class ProviderConfig(Manifest):
     def wrong(self) -> Iterator[Wrong]:
         """Types that no adapter serves. Asked for apart: plugins may add types."""
         for name, provider in self.spec.providers.items():
+            place = ("spec", "providers", name)
             try:
                 PROVIDERS.check(provider.type)
             except InvalidInput as error:
-                yield Wrong(("spec", "providers", name, "type"), error.message)
+                yield Wrong((*place, "type"), error.message)
+                continue
+            known = kind(provider.type).options
+            for option, value in provider.options.items():
+                if fault := _wrong_option(option, value, known):
+                    yield Wrong((*place, "options", option), fault)
 
     def settings(self) -> RouterSettings:
         routing = self.spec.routing
@@ -156,3 +165,17 @@ class ProviderConfig(Manifest):
             routing.circuit_breaker.failure_threshold,
             routing.circuit_breaker.recovery_timeout,
         )
+
+
+def _wrong_option(option: str, value: object, known: Mapping[str, type]) -> str:
+    """What is wrong with an option of a type of provider; empty where nothing is."""
+    if option not in known:
+        return f"unknown option {option!r}{nearest(option, sorted(known))}"
+    wanted = known[option]
+    right = isinstance(value, wanted) or (wanted is float and type(value) is int)
+    return (
+        "" if right and (wanted is bool) == isinstance(value, bool) else f"is no {_TYPES[wanted]}"
+    )
+
+
+_TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false"}

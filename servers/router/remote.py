@@ -6,11 +6,21 @@ import grpc
 from astromesh.router.v1 import router_service_pb2 as pb
 from astromesh.router.v1 import router_service_pb2_grpc
 
+from servers.domain.caller import Account, Caller
 from servers.domain.chat import ChatRequest, Completion, Step
+from servers.domain.embeddings import (
+    CountRequest,
+    Embeddings,
+    EmbedRequest,
+    Ranking,
+    RerankRequest,
+    TokenCount,
+)
 from servers.domain.models import BreakerInfo, BreakerState, ModelInfo, ProviderInfo
+from servers.domain.usage import BudgetState, UsageQuery, UsageRow
+from servers.kernel.calls import metadata_of
 from servers.kernel.status import domain_errors
-from servers.kernel.telemetry import outgoing_headers
-from servers.router import convert
+from servers.router import convert, convert_lists, convert_texts
 
 
 class RemoteRouter:
@@ -20,11 +30,13 @@ class RemoteRouter:
     async def complete(self, request: ChatRequest) -> Completion:
         with domain_errors("router"):
             return convert.completion_from(
-                await self._stub.Complete(convert.complete_to(request), metadata=_trace())
+                await self._stub.Complete(
+                    convert.complete_to(request), metadata=_for(request.account)
+                )
             )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Step, None]:
-        call = self._stub.StreamComplete(convert.stream_to(request), metadata=_trace())
+        call = self._stub.StreamComplete(convert.stream_to(request), metadata=_for(request.account))
         try:
             with domain_errors("router"):
                 async for answer in call:
@@ -33,23 +45,53 @@ class RemoteRouter:
         finally:
             call.cancel()  # no effect on a finished call
 
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        asked, metadata = convert_texts.embed_to(request), _for(request.account)
+        with domain_errors("router"):
+            return convert_texts.embeddings_from(await self._stub.Embed(asked, metadata=metadata))
+
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        asked, metadata = convert_texts.rerank_to(request), _for(request.account)
+        with domain_errors("router"):
+            return convert_texts.ranking_from(await self._stub.Rerank(asked, metadata=metadata))
+
+    async def count_tokens(self, request: CountRequest) -> TokenCount:
+        asked = convert_texts.count_to(request)
+        with domain_errors("router"):
+            return convert_texts.token_count_from(await self._stub.CountTokens(asked))
+
     async def models(self) -> Sequence[ModelInfo]:
         with domain_errors("router"):
-            return convert.models_from(await self._stub.ListModels(pb.ListModelsRequest()))
+            return convert_lists.models_from(await self._stub.ListModels(pb.ListModelsRequest()))
 
     async def providers(self) -> Sequence[ProviderInfo]:
         with domain_errors("router"):
-            return convert.providers_from(await self._stub.ListProviders(pb.ListProvidersRequest()))
+            return convert_lists.providers_from(
+                await self._stub.ListProviders(pb.ListProvidersRequest())
+            )
 
     async def update_breaker(
         self, provider: str, model: str, state: BreakerState
     ) -> Sequence[BreakerInfo]:
         request = pb.UpdateBreakerRequest(
-            provider=provider, model=model, state=convert.state_to(state)
+            provider=provider, model=model, state=convert_lists.state_to(state)
         )
         with domain_errors("router"):
-            return convert.breakers_from(await self._stub.UpdateBreaker(request))
+            return convert_lists.breakers_from(await self._stub.UpdateBreaker(request))
+
+    async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
+        metadata = _for(Account(query.where.get("tenant", "default")))
+        with domain_errors("router"):
+            answer = await self._stub.GetUsage(convert_lists.query_to(query), metadata=metadata)
+            return convert_lists.usage_rows_from(answer)
+
+    async def budgets(self, tenant: str, name: str = "") -> Sequence[BudgetState]:
+        request, metadata = pb.ListBudgetsRequest(budget=name), _for(Account(tenant))
+        with domain_errors("router"):
+            answer = await self._stub.ListBudgets(request, metadata=metadata)
+            return convert_lists.budgets_from(answer)
 
 
-def _trace() -> tuple[tuple[str, str], ...]:
-    return tuple(outgoing_headers().items())
+def _for(account: Account) -> list[tuple[str, str]]:
+    """On whose account, and in which trace."""
+    return metadata_of(Caller(account.tenant, account.principal))

@@ -6,16 +6,35 @@ from contextlib import aclosing
 from dataclasses import replace
 from time import monotonic
 
-from servers.domain.chat import ChatRequest, Completion, Finish, ModelRef, Step
+from servers.domain.chat import ChatRequest, Completion, Finish, ModelRef, Step, Usage
+from servers.domain.embeddings import (
+    CountRequest,
+    Embeddings,
+    EmbedRequest,
+    Ranking,
+    RerankRequest,
+    TokenCount,
+)
 from servers.domain.models import BreakerInfo, BreakerState, ModelInfo, ProviderInfo
-from servers.kernel.errors import InvalidInput, NotFound
-from servers.router import health, inventory
+from servers.domain.usage import BudgetState, UsageQuery, UsageRow
+from servers.kernel.errors import InvalidInput, NotFound, NotReady
+from servers.router import health, inventory, texts
 from servers.router.attempt import Attempt, Trail
-from servers.router.kinds import check_strategy
+from servers.router.kinds import check_strategy, kind
 from servers.router.lanes import Lanes, breaker_info
-from servers.router.ports import Ask, Provider, ProviderDown, Providers, RouterSettings
+from servers.router.ports import (
+    Ask,
+    EmbedAsk,
+    Provider,
+    ProviderDown,
+    Providers,
+    RerankAsk,
+    RouterSettings,
+    Spending,
+)
 from servers.router.prices import PriceList, priced
 from servers.router.targets import Needs, Target, combined, needs, resolve
+from servers.router.untracked import Untracked
 
 
 class ModelRouter:
@@ -32,6 +51,7 @@ class ModelRouter:
         *,
         env: Mapping[str, str],
         prices: PriceList | None = None,
+        spending: Spending | None = None,
         now: Callable[[], float] = monotonic,
     ) -> None:
         check_strategy(settings.default_strategy)
@@ -39,6 +59,7 @@ class ModelRouter:
         self._providers = providers
         self._env = env
         self._prices = prices or PriceList()
+        self._spending = spending or Untracked()
         self._now = now
         self._resolved: OrderedDict[int, tuple[ModelRef, Target]] = OrderedDict()  # by id(ref)
         self._lanes = Lanes(settings.failure_threshold, settings.recovery_timeout, now)
@@ -74,6 +95,68 @@ class ModelRouter:
                 return
         raise trail.end()
 
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        texts.check_embed(request)
+        trail = Trail()
+        for attempt in self._text_attempts(request.candidates or _EMBEDDED, "embed", trail):
+            target = attempt.target
+            with attempt:
+                ask = EmbedAsk(
+                    target.model,
+                    request.texts,
+                    request.purpose,
+                    request.dimensions,
+                    target.timeouts,
+                    target.credential(self._env),
+                )
+                adapter = self._providers.embedder(target.kind, target.endpoint, target.options)
+                found = await adapter.embed(ask)
+                vectors = texts.vectors_of(found, request, target)
+                usage = self._priced(found.usage, target)
+                return Embeddings(vectors, usage, target.provider, found.model or target.model)
+        raise trail.end()
+
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        texts.check_rerank(request)
+        trail = Trail()
+        for attempt in self._text_attempts(request.candidates or _EMBEDDED, "rerank", trail):
+            target = attempt.target
+            with attempt:
+                ask = RerankAsk(
+                    target.model,
+                    request.query,
+                    request.documents,
+                    target.timeouts,
+                    target.credential(self._env),
+                )
+                adapter = self._providers.reranker(target.kind, target.endpoint, target.options)
+                found = await adapter.rerank(ask)
+                ranked = texts.ranked_of(found, request, target)
+                usage = self._priced(found.usage, target)
+                return Ranking(ranked, usage, target.provider, found.model or target.model)
+        raise trail.end()
+
+    async def count_tokens(self, request: CountRequest) -> TokenCount:
+        target = self._target(request.candidate)
+        if "count" not in kind(target.kind).does:
+            raise NotReady(f"provider {target.provider!r} counts no tokens", reason="MODEL_CANNOT")
+        ask = Ask(
+            target.model,
+            request.messages,
+            request.tools,
+            timeouts=target.timeouts,
+            api_key=target.credential(self._env),
+        )
+        adapter = self._providers.counter(target.kind, target.endpoint, target.options)
+        tokens = await adapter.count_tokens(ask)
+        return TokenCount(tokens, True, target.kind, target.provider, target.model)
+
+    async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
+        return await self._spending.usage(query)
+
+    async def budgets(self, tenant: str, name: str = "") -> Sequence[BudgetState]:
+        return await self._spending.budgets(tenant, name)
+
     async def models(self) -> Sequence[ModelInfo]:
         return inventory.models(self._settings, self._providers, self._prices)
 
@@ -103,7 +186,7 @@ class ModelRouter:
         """Whom to try next, for as long as somebody asks. All names are checked first."""
         targets, wanted = self._targets(request), needs(request)
         for target in targets:
-            provider = self._providers.get(target.kind, target.endpoint)
+            provider = self._providers.get(target.kind, target.endpoint, target.options)
             if missing := self._missing(wanted, target, provider):
                 trail.cannot(target, missing)
                 continue
@@ -111,6 +194,19 @@ class ModelRouter:
             lane = self._lanes.lane(target.key)
             if admission := lane.breaker.admit():
                 yield Attempt(target, lane, admission, trail, self._now), provider, ask
+            else:
+                trail.shut(target, lane)
+
+    def _text_attempts(
+        self, candidates: Sequence[ModelRef], deed: str, trail: Trail
+    ) -> Iterator[Attempt]:
+        for target in [self._target(ref) for ref in candidates]:
+            if deed not in kind(target.kind).does:
+                trail.cannot(target, (f"way to {deed}",))
+                continue
+            lane = self._lanes.lane(target.key)
+            if admission := lane.breaker.admit():
+                yield Attempt(target, lane, admission, trail, self._now)
             else:
                 trail.shut(target, lane)
 
@@ -146,21 +242,25 @@ class ModelRouter:
             request.sampling.over(target.sampling),
             target.timeouts,
             target.credential(self._env),
+            request.output_schema,
         )
 
     def _signed(self, finish: Finish, target: Target) -> Finish:
         """With who answered, and what it cost."""
+        return replace(
+            finish,
+            usage=self._priced(finish.usage, target),
+            provider=target.provider,
+            model=finish.model or target.model,
+        )
+
+    def _priced(self, usage: Usage, target: Target) -> Usage:
         price = target.declared.price or self._prices.price(
             target.kind, target.endpoint, target.model
         )
-        return Finish(
-            finish.reason,
-            finish.tool_calls,
-            priced(price, finish.usage),
-            target.provider,
-            finish.model or target.model,
-        )
+        return priced(price, usage)
 
 
 _NOTHING = Needs()
+_EMBEDDED = (ModelRef("onnx_embeddings"),)
 _RESOLVED = 1000

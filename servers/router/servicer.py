@@ -7,8 +7,8 @@ from astromesh.router.v1 import router_service_pb2 as pb
 from astromesh.router.v1 import router_service_pb2_grpc
 
 from servers.domain.services import Router
-from servers.kernel.calls import Context
-from servers.router import convert
+from servers.kernel.calls import Context, caller_from
+from servers.router import convert, convert_lists, convert_texts
 
 
 class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
@@ -16,30 +16,56 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         self._router = router
 
     async def Complete(self, request: pb.CompleteRequest, context: Context) -> pb.CompleteResponse:
-        return convert.completion_to(await self._router.complete(convert.request_from(request)))
+        asked = convert.request_from(request, caller_from(context))
+        return convert.completion_to(await self._router.complete(asked))
 
     async def StreamComplete(
         self, request: pb.StreamCompleteRequest, context: Context
     ) -> AsyncGenerator[pb.StreamCompleteResponse, None]:
         # A cancelled call ends this generator: CancelledError at an await, GeneratorExit
         # at the yield. aclosing() passes it on, down to the provider's socket.
-        async with aclosing(self._router.stream(convert.request_from(request))) as steps:
+        asked = convert.request_from(request, caller_from(context))
+        async with aclosing(self._router.stream(asked)) as steps:
             async for step in steps:
                 yield convert.step_to(step)
+
+    async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
+        asked = convert_texts.embed_from(request, caller_from(context))
+        return convert_texts.embeddings_to(await self._router.embed(asked))
+
+    async def Rerank(self, request: pb.RerankRequest, context: Context) -> pb.RerankResponse:
+        asked = convert_texts.rerank_from(request, caller_from(context))
+        return convert_texts.ranking_to(await self._router.rerank(asked))
+
+    async def CountTokens(
+        self, request: pb.CountTokensRequest, context: Context
+    ) -> pb.CountTokensResponse:
+        asked = convert_texts.count_from(request)
+        return convert_texts.token_count_to(await self._router.count_tokens(asked))
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
-        return convert.models_to(await self._router.models())
+        return convert_lists.models_to(await self._router.models())
 
     async def ListProviders(
         self, request: pb.ListProvidersRequest, context: Context
     ) -> pb.ListProvidersResponse:
-        return convert.providers_to(await self._router.providers())
+        return convert_lists.providers_to(await self._router.providers())
 
     async def UpdateBreaker(
         self, request: pb.UpdateBreakerRequest, context: Context
     ) -> pb.UpdateBreakerResponse:
-        state = convert.state_from(request.state)
+        state = convert_lists.state_from(request.state)
         changed = await self._router.update_breaker(request.provider, request.model, state)
-        return convert.breakers_to(changed)
+        return convert_lists.breakers_to(changed)
+
+    async def GetUsage(self, request: pb.GetUsageRequest, context: Context) -> pb.GetUsageResponse:
+        query = convert_lists.query_from(request, caller_from(context).tenant)
+        return convert_lists.usage_rows_to(await self._router.usage(query))
+
+    async def ListBudgets(
+        self, request: pb.ListBudgetsRequest, context: Context
+    ) -> pb.ListBudgetsResponse:
+        tenant = caller_from(context).tenant
+        return convert_lists.budgets_to(await self._router.budgets(tenant, request.budget))

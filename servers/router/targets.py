@@ -7,7 +7,13 @@ from servers.domain.chat import ChatRequest, Image, ModelRef, Sampling
 from servers.domain.models import Capabilities
 from servers.kernel.errors import InvalidInput, NotReady
 from servers.router.kinds import PROVIDERS, kind
-from servers.router.ports import ModelSettings, ProviderSettings, RouterSettings, Timeouts
+from servers.router.ports import (
+    ModelSettings,
+    Options,
+    ProviderSettings,
+    RouterSettings,
+    Timeouts,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,7 @@ class Target:
     api_key: str = field(default="", repr=False)
     api_key_env: str = ""
     declared: ModelSettings = field(default_factory=lambda: ModelSettings(""))
+    options: Options = ()
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -74,6 +81,7 @@ def resolve(ref: ModelRef, settings: RouterSettings) -> Target:
         api_key=key,
         api_key_env=variable,
         declared=_declared(ref, provider, model),
+        options=provider.options,
     )
 
 
@@ -137,6 +145,7 @@ def combined(declared: Capabilities, known: Capabilities) -> Capabilities:
         first(declared.json_schema, known.json_schema),
         declared.streaming and known.streaming,
         declared.context_window or known.context_window,
+        declared.emulated_tools or known.emulated_tools,
     )
 
 

@@ -10,13 +10,19 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeAlias
 
-from servers.domain.chat import Finish, FinishReason, ToolCall, Usage
+from servers.domain.chat import (
+    Finish,
+    FinishReason,
+    ModelUsage,
+    Notice,
+    ToolCall,
+    Usage,
+)
 from servers.domain.runs import (
     Completed,
     Durability,
     Failure,
     ModelReplied,
-    ModelUsage,
     Noticed,
     Payload,
     ReasoningDelta,
@@ -125,6 +131,10 @@ def _finish(tree: Tree) -> Finish:
         _usage(tree["usage"]),
         tree["provider"],
         tree["model"],
+        _models(tree.get("besides", [])),
+        tree.get("emulated", False),
+        tree.get("cached", False),
+        tuple(Notice(**each) for each in tree.get("notices", ())),
     )
 
 

@@ -1,7 +1,6 @@
 """Adds up what the models of a run used."""
 
-from servers.domain.chat import Finish
-from servers.domain.runs import ModelUsage
+from servers.domain.chat import Finish, ModelUsage
 
 
 class Tally:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import ClassVar
 
 from servers.domain.chat import Completion, Sampling, Step
 from servers.domain.models import Capabilities
@@ -28,6 +29,7 @@ class Local:
     """Tokens come from the same place for every agent, two conversations at a time."""
 
     endpoint = "local:"
+    needs: ClassVar = ("http", "local")
 
     def __init__(self, endpoint: str, http: Http, model: LocalModel) -> None:
         self._http = http

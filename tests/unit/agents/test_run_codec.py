@@ -13,6 +13,8 @@ from servers.domain.chat import (
     FinishReason,
     Image,
     Message,
+    ModelUsage,
+    Notice,
     Role,
     Text,
     ToolCall,
@@ -24,7 +26,6 @@ from servers.domain.runs import (
     Durability,
     Failure,
     ModelReplied,
-    ModelUsage,
     Noticed,
     Payload,
     ReasoningDelta,
@@ -69,7 +70,19 @@ part = st.builds(Text, text) | st.builds(Image, text, st.binary(max_size=8), tex
 usage = st.builds(Usage, whole, whole, whole, st.none() | number, st.booleans())
 models = some(st.builds(ModelUsage, text, text, whole, usage))
 message = st.builds(Message, any_of(Role), some(part), some(calls), text, text)
-finish = st.builds(Finish, any_of(FinishReason), some(calls), usage, text, text)
+notices = some(st.builds(Notice, text, text))
+finish = st.builds(
+    Finish,
+    any_of(FinishReason),
+    some(calls),
+    usage,
+    text,
+    text,
+    models,
+    st.booleans(),
+    st.booleans(),
+    notices,
+)
 run = st.builds(
     Run,
     *[text] * 5,
@@ -182,7 +195,8 @@ STORED = {
         b'{"model_call":1,"message":{"role":"assistant","parts":[{"text":"hi"}],"tool_calls":[],'
         b'"tool_call_id":"","reasoning":""},"finish":{"reason":"stop","tool_calls":[],"usage":'
         b'{"prompt_tokens":3,"completion_tokens":1,"cached_tokens":0,"cost_usd":null,'
-        b'"estimated":false},"provider":"p","model":"m"},"duration":0.5}',
+        b'"estimated":false},"provider":"p","model":"m","besides":[],"emulated":false,'
+        b'"cached":false,"notices":[]},"duration":0.5}',
         ModelReplied(
             1,
             says(Role.ASSISTANT, "hi"),
@@ -223,6 +237,12 @@ def test_rows_keep_their_form(kind):
 def test_rows_of_older_files_are_read(kind):
     body, payload = STORED[kind]
     assert events_of("r", stored(kind, body)) == [RunEvent("r", 1, 5.0, payload)]
+
+
+def test_a_reply_from_before_there_was_more_to_say_of_its_end_is_read():
+    body, payload = STORED["model_replied"]
+    older = body.replace(b',"besides":[],"emulated":false,"cached":false,"notices":[]', b"")
+    assert events_of("r", stored("model_replied", older)) == [RunEvent("r", 1, 5.0, payload)]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """What goes over the wire comes back as it was."""
 
+from array import array
+
 import pytest
 
+from servers.domain.caller import Account, Caller
 from servers.domain.chat import (
     ChatRequest,
     Completion,
@@ -10,6 +13,8 @@ from servers.domain.chat import (
     Image,
     Message,
     ModelRef,
+    ModelUsage,
+    Notice,
     ReasoningPiece,
     Role,
     Sampling,
@@ -20,6 +25,16 @@ from servers.domain.chat import (
     Usage,
     says,
 )
+from servers.domain.embeddings import (
+    CountRequest,
+    Embeddings,
+    EmbedRequest,
+    Purpose,
+    Ranked,
+    Ranking,
+    RerankRequest,
+    TokenCount,
+)
 from servers.domain.models import (
     BreakerInfo,
     BreakerState,
@@ -27,11 +42,22 @@ from servers.domain.models import (
     ModelInfo,
     ProviderInfo,
 )
+from servers.domain.usage import BudgetAction, BudgetState, UsageQuery, UsageRow, Window
 from servers.kernel.errors import InvalidInput
-from servers.router import convert
+from servers.router import convert, convert_lists, convert_texts
 
 CALL = ToolCall("c1", "add", '{"a": 1')
-FINISH = Finish(FinishReason.TOOL_CALLS, (CALL,), Usage(9, 3, 4, 0.25, True), "p", "m")
+FINISH = Finish(
+    FinishReason.TOOL_CALLS,
+    (CALL,),
+    Usage(9, 3, 4, 0.25, True),
+    "p",
+    "m",
+    (ModelUsage("q", "n", 1, Usage(2, 0, 0, 0.5, True)),),
+    True,
+    True,
+    (Notice("BUDGET_WARNING", "spent"),),
+)
 REQUEST = ChatRequest(
     (
         says(Role.SYSTEM, "be kind"),
@@ -46,13 +72,18 @@ REQUEST = ChatRequest(
     "in_order",
     (ToolSpec("add", "Adds.", {"type": "object", "properties": {"a": {"type": "integer"}}}),),
     Sampling(0.0, 1.0, 10, ("END",), 7, {"top_k": 3, "deep": {"list": [1, "a", None, True]}}),
+    {"type": "object", "required": ["x"]},
+    True,
+    30.0,
+    Account("acme", "ada", "helper", "s-1", "r-1"),
 )
+CALLER = Caller("acme", "ada")
 BREAKER = BreakerInfo("p", "m", "http://e", BreakerState.OPEN, 3, 12.5, True)
 
 
 @pytest.mark.parametrize("to", [convert.complete_to, convert.stream_to])
 def test_a_request_comes_back_as_it_was(to):
-    assert convert.request_from(to(REQUEST)) == REQUEST
+    assert convert.request_from(to(REQUEST), CALLER) == REQUEST
 
 
 def test_a_completion_comes_back_as_it_was():
@@ -73,23 +104,90 @@ def test_an_unknown_cost_stays_unknown():
 def test_models_come_back_as_they_were():
     models = [
         ModelInfo("p", "m", Capabilities(True, False, None, True, 8192), 0.0, 1.5),
-        ModelInfo("q", "n", Capabilities()),
+        ModelInfo(
+            "q", "n", Capabilities(emulated_tools=True), 1.0, 2.0, 0.5, 3, frozenset({"embed"})
+        ),
     ]
-    assert convert.models_from(convert.models_to(models)) == models
+    assert convert_lists.models_from(convert_lists.models_to(models)) == models
 
 
 def test_providers_come_back_as_they_were():
     providers = [
-        ProviderInfo("p", "ollama", "http://e", False, "down", 0.5, ("m",), (BREAKER,)),
+        ProviderInfo("p", "ollama", "http://e", False, "down", 0.5, 0.1, 3, 1, ("m",), (BREAKER,)),
         ProviderInfo("q", "local", "", None),
     ]
-    assert convert.providers_from(convert.providers_to(providers)) == providers
+    assert convert_lists.providers_from(convert_lists.providers_to(providers)) == providers
 
 
 def test_breakers_come_back_as_they_were():
-    assert convert.breakers_from(convert.breakers_to([BREAKER])) == [BREAKER]
+    assert convert_lists.breakers_from(convert_lists.breakers_to([BREAKER])) == [BREAKER]
 
 
 def test_a_state_that_is_not_said_is_refused():
     with pytest.raises(InvalidInput, match="state"):
-        convert.state_from(0)
+        convert_lists.state_from(0)
+
+
+TEXTS = [
+    (
+        convert_texts.embed_to,
+        lambda wire: convert_texts.embed_from(wire, CALLER),
+        EmbedRequest(("a", "b"), (ModelRef("p", "m"),), Purpose.QUERY, 256, REQUEST.account),
+    ),
+    (
+        convert_texts.embeddings_to,
+        convert_texts.embeddings_from,
+        Embeddings((array("f", [0.6, 0.8]), array("f", [1.0, 0.0])), Usage(4), "p", "m"),
+    ),
+    (
+        convert_texts.rerank_to,
+        lambda wire: convert_texts.rerank_from(wire, CALLER),
+        RerankRequest("q", ("a", "b"), (ModelRef("p", "m"),), 1, REQUEST.account),
+    ),
+    (
+        convert_texts.ranking_to,
+        convert_texts.ranking_from,
+        Ranking((Ranked(1, 0.9), Ranked(0, -3.5)), Usage(4), "p", "m"),
+    ),
+    (
+        convert_texts.count_to,
+        convert_texts.count_from,
+        CountRequest(ModelRef("p", "m"), (says(Role.USER, "hi"),), REQUEST.tools),
+    ),
+    (
+        convert_texts.token_count_to,
+        convert_texts.token_count_from,
+        TokenCount(7, True, "o200k_base", "p", "m"),
+    ),
+    (
+        convert_lists.query_to,
+        lambda wire: convert_lists.query_from(wire, "acme"),
+        UsageQuery(1.5, 9.0, {"tenant": "acme", "agent": "a", "run": "r"}, ("model", "day")),
+    ),
+    (
+        convert_lists.usage_rows_to,
+        convert_lists.usage_rows_from,
+        [UsageRow({"model": "m"}, 3, Usage(9, 4, 2, 0.5), 1)],
+    ),
+    (
+        convert_lists.budgets_to,
+        convert_lists.budgets_from,
+        [
+            BudgetState(
+                "b",
+                {"session": "s"},
+                Window.DAY,
+                BudgetAction.HARD,
+                86400.0,
+                172800.0,
+                *(5.0, 1.0, 0.5),
+                *(None, 40, 2),
+            )
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("to", "back", "value"), TEXTS, ids=lambda v: type(v).__name__)
+def test_what_else_is_asked_and_answered_comes_back_as_it_was(to, back, value):
+    assert back(to(value)) == value

@@ -14,7 +14,7 @@ class Feels:
     def __init__(self, trouble: Exception | None) -> None:
         self.trouble, self.key = trouble, None
 
-    def get(self, kind: str, endpoint: str) -> "Feels":
+    def get(self, kind: str, endpoint: str, options=()) -> "Feels":
         return self
 
     async def health(self, api_key: str) -> None:

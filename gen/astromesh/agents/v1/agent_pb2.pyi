@@ -531,23 +531,42 @@ class Routing(_message.Message):
 
     STRATEGY_FIELD_NUMBER: _builtins.int
     HEALTH_CHECK_INTERVAL_FIELD_NUMBER: _builtins.int
+    HEDGE_FIELD_NUMBER: _builtins.int
+    CACHE_TTL_FIELD_NUMBER: _builtins.int
     strategy: _builtins.str
-    """"in_order" (the default): as listed."""
+    """"in_order" (the default): as listed; "cost_optimized", "latency_optimized",
+    "quality_first", "round_robin" or "capability_match".
+    """
     health_check_interval: _builtins.float
     """Seconds between health checks."""
+    hedge: _builtins.bool
+    """Ask a second candidate when the first one takes unusually long to begin. Both are paid for."""
+    cache_ttl: _builtins.float
+    """Seconds that an earlier answer to the very same request will do. Not set: never."""
     def __init__(
         self,
         *,
         strategy: _builtins.str = ...,
         health_check_interval: _builtins.float | None = ...,
+        hedge: _builtins.bool | None = ...,
+        cache_ttl: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_health_check_interval", b"_health_check_interval", "health_check_interval", b"health_check_interval"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_ttl", b"_cache_ttl", "_health_check_interval", b"_health_check_interval", "_hedge", b"_hedge", "cache_ttl", b"cache_ttl", "health_check_interval", b"health_check_interval", "hedge", b"hedge"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_health_check_interval", b"_health_check_interval", "health_check_interval", b"health_check_interval", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_ttl", b"_cache_ttl", "_health_check_interval", b"_health_check_interval", "_hedge", b"_hedge", "cache_ttl", b"cache_ttl", "health_check_interval", b"health_check_interval", "hedge", b"hedge", "strategy", b"strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cache_ttl: _TypeAlias = _typing.Literal["cache_ttl"]  # noqa: Y015
+    _WhichOneofArgType__cache_ttl: _TypeAlias = _typing.Literal["_cache_ttl", b"_cache_ttl"]  # noqa: Y015
     _WhichOneofReturnType__health_check_interval: _TypeAlias = _typing.Literal["health_check_interval"]  # noqa: Y015
     _WhichOneofArgType__health_check_interval: _TypeAlias = _typing.Literal["_health_check_interval", b"_health_check_interval"]  # noqa: Y015
+    _WhichOneofReturnType__hedge: _TypeAlias = _typing.Literal["hedge"]  # noqa: Y015
+    _WhichOneofArgType__hedge: _TypeAlias = _typing.Literal["_hedge", b"_hedge"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_ttl) -> _WhichOneofReturnType__cache_ttl | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__health_check_interval) -> _WhichOneofReturnType__health_check_interval | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hedge) -> _WhichOneofReturnType__hedge | None: ...
 
 Global___Routing: _TypeAlias = Routing  # noqa: Y015
 

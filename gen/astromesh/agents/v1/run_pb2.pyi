@@ -481,6 +481,8 @@ class ModelReply(_message.Message):
     PROVIDER_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     DURATION_SECONDS_FIELD_NUMBER: _builtins.int
+    EMULATED_TOOLS_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
     model_call: _builtins.int
     """Which model call of the run, from 1."""
     finish_reason: _chat_pb2.FinishReason.ValueType
@@ -491,6 +493,10 @@ class ModelReply(_message.Message):
     """The model that answered, as its provider names it."""
     duration_seconds: _builtins.float
     """How long it took, in seconds."""
+    emulated_tools: _builtins.bool
+    """The model has no native tool calls: tools were offered to it as constrained JSON."""
+    cached: _builtins.bool
+    """It is an earlier answer to the very same request; no model was asked."""
     @_builtins.property
     def message(self) -> _chat_pb2.Message:
         """What it said, tool calls included."""
@@ -509,10 +515,12 @@ class ModelReply(_message.Message):
         provider: _builtins.str = ...,
         model: _builtins.str = ...,
         duration_seconds: _builtins.float = ...,
+        emulated_tools: _builtins.bool = ...,
+        cached: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_seconds", b"duration_seconds", "finish_reason", b"finish_reason", "message", b"message", "model", b"model", "model_call", b"model_call", "provider", b"provider", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "duration_seconds", b"duration_seconds", "emulated_tools", b"emulated_tools", "finish_reason", b"finish_reason", "message", b"message", "model", b"model", "model_call", b"model_call", "provider", b"provider", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -246,6 +246,29 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The provider's type has no address of its own, and none is configured.
     FAILED_PRECONDITION. Metadata: {"provider": "company"}
     """
+    ERROR_REASON_BUDGET_EXCEEDED: _ErrorReason.ValueType  # 100
+    """A budget has not got so much left. QuotaFailure names each such budget; RetryInfo says when
+    its window ends, where it has an end.
+    RESOURCE_EXHAUSTED. Metadata: {"budget": "support-daily"}
+    """
+    ERROR_REASON_PRICE_UNKNOWN: _ErrorReason.ValueType  # 101
+    """A hard budget in USD counts the call, and nobody knows what the model costs: add its price
+    to prices.yaml or to the ProviderConfig.
+    FAILED_PRECONDITION. Metadata: {"budget": "support-daily", "provider": "company", "model": "x"}
+    """
+    ERROR_REASON_OUTPUT_INVALID: _ErrorReason.ValueType  # 102
+    """The answer does not fit the `output_schema`, and the repaired one doesn't either.
+    UNAVAILABLE. Metadata: {"provider": "local", "model": "smollm2"}
+    """
+    ERROR_REASON_DIMENSION_MISMATCH: _ErrorReason.ValueType  # 103
+    """The vectors of an embedding model have another length than declared or asked for.
+    FAILED_PRECONDITION. Metadata: {"provider": "embeddings", "expected": "384", "got": "768"}
+    """
+    ERROR_REASON_PROVIDER_BUSY: _ErrorReason.ValueType  # 104
+    """The provider is at its limits of calls at once, or in a minute. RetryInfo says when it is
+    worth another try.
+    UNAVAILABLE. Metadata: {"provider": "company"}
+    """
     ERROR_REASON_TOOL_ARGUMENTS_INVALID: _ErrorReason.ValueType  # 120
     """The arguments do not fit the tool's JSON Schema.
     INVALID_ARGUMENT. Metadata: {}
@@ -606,6 +629,29 @@ DATA_LOSS. Metadata: {}
 ERROR_REASON_ENDPOINT_MISSING: ErrorReason.ValueType  # 99
 """The provider's type has no address of its own, and none is configured.
 FAILED_PRECONDITION. Metadata: {"provider": "company"}
+"""
+ERROR_REASON_BUDGET_EXCEEDED: ErrorReason.ValueType  # 100
+"""A budget has not got so much left. QuotaFailure names each such budget; RetryInfo says when
+its window ends, where it has an end.
+RESOURCE_EXHAUSTED. Metadata: {"budget": "support-daily"}
+"""
+ERROR_REASON_PRICE_UNKNOWN: ErrorReason.ValueType  # 101
+"""A hard budget in USD counts the call, and nobody knows what the model costs: add its price
+to prices.yaml or to the ProviderConfig.
+FAILED_PRECONDITION. Metadata: {"budget": "support-daily", "provider": "company", "model": "x"}
+"""
+ERROR_REASON_OUTPUT_INVALID: ErrorReason.ValueType  # 102
+"""The answer does not fit the `output_schema`, and the repaired one doesn't either.
+UNAVAILABLE. Metadata: {"provider": "local", "model": "smollm2"}
+"""
+ERROR_REASON_DIMENSION_MISMATCH: ErrorReason.ValueType  # 103
+"""The vectors of an embedding model have another length than declared or asked for.
+FAILED_PRECONDITION. Metadata: {"provider": "embeddings", "expected": "384", "got": "768"}
+"""
+ERROR_REASON_PROVIDER_BUSY: ErrorReason.ValueType  # 104
+"""The provider is at its limits of calls at once, or in a minute. RetryInfo says when it is
+worth another try.
+UNAVAILABLE. Metadata: {"provider": "company"}
 """
 ERROR_REASON_TOOL_ARGUMENTS_INVALID: ErrorReason.ValueType  # 120
 """The arguments do not fit the tool's JSON Schema.

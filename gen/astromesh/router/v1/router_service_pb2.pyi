@@ -3,15 +3,17 @@
 isort:skip_file
 One door to every language model, whatever serves it.
 
-A caller names candidates: models at providers, in the order of preference. The first
-one that is healthy and able answers; one that keeps failing is left alone until its
-circuit breaker closes again.
+A caller names candidates: models at providers. They are ranked by a strategy; the best one
+that is healthy and able answers; one that keeps failing is left alone until its circuit
+breaker closes again. Budgets bound what calls may cost, and what they did cost is on record.
 """
 
 from astromesh.common.v1 import chat_pb2 as _chat_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -24,6 +26,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Purpose:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PurposeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Purpose.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PURPOSE_UNSPECIFIED: _Purpose.ValueType  # 0
+    """Not set: as PURPOSE_DOCUMENT."""
+    PURPOSE_DOCUMENT: _Purpose.ValueType  # 1
+    """To be found."""
+    PURPOSE_QUERY: _Purpose.ValueType  # 2
+    """To find others."""
+
+class Purpose(_Purpose, metaclass=_PurposeEnumTypeWrapper):
+    """Purpose says what a text is embedded for. Some models want to be told."""
+
+PURPOSE_UNSPECIFIED: Purpose.ValueType  # 0
+"""Not set: as PURPOSE_DOCUMENT."""
+PURPOSE_DOCUMENT: Purpose.ValueType  # 1
+"""To be found."""
+PURPOSE_QUERY: Purpose.ValueType  # 2
+"""To find others."""
+Global___Purpose: _TypeAlias = Purpose  # noqa: Y015
 
 class _BreakerState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -125,8 +151,31 @@ class CompleteRequest(_message.Message):
     STRATEGY_FIELD_NUMBER: _builtins.int
     TOOLS_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
+    OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
+    HEDGE_FIELD_NUMBER: _builtins.int
+    CACHE_TTL_SECONDS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
     strategy: _builtins.str
-    """How the candidates are ranked. Empty or "in_order": as given."""
+    """How the candidates are ranked: "in_order" (as given), "cost_optimized",
+    "latency_optimized", "quality_first", "round_robin" or "capability_match". Empty: as the
+    ProviderConfig says, else in order.
+    """
+    hedge: _builtins.bool
+    """Ask a second candidate when the first one takes unusually long to begin, and take the one
+    that begins first. Both are paid for.
+    """
+    cache_ttl_seconds: _builtins.float
+    """An earlier answer to the very same request of the same tenant will do if it is no older
+    than this. 0: never.
+    """
+    agent: _builtins.str
+    """For budgets and usage: the agent that asks."""
+    session_id: _builtins.str
+    """For budgets and usage: the conversation."""
+    run_id: _builtins.str
+    """For budgets and usage: the first run of the tree of runs."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
         """The conversation so far, oldest first; at least one message."""
@@ -143,6 +192,12 @@ class CompleteRequest(_message.Message):
     def sampling(self) -> _chat_pb2.Sampling:
         """How to sample."""
 
+    @_builtins.property
+    def output_schema(self) -> _struct_pb2.Struct:
+        """A JSON Schema of type object. The answer is JSON that fits it, or an error; a stream
+        shows the answer only once it is known to fit. Not checked where the model calls tools.
+        """
+
     def __init__(
         self,
         *,
@@ -151,10 +206,16 @@ class CompleteRequest(_message.Message):
         strategy: _builtins.str = ...,
         tools: _abc.Iterable[_chat_pb2.ToolSpec] | None = ...,
         sampling: _chat_pb2.Sampling | None = ...,
+        output_schema: _struct_pb2.Struct | None = ...,
+        hedge: _builtins.bool = ...,
+        cache_ttl_seconds: _builtins.float = ...,
+        agent: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output_schema", b"output_schema", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "messages", b"messages", "sampling", b"sampling", "strategy", b"strategy", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "cache_ttl_seconds", b"cache_ttl_seconds", "candidates", b"candidates", "hedge", b"hedge", "messages", b"messages", "output_schema", b"output_schema", "run_id", b"run_id", "sampling", b"sampling", "session_id", b"session_id", "strategy", b"strategy", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -201,8 +262,31 @@ class StreamCompleteRequest(_message.Message):
     STRATEGY_FIELD_NUMBER: _builtins.int
     TOOLS_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
+    OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
+    HEDGE_FIELD_NUMBER: _builtins.int
+    CACHE_TTL_SECONDS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
     strategy: _builtins.str
-    """How the candidates are ranked. Empty or "in_order": as given."""
+    """How the candidates are ranked: "in_order" (as given), "cost_optimized",
+    "latency_optimized", "quality_first", "round_robin" or "capability_match". Empty: as the
+    ProviderConfig says, else in order.
+    """
+    hedge: _builtins.bool
+    """Ask a second candidate when the first one takes unusually long to begin, and take the one
+    that begins first. Both are paid for.
+    """
+    cache_ttl_seconds: _builtins.float
+    """An earlier answer to the very same request of the same tenant will do if it is no older
+    than this. 0: never.
+    """
+    agent: _builtins.str
+    """For budgets and usage: the agent that asks."""
+    session_id: _builtins.str
+    """For budgets and usage: the conversation."""
+    run_id: _builtins.str
+    """For budgets and usage: the first run of the tree of runs."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
         """The conversation so far, oldest first; at least one message."""
@@ -219,6 +303,12 @@ class StreamCompleteRequest(_message.Message):
     def sampling(self) -> _chat_pb2.Sampling:
         """How to sample."""
 
+    @_builtins.property
+    def output_schema(self) -> _struct_pb2.Struct:
+        """A JSON Schema of type object. The answer is JSON that fits it, or an error; a stream
+        shows the answer only once it is known to fit. Not checked where the model calls tools.
+        """
+
     def __init__(
         self,
         *,
@@ -227,10 +317,16 @@ class StreamCompleteRequest(_message.Message):
         strategy: _builtins.str = ...,
         tools: _abc.Iterable[_chat_pb2.ToolSpec] | None = ...,
         sampling: _chat_pb2.Sampling | None = ...,
+        output_schema: _struct_pb2.Struct | None = ...,
+        hedge: _builtins.bool = ...,
+        cache_ttl_seconds: _builtins.float = ...,
+        agent: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output_schema", b"output_schema", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "messages", b"messages", "sampling", b"sampling", "strategy", b"strategy", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "cache_ttl_seconds", b"cache_ttl_seconds", "candidates", b"candidates", "hedge", b"hedge", "messages", b"messages", "output_schema", b"output_schema", "run_id", b"run_id", "sampling", b"sampling", "session_id", b"session_id", "strategy", b"strategy", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -281,12 +377,20 @@ class Finish(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    BESIDES_FIELD_NUMBER: _builtins.int
+    EMULATED_TOOLS_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     reason: _chat_pb2.FinishReason.ValueType
     """Why the model stopped."""
     provider: _builtins.str
     """Who answered, as named in the candidate."""
     model: _builtins.str
     """The model that answered, as its provider names it."""
+    emulated_tools: _builtins.bool
+    """The model has no native tool calls: tools were offered to it as constrained JSON."""
+    cached: _builtins.bool
+    """It is an earlier answer to the very same request; no model was asked."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ToolCall]:
         """The tools that the model wants called, whole."""
@@ -294,6 +398,16 @@ class Finish(_message.Message):
     @_builtins.property
     def usage(self) -> _chat_pb2.Usage:
         """What the call used."""
+
+    @_builtins.property
+    def besides(self) -> _containers.RepeatedCompositeFieldContainer[Global___OtherUsage]:
+        """What other attempts of the same call used: a hedge that lost, an answer that had to be
+        repaired. Not part of `usage`.
+        """
+
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]:
+        """What did not keep the call from succeeding and should be known, e.g. BUDGET_WARNING."""
 
     def __init__(
         self,
@@ -303,14 +417,384 @@ class Finish(_message.Message):
         usage: _chat_pb2.Usage | None = ...,
         provider: _builtins.str = ...,
         model: _builtins.str = ...,
+        besides: _abc.Iterable[Global___OtherUsage] | None = ...,
+        emulated_tools: _builtins.bool = ...,
+        cached: _builtins.bool = ...,
+        notices: _abc.Iterable[Global___Notice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "provider", b"provider", "reason", b"reason", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["besides", b"besides", "cached", b"cached", "emulated_tools", b"emulated_tools", "model", b"model", "notices", b"notices", "provider", b"provider", "reason", b"reason", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Finish: _TypeAlias = Finish  # noqa: Y015
+
+@_typing.final
+class OtherUsage(_message.Message):
+    """OtherUsage is what a model used without being the one that answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """The provider, as named in the candidate."""
+    model: _builtins.str
+    """The model."""
+    calls: _builtins.int
+    """How many calls it were."""
+    @_builtins.property
+    def usage(self) -> _chat_pb2.Usage:
+        """What they used."""
+
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        calls: _builtins.int = ...,
+        usage: _chat_pb2.Usage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "model", b"model", "provider", b"provider", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OtherUsage: _TypeAlias = OtherUsage  # noqa: Y015
+
+@_typing.final
+class Notice(_message.Message):
+    """Notice is something to know of a call that succeeded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """For programs, e.g. "BUDGET_WARNING"."""
+    message: _builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Notice: _TypeAlias = Notice  # noqa: Y015
+
+@_typing.final
+class EmbedRequest(_message.Message):
+    """EmbedRequest asks for vectors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    purpose: Global___Purpose.ValueType
+    """What the texts are embedded for."""
+    dimensions: _builtins.int
+    """The length of the vectors, for models that can shorten theirs. Not set: the model's own."""
+    agent: _builtins.str
+    """For budgets and usage: the agent that asks."""
+    session_id: _builtins.str
+    """For budgets and usage: the conversation."""
+    run_id: _builtins.str
+    """For budgets and usage: the first run of the tree of runs."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts; 1 to 2048, none of them empty."""
+
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelCandidate]:
+        """Who may answer, best first; all must serve the same model. None: the embedded model."""
+
+    def __init__(
+        self,
+        *,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        candidates: _abc.Iterable[Global___ModelCandidate] | None = ...,
+        purpose: Global___Purpose.ValueType = ...,
+        dimensions: _builtins.int | None = ...,
+        agent: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "dimensions", b"dimensions"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "agent", b"agent", "candidates", b"candidates", "dimensions", b"dimensions", "purpose", b"purpose", "run_id", b"run_id", "session_id", b"session_id", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
+    _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dimensions) -> _WhichOneofReturnType__dimensions | None: ...
+
+Global___EmbedRequest: _TypeAlias = EmbedRequest  # noqa: Y015
+
+@_typing.final
+class EmbedResponse(_message.Message):
+    """EmbedResponse has the vectors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """Who answered."""
+    model: _builtins.str
+    """The model that answered."""
+    @_builtins.property
+    def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
+        """One a text, in the order of the texts."""
+
+    @_builtins.property
+    def usage(self) -> _chat_pb2.Usage:
+        """What the call used."""
+
+    def __init__(
+        self,
+        *,
+        embeddings: _abc.Iterable[Global___Embedding] | None = ...,
+        usage: _chat_pb2.Usage | None = ...,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "model", b"model", "provider", b"provider", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
+
+@_typing.final
+class Embedding(_message.Message):
+    """Embedding is the vector of one text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its numbers; Euclidean length 1."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Embedding: _TypeAlias = Embedding  # noqa: Y015
+
+@_typing.final
+class RerankRequest(_message.Message):
+    """RerankRequest asks for an order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    TOP_N_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """What is looked for."""
+    top_n: _builtins.int
+    """Only so many of the best. Not set: all."""
+    agent: _builtins.str
+    """For budgets and usage: the agent that asks."""
+    session_id: _builtins.str
+    """For budgets and usage: the conversation."""
+    run_id: _builtins.str
+    """For budgets and usage: the first run of the tree of runs."""
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is to be ordered; 1 to 1000 texts."""
+
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelCandidate]:
+        """Who may answer, best first; all should serve the same model. None: the embedded model."""
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        documents: _abc.Iterable[_builtins.str] | None = ...,
+        candidates: _abc.Iterable[Global___ModelCandidate] | None = ...,
+        top_n: _builtins.int | None = ...,
+        agent: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_top_n", b"_top_n", "top_n", b"top_n"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_n", b"_top_n", "agent", b"agent", "candidates", b"candidates", "documents", b"documents", "query", b"query", "run_id", b"run_id", "session_id", b"session_id", "top_n", b"top_n"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__top_n: _TypeAlias = _typing.Literal["top_n"]  # noqa: Y015
+    _WhichOneofArgType__top_n: _TypeAlias = _typing.Literal["_top_n", b"_top_n"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_n) -> _WhichOneofReturnType__top_n | None: ...
+
+Global___RerankRequest: _TypeAlias = RerankRequest  # noqa: Y015
+
+@_typing.final
+class RerankResponse(_message.Message):
+    """RerankResponse has the documents in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """Who answered."""
+    model: _builtins.str
+    """The model that answered."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedDocument]:
+        """The best first; equals keep their order."""
+
+    @_builtins.property
+    def usage(self) -> _chat_pb2.Usage:
+        """What the call used."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___RankedDocument] | None = ...,
+        usage: _chat_pb2.Usage | None = ...,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "provider", b"provider", "results", b"results", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerankResponse: _TypeAlias = RerankResponse  # noqa: Y015
+
+@_typing.final
+class RankedDocument(_message.Message):
+    """RankedDocument is a document in its place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Its position in the request, from 0."""
+    score: _builtins.float
+    """Higher is more relevant. The scale is the model's own."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankedDocument: _TypeAlias = RankedDocument  # noqa: Y015
+
+@_typing.final
+class CountTokensRequest(_message.Message):
+    """CountTokensRequest asks for the tokens of a chat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def candidate(self) -> Global___ModelCandidate:
+        """The model whose tokens they are."""
+
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
+        """The conversation; at least one message."""
+
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ToolSpec]:
+        """The tools that would be offered."""
+
+    def __init__(
+        self,
+        *,
+        candidate: Global___ModelCandidate | None = ...,
+        messages: _abc.Iterable[_chat_pb2.Message] | None = ...,
+        tools: _abc.Iterable[_chat_pb2.ToolSpec] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "messages", b"messages", "tools", b"tools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountTokensRequest: _TypeAlias = CountTokensRequest  # noqa: Y015
+
+@_typing.final
+class CountTokensResponse(_message.Message):
+    """CountTokensResponse has the count."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    COUNTED_BY_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    tokens: _builtins.int
+    """Tokens of the prompt, those of the chat template included where the count is exact."""
+    exact: _builtins.bool
+    """The model's own tokenizer counted. Else it is an estimate."""
+    counted_by: _builtins.str
+    """What counted: a tokenizer, a provider, or the rule of the estimate."""
+    provider: _builtins.str
+    """The provider."""
+    model: _builtins.str
+    """The model."""
+    def __init__(
+        self,
+        *,
+        tokens: _builtins.int = ...,
+        exact: _builtins.bool = ...,
+        counted_by: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted_by", b"counted_by", "exact", b"exact", "model", b"model", "provider", b"provider", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountTokensResponse: _TypeAlias = CountTokensResponse  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
@@ -367,6 +851,10 @@ class Model(_message.Message):
     CONTEXT_WINDOW_FIELD_NUMBER: _builtins.int
     INPUT_PRICE_FIELD_NUMBER: _builtins.int
     OUTPUT_PRICE_FIELD_NUMBER: _builtins.int
+    CACHED_PRICE_FIELD_NUMBER: _builtins.int
+    QUALITY_RANK_FIELD_NUMBER: _builtins.int
+    EMULATED_TOOLS_FIELD_NUMBER: _builtins.int
+    DOES_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """The provider's name."""
     model: _builtins.str
@@ -383,6 +871,16 @@ class Model(_message.Message):
     """US dollars per million tokens read. Not set: unknown, which is not free."""
     output_price: _builtins.float
     """US dollars per million tokens written. Not set: unknown, which is not free."""
+    cached_price: _builtins.float
+    """US dollars per million tokens read from the provider's cache. Not set: as `input_price`."""
+    quality_rank: _builtins.int
+    """Its place by quality, 1 is best, for "quality_first". Not set: behind all that have one."""
+    emulated_tools: _builtins.bool
+    """Without native tools it can be asked for constrained JSON that says which tool to call."""
+    @_builtins.property
+    def does(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it is for: "chat", "embed", "rerank", "count"."""
+
     def __init__(
         self,
         *,
@@ -394,11 +892,17 @@ class Model(_message.Message):
         context_window: _builtins.int | None = ...,
         input_price: _builtins.float | None = ...,
         output_price: _builtins.float | None = ...,
+        cached_price: _builtins.float | None = ...,
+        quality_rank: _builtins.int | None = ...,
+        emulated_tools: _builtins.bool = ...,
+        does: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_window", b"_context_window", "_input_price", b"_input_price", "_json_schema", b"_json_schema", "_output_price", b"_output_price", "_tools", b"_tools", "_vision", b"_vision", "context_window", b"context_window", "input_price", b"input_price", "json_schema", b"json_schema", "output_price", b"output_price", "tools", b"tools", "vision", b"vision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_price", b"_cached_price", "_context_window", b"_context_window", "_input_price", b"_input_price", "_json_schema", b"_json_schema", "_output_price", b"_output_price", "_quality_rank", b"_quality_rank", "_tools", b"_tools", "_vision", b"_vision", "cached_price", b"cached_price", "context_window", b"context_window", "input_price", b"input_price", "json_schema", b"json_schema", "output_price", b"output_price", "quality_rank", b"quality_rank", "tools", b"tools", "vision", b"vision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_window", b"_context_window", "_input_price", b"_input_price", "_json_schema", b"_json_schema", "_output_price", b"_output_price", "_tools", b"_tools", "_vision", b"_vision", "context_window", b"context_window", "input_price", b"input_price", "json_schema", b"json_schema", "model", b"model", "output_price", b"output_price", "provider", b"provider", "tools", b"tools", "vision", b"vision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_price", b"_cached_price", "_context_window", b"_context_window", "_input_price", b"_input_price", "_json_schema", b"_json_schema", "_output_price", b"_output_price", "_quality_rank", b"_quality_rank", "_tools", b"_tools", "_vision", b"_vision", "cached_price", b"cached_price", "context_window", b"context_window", "does", b"does", "emulated_tools", b"emulated_tools", "input_price", b"input_price", "json_schema", b"json_schema", "model", b"model", "output_price", b"output_price", "provider", b"provider", "quality_rank", b"quality_rank", "tools", b"tools", "vision", b"vision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cached_price: _TypeAlias = _typing.Literal["cached_price"]  # noqa: Y015
+    _WhichOneofArgType__cached_price: _TypeAlias = _typing.Literal["_cached_price", b"_cached_price"]  # noqa: Y015
     _WhichOneofReturnType__context_window: _TypeAlias = _typing.Literal["context_window"]  # noqa: Y015
     _WhichOneofArgType__context_window: _TypeAlias = _typing.Literal["_context_window", b"_context_window"]  # noqa: Y015
     _WhichOneofReturnType__input_price: _TypeAlias = _typing.Literal["input_price"]  # noqa: Y015
@@ -407,10 +911,14 @@ class Model(_message.Message):
     _WhichOneofArgType__json_schema: _TypeAlias = _typing.Literal["_json_schema", b"_json_schema"]  # noqa: Y015
     _WhichOneofReturnType__output_price: _TypeAlias = _typing.Literal["output_price"]  # noqa: Y015
     _WhichOneofArgType__output_price: _TypeAlias = _typing.Literal["_output_price", b"_output_price"]  # noqa: Y015
+    _WhichOneofReturnType__quality_rank: _TypeAlias = _typing.Literal["quality_rank"]  # noqa: Y015
+    _WhichOneofArgType__quality_rank: _TypeAlias = _typing.Literal["_quality_rank", b"_quality_rank"]  # noqa: Y015
     _WhichOneofReturnType__tools: _TypeAlias = _typing.Literal["tools"]  # noqa: Y015
     _WhichOneofArgType__tools: _TypeAlias = _typing.Literal["_tools", b"_tools"]  # noqa: Y015
     _WhichOneofReturnType__vision: _TypeAlias = _typing.Literal["vision"]  # noqa: Y015
     _WhichOneofArgType__vision: _TypeAlias = _typing.Literal["_vision", b"_vision"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_price) -> _WhichOneofReturnType__cached_price | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__context_window) -> _WhichOneofReturnType__context_window | None: ...
     @_typing.overload
@@ -419,6 +927,8 @@ class Model(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__json_schema) -> _WhichOneofReturnType__json_schema | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output_price) -> _WhichOneofReturnType__output_price | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality_rank) -> _WhichOneofReturnType__quality_rank | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tools) -> _WhichOneofReturnType__tools | None: ...
     @_typing.overload
@@ -481,6 +991,9 @@ class Provider(_message.Message):
     LATENCY_SECONDS_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     BREAKERS_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_SECONDS_FIELD_NUMBER: _builtins.int
+    ACTIVE_CALLS_FIELD_NUMBER: _builtins.int
+    WAITING_CALLS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in the ProviderConfig."""
     type: _builtins.str
@@ -493,6 +1006,12 @@ class Provider(_message.Message):
     """Why it is not healthy, in a sentence."""
     latency_seconds: _builtins.float
     """Moving average of a whole call, in seconds. Not set: no call yet."""
+    first_token_seconds: _builtins.float
+    """Moving average of the time to the first piece of a stream, in seconds. Not set: none yet."""
+    active_calls: _builtins.int
+    """Calls at work."""
+    waiting_calls: _builtins.int
+    """Calls that wait for a place, because the provider is at its limits."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The models it declares."""
@@ -512,15 +1031,22 @@ class Provider(_message.Message):
         latency_seconds: _builtins.float | None = ...,
         models: _abc.Iterable[_builtins.str] | None = ...,
         breakers: _abc.Iterable[Global___Breaker] | None = ...,
+        first_token_seconds: _builtins.float | None = ...,
+        active_calls: _builtins.int = ...,
+        waiting_calls: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_healthy", b"_healthy", "_latency_seconds", b"_latency_seconds", "healthy", b"healthy", "latency_seconds", b"latency_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_token_seconds", b"_first_token_seconds", "_healthy", b"_healthy", "_latency_seconds", b"_latency_seconds", "first_token_seconds", b"first_token_seconds", "healthy", b"healthy", "latency_seconds", b"latency_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_healthy", b"_healthy", "_latency_seconds", b"_latency_seconds", "breakers", b"breakers", "detail", b"detail", "endpoint", b"endpoint", "healthy", b"healthy", "latency_seconds", b"latency_seconds", "models", b"models", "name", b"name", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_token_seconds", b"_first_token_seconds", "_healthy", b"_healthy", "_latency_seconds", b"_latency_seconds", "active_calls", b"active_calls", "breakers", b"breakers", "detail", b"detail", "endpoint", b"endpoint", "first_token_seconds", b"first_token_seconds", "healthy", b"healthy", "latency_seconds", b"latency_seconds", "models", b"models", "name", b"name", "type", b"type", "waiting_calls", b"waiting_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__first_token_seconds: _TypeAlias = _typing.Literal["first_token_seconds"]  # noqa: Y015
+    _WhichOneofArgType__first_token_seconds: _TypeAlias = _typing.Literal["_first_token_seconds", b"_first_token_seconds"]  # noqa: Y015
     _WhichOneofReturnType__healthy: _TypeAlias = _typing.Literal["healthy"]  # noqa: Y015
     _WhichOneofArgType__healthy: _TypeAlias = _typing.Literal["_healthy", b"_healthy"]  # noqa: Y015
     _WhichOneofReturnType__latency_seconds: _TypeAlias = _typing.Literal["latency_seconds"]  # noqa: Y015
     _WhichOneofArgType__latency_seconds: _TypeAlias = _typing.Literal["_latency_seconds", b"_latency_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_token_seconds) -> _WhichOneofReturnType__first_token_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__healthy) -> _WhichOneofReturnType__healthy | None: ...
     @_typing.overload
@@ -627,3 +1153,304 @@ class UpdateBreakerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateBreakerResponse: _TypeAlias = UpdateBreakerResponse  # noqa: Y015
+
+@_typing.final
+class GetUsageRequest(_message.Message):
+    """GetUsageRequest says which calls to add up. What is empty means any."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """Only this agent's calls."""
+    model: _builtins.str
+    """Only calls of this model."""
+    provider: _builtins.str
+    """Only calls at this provider."""
+    principal: _builtins.str
+    """Only this principal's calls."""
+    session_id: _builtins.str
+    """Only this conversation's calls."""
+    run_id: _builtins.str
+    """Only the calls of this run and its sub-agents."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From this time on. Not set: from the beginning."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until this time, not included. Not set: until now."""
+
+    @_builtins.property
+    def group_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One row for every combination of these: "tenant", "principal", "agent", "session", "run",
+        "provider", "model", "hour", "day", "month" (UTC). None: one row for all.
+        """
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        agent: _builtins.str = ...,
+        model: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        principal: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        group_by: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "end_time", b"end_time", "group_by", b"group_by", "model", b"model", "principal", b"principal", "provider", b"provider", "run_id", b"run_id", "session_id", b"session_id", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUsageRequest: _TypeAlias = GetUsageRequest  # noqa: Y015
+
+@_typing.final
+class GetUsageResponse(_message.Message):
+    """GetUsageResponse has the sums."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageRow]:
+        """In the order of their groups; none where nothing was used."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___UsageRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUsageResponse: _TypeAlias = GetUsageResponse  # noqa: Y015
+
+@_typing.final
+class UsageRow(_message.Message):
+    """UsageRow is what the calls of one group used together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class GroupEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    UNPRICED_CALLS_FIELD_NUMBER: _builtins.int
+    calls: _builtins.int
+    """How many calls."""
+    prompt_tokens: _builtins.int
+    """Tokens the models read."""
+    completion_tokens: _builtins.int
+    """Tokens the models wrote."""
+    cached_tokens: _builtins.int
+    """The part of `prompt_tokens` that came from a provider's cache."""
+    cost_usd: _builtins.float
+    """US dollars, of the calls whose price is known."""
+    unpriced_calls: _builtins.int
+    """Calls whose price is unknown: they are not part of `cost_usd`."""
+    @_builtins.property
+    def group(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The values of `group_by`, e.g. {"model": "gpt-4.1", "day": "2026-11-24"}."""
+
+    def __init__(
+        self,
+        *,
+        group: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        calls: _builtins.int = ...,
+        prompt_tokens: _builtins.int = ...,
+        completion_tokens: _builtins.int = ...,
+        cached_tokens: _builtins.int = ...,
+        cost_usd: _builtins.float = ...,
+        unpriced_calls: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "calls", b"calls", "completion_tokens", b"completion_tokens", "cost_usd", b"cost_usd", "group", b"group", "prompt_tokens", b"prompt_tokens", "unpriced_calls", b"unpriced_calls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageRow: _TypeAlias = UsageRow  # noqa: Y015
+
+@_typing.final
+class ListBudgetsRequest(_message.Message):
+    """ListBudgetsRequest asks for the counters of budgets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGET_FIELD_NUMBER: _builtins.int
+    budget: _builtins.str
+    """Only this budget's. Empty: all of them."""
+    def __init__(
+        self,
+        *,
+        budget: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBudgetsRequest: _TypeAlias = ListBudgetsRequest  # noqa: Y015
+
+@_typing.final
+class ListBudgetsResponse(_message.Message):
+    """ListBudgetsResponse has the counters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def counters(self) -> _containers.RepeatedCompositeFieldContainer[Global___BudgetCounter]:
+        """By budget, then by group."""
+
+    def __init__(
+        self,
+        *,
+        counters: _abc.Iterable[Global___BudgetCounter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBudgetsResponse: _TypeAlias = ListBudgetsResponse  # noqa: Y015
+
+@_typing.final
+class BudgetCounter(_message.Message):
+    """BudgetCounter is one counter of a budget: a budget has one for each value of the dimensions
+    that it counts apart, and begins anew with each window.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class GroupEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    BUDGET_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    LIMIT_USD_FIELD_NUMBER: _builtins.int
+    SPENT_USD_FIELD_NUMBER: _builtins.int
+    RESERVED_USD_FIELD_NUMBER: _builtins.int
+    LIMIT_TOKENS_FIELD_NUMBER: _builtins.int
+    SPENT_TOKENS_FIELD_NUMBER: _builtins.int
+    RESERVED_TOKENS_FIELD_NUMBER: _builtins.int
+    budget: _builtins.str
+    """The budget's name."""
+    window: _builtins.str
+    """"run", "hour", "day" or "month" (UTC)."""
+    action: _builtins.str
+    """"hard": calls beyond the limit are refused. "warn": they are told of."""
+    limit_usd: _builtins.float
+    """US dollars that may be spent. Not set: not limited."""
+    spent_usd: _builtins.float
+    """US dollars that were spent."""
+    reserved_usd: _builtins.float
+    """US dollars set aside for calls at work."""
+    limit_tokens: _builtins.int
+    """Tokens that may be used. Not set: not limited."""
+    spent_tokens: _builtins.int
+    """Tokens that were used."""
+    reserved_tokens: _builtins.int
+    """Tokens set aside for calls at work."""
+    @_builtins.property
+    def group(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What is counted apart, e.g. {"session": "s-1"}."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When the window began. Not set for runs."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends. Not set for runs."""
+
+    def __init__(
+        self,
+        *,
+        budget: _builtins.str = ...,
+        group: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        window: _builtins.str = ...,
+        action: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        limit_usd: _builtins.float | None = ...,
+        spent_usd: _builtins.float = ...,
+        reserved_usd: _builtins.float = ...,
+        limit_tokens: _builtins.int | None = ...,
+        spent_tokens: _builtins.int = ...,
+        reserved_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens", "_limit_usd", b"_limit_usd", "end_time", b"end_time", "limit_tokens", b"limit_tokens", "limit_usd", b"limit_usd", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens", "_limit_usd", b"_limit_usd", "action", b"action", "budget", b"budget", "end_time", b"end_time", "group", b"group", "limit_tokens", b"limit_tokens", "limit_usd", b"limit_usd", "reserved_tokens", b"reserved_tokens", "reserved_usd", b"reserved_usd", "spent_tokens", b"spent_tokens", "spent_usd", b"spent_usd", "start_time", b"start_time", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit_tokens: _TypeAlias = _typing.Literal["limit_tokens"]  # noqa: Y015
+    _WhichOneofArgType__limit_tokens: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__limit_usd: _TypeAlias = _typing.Literal["limit_usd"]  # noqa: Y015
+    _WhichOneofArgType__limit_usd: _TypeAlias = _typing.Literal["_limit_usd", b"_limit_usd"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_tokens) -> _WhichOneofReturnType__limit_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_usd) -> _WhichOneofReturnType__limit_usd | None: ...
+
+Global___BudgetCounter: _TypeAlias = BudgetCounter  # noqa: Y015

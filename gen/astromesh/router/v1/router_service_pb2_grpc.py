@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RouterServiceStub:
-    """RouterService completes chats and tells about models.
+    """RouterService completes chats, embeds and ranks texts, and tells about models and their use.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh"; its reasons are
     listed in astromesh/common/v1/error_reason.proto. Cancelling a call, or its deadline,
@@ -49,6 +49,21 @@ class RouterServiceStub:
                 request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.StreamCompleteRequest.SerializeToString,
                 response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.StreamCompleteResponse.FromString,
                 _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/astromesh.router.v1.RouterService/Embed',
+                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.EmbedResponse.FromString,
+                _registered_method=True)
+        self.Rerank = channel.unary_unary(
+                '/astromesh.router.v1.RouterService/Rerank',
+                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.RerankRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.RerankResponse.FromString,
+                _registered_method=True)
+        self.CountTokens = channel.unary_unary(
+                '/astromesh.router.v1.RouterService/CountTokens',
+                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.CountTokensRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.CountTokensResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/astromesh.router.v1.RouterService/ListModels',
                 request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListModelsRequest.SerializeToString,
@@ -64,10 +79,20 @@ class RouterServiceStub:
                 request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.UpdateBreakerRequest.SerializeToString,
                 response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.UpdateBreakerResponse.FromString,
                 _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/astromesh.router.v1.RouterService/GetUsage',
+                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
+        self.ListBudgets = channel.unary_unary(
+                '/astromesh.router.v1.RouterService/ListBudgets',
+                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListBudgetsRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListBudgetsResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer:
-    """RouterService completes chats and tells about models.
+    """RouterService completes chats, embeds and ranks texts, and tells about models and their use.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh"; its reasons are
     listed in astromesh/common/v1/error_reason.proto. Cancelling a call, or its deadline,
@@ -78,13 +103,18 @@ class RouterServiceServicer:
         """Complete answers a chat with one whole completion.
 
         Errors:
-        * INVALID_ARGUMENT: no candidate, no message, an unknown role or provider, or the
-        provider refused the request as malformed (HTTP 400, 422). Another provider is not tried.
+        * INVALID_ARGUMENT: no candidate, no message, an unknown role, provider or strategy, an
+        `output_schema` that is no JSON Schema, or the provider refused the request as malformed
+        (HTTP 400, 422). Another provider is not tried.
         * FAILED_PRECONDITION: a missing key, a key that the provider refuses (HTTP 401,
-        403), or no candidate can do what the request needs (tools, pictures).
+        403), no candidate can do what the request needs (tools, pictures, a schema, so long a
+        prompt), or a budget in USD counts a model whose price is unknown.
+        * RESOURCE_EXHAUSTED: a budget is spent (BUDGET_EXCEEDED). QuotaFailure names each one;
+        RetryInfo says when the first of them begins anew.
         * PERMISSION_DENIED: `api_key_env` names a variable that is no key (VARIABLE_DENIED).
-        * UNAVAILABLE: every candidate failed or is left alone. RetryInfo says when the
-        first breaker lets a call through.
+        * UNAVAILABLE: every candidate failed, is left alone or is at its limits. RetryInfo says
+        when the first one may be asked again. With `output_schema` also: the answer did not
+        fit it, nor did a second one (OUTPUT_INVALID).
         * DEADLINE_EXCEEDED: candidates were tried, none finished in time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -97,6 +127,46 @@ class RouterServiceServicer:
         Zero or more pieces, then exactly one `finish`. Errors as for Complete; after the
         first piece no other provider takes over: a break then is ABORTED with the reason
         STREAM_INTERRUPTED, and what was streamed is not the whole answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Embed(self, request, context):
+        """Embed gives a vector for each text, of Euclidean length 1.
+
+        Without candidates the embedded model answers. Vectors of different models can't be
+        compared: candidates must serve the same one.
+
+        Errors: as for Complete, and
+        * INVALID_ARGUMENT: no text, an empty text, or more than 2048 texts.
+        * FAILED_PRECONDITION: the model's vectors have another length than it declares
+        (DIMENSION_MISMATCH), or the provider has no embeddings.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rerank(self, request, context):
+        """Rerank orders documents by their relevance to a query.
+
+        Without candidates the embedded model ranks, by late interaction.
+
+        Errors: as for Complete, and
+        * INVALID_ARGUMENT: an empty query, no document, or more than 1000 documents.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountTokens(self, request, context):
+        """CountTokens tells how many tokens a chat has for a model, without asking it.
+
+        Exact where the model's own tokenizer can be had, here or at its provider; an estimate
+        that says so elsewhere.
+
+        Errors:
+        * INVALID_ARGUMENT: no message, or an unknown provider.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,6 +204,27 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUsage(self, request, context):
+        """GetUsage adds up what the caller's tenant has used. Rows are durable.
+
+        Errors:
+        * INVALID_ARGUMENT: an unknown dimension in `group_by`, or a time that ends before it
+        begins.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBudgets(self, request, context):
+        """ListBudgets shows the counters of the budgets that count the caller's tenant.
+
+        Errors:
+        * NOT_FOUND: no budget has the name that was given.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -146,6 +237,21 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.StreamComplete,
                     request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.StreamCompleteRequest.FromString,
                     response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.StreamCompleteResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.EmbedRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.EmbedResponse.SerializeToString,
+            ),
+            'Rerank': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rerank,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.RerankRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.RerankResponse.SerializeToString,
+            ),
+            'CountTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTokens,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.CountTokensRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.CountTokensResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -162,6 +268,16 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.UpdateBreakerRequest.FromString,
                     response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.UpdateBreakerResponse.SerializeToString,
             ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.GetUsageRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.GetUsageResponse.SerializeToString,
+            ),
+            'ListBudgets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBudgets,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListBudgetsRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListBudgetsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'astromesh.router.v1.RouterService', rpc_method_handlers)
@@ -171,7 +287,7 @@ def add_RouterServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RouterService:
-    """RouterService completes chats and tells about models.
+    """RouterService completes chats, embeds and ranks texts, and tells about models and their use.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh"; its reasons are
     listed in astromesh/common/v1/error_reason.proto. Cancelling a call, or its deadline,
@@ -222,6 +338,87 @@ class RouterService:
             '/astromesh.router.v1.RouterService/StreamComplete',
             astromesh_dot_router_dot_v1_dot_router__service__pb2.StreamCompleteRequest.SerializeToString,
             astromesh_dot_router_dot_v1_dot_router__service__pb2.StreamCompleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.router.v1.RouterService/Embed',
+            astromesh_dot_router_dot_v1_dot_router__service__pb2.EmbedRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_router__service__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rerank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.router.v1.RouterService/Rerank',
+            astromesh_dot_router_dot_v1_dot_router__service__pb2.RerankRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_router__service__pb2.RerankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.router.v1.RouterService/CountTokens',
+            astromesh_dot_router_dot_v1_dot_router__service__pb2.CountTokensRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_router__service__pb2.CountTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -303,6 +500,60 @@ class RouterService:
             '/astromesh.router.v1.RouterService/UpdateBreaker',
             astromesh_dot_router_dot_v1_dot_router__service__pb2.UpdateBreakerRequest.SerializeToString,
             astromesh_dot_router_dot_v1_dot_router__service__pb2.UpdateBreakerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.router.v1.RouterService/GetUsage',
+            astromesh_dot_router_dot_v1_dot_router__service__pb2.GetUsageRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_router__service__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBudgets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.router.v1.RouterService/ListBudgets',
+            astromesh_dot_router_dot_v1_dot_router__service__pb2.ListBudgetsRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_router__service__pb2.ListBudgetsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,9 +3,9 @@
 isort:skip_file
 One door to every language model, whatever serves it.
 
-A caller names candidates: models at providers, in the order of preference. The first
-one that is healthy and able answers; one that keeps failing is left alone until its
-circuit breaker closes again.
+A caller names candidates: models at providers. They are ranked by a strategy; the best one
+that is healthy and able answers; one that keeps failing is left alone until its circuit
+breaker closes again. Budgets bound what calls may cost, and what they did cost is on record.
 """
 
 from astromesh.router.v1 import router_service_pb2 as _router_service_pb2
@@ -18,7 +18,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RouterServiceStub:
-    """RouterService completes chats and tells about models.
+    """RouterService completes chats, embeds and ranks texts, and tells about models and their use.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh"; its reasons are
     listed in astromesh/common/v1/error_reason.proto. Cancelling a call, or its deadline,
@@ -30,13 +30,18 @@ class RouterServiceStub:
     """Complete answers a chat with one whole completion.
 
     Errors:
-      * INVALID_ARGUMENT: no candidate, no message, an unknown role or provider, or the
-        provider refused the request as malformed (HTTP 400, 422). Another provider is not tried.
+      * INVALID_ARGUMENT: no candidate, no message, an unknown role, provider or strategy, an
+        `output_schema` that is no JSON Schema, or the provider refused the request as malformed
+        (HTTP 400, 422). Another provider is not tried.
       * FAILED_PRECONDITION: a missing key, a key that the provider refuses (HTTP 401,
-        403), or no candidate can do what the request needs (tools, pictures).
+        403), no candidate can do what the request needs (tools, pictures, a schema, so long a
+        prompt), or a budget in USD counts a model whose price is unknown.
+      * RESOURCE_EXHAUSTED: a budget is spent (BUDGET_EXCEEDED). QuotaFailure names each one;
+        RetryInfo says when the first of them begins anew.
       * PERMISSION_DENIED: `api_key_env` names a variable that is no key (VARIABLE_DENIED).
-      * UNAVAILABLE: every candidate failed or is left alone. RetryInfo says when the
-        first breaker lets a call through.
+      * UNAVAILABLE: every candidate failed, is left alone or is at its limits. RetryInfo says
+        when the first one may be asked again. With `output_schema` also: the answer did not
+        fit it, nor did a second one (OUTPUT_INVALID).
       * DEADLINE_EXCEEDED: candidates were tried, none finished in time.
     """
     StreamComplete: _aio.UnaryStreamMultiCallable[_router_service_pb2.StreamCompleteRequest, _router_service_pb2.StreamCompleteResponse]
@@ -45,6 +50,34 @@ class RouterServiceStub:
     Zero or more pieces, then exactly one `finish`. Errors as for Complete; after the
     first piece no other provider takes over: a break then is ABORTED with the reason
     STREAM_INTERRUPTED, and what was streamed is not the whole answer.
+    """
+    Embed: _aio.UnaryUnaryMultiCallable[_router_service_pb2.EmbedRequest, _router_service_pb2.EmbedResponse]
+    """Embed gives a vector for each text, of Euclidean length 1.
+
+    Without candidates the embedded model answers. Vectors of different models can't be
+    compared: candidates must serve the same one.
+
+    Errors: as for Complete, and
+      * INVALID_ARGUMENT: no text, an empty text, or more than 2048 texts.
+      * FAILED_PRECONDITION: the model's vectors have another length than it declares
+        (DIMENSION_MISMATCH), or the provider has no embeddings.
+    """
+    Rerank: _aio.UnaryUnaryMultiCallable[_router_service_pb2.RerankRequest, _router_service_pb2.RerankResponse]
+    """Rerank orders documents by their relevance to a query.
+
+    Without candidates the embedded model ranks, by late interaction.
+
+    Errors: as for Complete, and
+      * INVALID_ARGUMENT: an empty query, no document, or more than 1000 documents.
+    """
+    CountTokens: _aio.UnaryUnaryMultiCallable[_router_service_pb2.CountTokensRequest, _router_service_pb2.CountTokensResponse]
+    """CountTokens tells how many tokens a chat has for a model, without asking it.
+
+    Exact where the model's own tokenizer can be had, here or at its provider; an estimate
+    that says so elsewhere.
+
+    Errors:
+      * INVALID_ARGUMENT: no message, or an unknown provider.
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ListModelsRequest, _router_service_pb2.ListModelsResponse]
     """ListModels lists the declared models with what they can do and what they cost.
@@ -66,9 +99,22 @@ class RouterServiceStub:
       * NOT_FOUND: no provider has that name, or it was never asked for that model.
       * INVALID_ARGUMENT: the state is neither open nor closed.
     """
+    GetUsage: _aio.UnaryUnaryMultiCallable[_router_service_pb2.GetUsageRequest, _router_service_pb2.GetUsageResponse]
+    """GetUsage adds up what the caller's tenant has used. Rows are durable.
+
+    Errors:
+      * INVALID_ARGUMENT: an unknown dimension in `group_by`, or a time that ends before it
+        begins.
+    """
+    ListBudgets: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ListBudgetsRequest, _router_service_pb2.ListBudgetsResponse]
+    """ListBudgets shows the counters of the budgets that count the caller's tenant.
+
+    Errors:
+      * NOT_FOUND: no budget has the name that was given.
+    """
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
-    """RouterService completes chats and tells about models.
+    """RouterService completes chats, embeds and ranks texts, and tells about models and their use.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh"; its reasons are
     listed in astromesh/common/v1/error_reason.proto. Cancelling a call, or its deadline,
@@ -84,13 +130,18 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Complete answers a chat with one whole completion.
 
         Errors:
-          * INVALID_ARGUMENT: no candidate, no message, an unknown role or provider, or the
-            provider refused the request as malformed (HTTP 400, 422). Another provider is not tried.
+          * INVALID_ARGUMENT: no candidate, no message, an unknown role, provider or strategy, an
+            `output_schema` that is no JSON Schema, or the provider refused the request as malformed
+            (HTTP 400, 422). Another provider is not tried.
           * FAILED_PRECONDITION: a missing key, a key that the provider refuses (HTTP 401,
-            403), or no candidate can do what the request needs (tools, pictures).
+            403), no candidate can do what the request needs (tools, pictures, a schema, so long a
+            prompt), or a budget in USD counts a model whose price is unknown.
+          * RESOURCE_EXHAUSTED: a budget is spent (BUDGET_EXCEEDED). QuotaFailure names each one;
+            RetryInfo says when the first of them begins anew.
           * PERMISSION_DENIED: `api_key_env` names a variable that is no key (VARIABLE_DENIED).
-          * UNAVAILABLE: every candidate failed or is left alone. RetryInfo says when the
-            first breaker lets a call through.
+          * UNAVAILABLE: every candidate failed, is left alone or is at its limits. RetryInfo says
+            when the first one may be asked again. With `output_schema` also: the answer did not
+            fit it, nor did a second one (OUTPUT_INVALID).
           * DEADLINE_EXCEEDED: candidates were tried, none finished in time.
         """
 
@@ -105,6 +156,52 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         Zero or more pieces, then exactly one `finish`. Errors as for Complete; after the
         first piece no other provider takes over: a break then is ABORTED with the reason
         STREAM_INTERRUPTED, and what was streamed is not the whole answer.
+        """
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _router_service_pb2.EmbedRequest,
+        context: _aio.ServicerContext[_router_service_pb2.EmbedRequest, _abc.Awaitable[_router_service_pb2.EmbedResponse]],
+    ) -> _abc.Awaitable[_router_service_pb2.EmbedResponse]:
+        """Embed gives a vector for each text, of Euclidean length 1.
+
+        Without candidates the embedded model answers. Vectors of different models can't be
+        compared: candidates must serve the same one.
+
+        Errors: as for Complete, and
+          * INVALID_ARGUMENT: no text, an empty text, or more than 2048 texts.
+          * FAILED_PRECONDITION: the model's vectors have another length than it declares
+            (DIMENSION_MISMATCH), or the provider has no embeddings.
+        """
+
+    @_abc_1.abstractmethod
+    def Rerank(
+        self,
+        request: _router_service_pb2.RerankRequest,
+        context: _aio.ServicerContext[_router_service_pb2.RerankRequest, _abc.Awaitable[_router_service_pb2.RerankResponse]],
+    ) -> _abc.Awaitable[_router_service_pb2.RerankResponse]:
+        """Rerank orders documents by their relevance to a query.
+
+        Without candidates the embedded model ranks, by late interaction.
+
+        Errors: as for Complete, and
+          * INVALID_ARGUMENT: an empty query, no document, or more than 1000 documents.
+        """
+
+    @_abc_1.abstractmethod
+    def CountTokens(
+        self,
+        request: _router_service_pb2.CountTokensRequest,
+        context: _aio.ServicerContext[_router_service_pb2.CountTokensRequest, _abc.Awaitable[_router_service_pb2.CountTokensResponse]],
+    ) -> _abc.Awaitable[_router_service_pb2.CountTokensResponse]:
+        """CountTokens tells how many tokens a chat has for a model, without asking it.
+
+        Exact where the model's own tokenizer can be had, here or at its provider; an estimate
+        that says so elsewhere.
+
+        Errors:
+          * INVALID_ARGUMENT: no message, or an unknown provider.
         """
 
     @_abc_1.abstractmethod
@@ -143,6 +240,31 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
           * NOT_FOUND: no provider has that name, or it was never asked for that model.
           * INVALID_ARGUMENT: the state is neither open nor closed.
+        """
+
+    @_abc_1.abstractmethod
+    def GetUsage(
+        self,
+        request: _router_service_pb2.GetUsageRequest,
+        context: _aio.ServicerContext[_router_service_pb2.GetUsageRequest, _abc.Awaitable[_router_service_pb2.GetUsageResponse]],
+    ) -> _abc.Awaitable[_router_service_pb2.GetUsageResponse]:
+        """GetUsage adds up what the caller's tenant has used. Rows are durable.
+
+        Errors:
+          * INVALID_ARGUMENT: an unknown dimension in `group_by`, or a time that ends before it
+            begins.
+        """
+
+    @_abc_1.abstractmethod
+    def ListBudgets(
+        self,
+        request: _router_service_pb2.ListBudgetsRequest,
+        context: _aio.ServicerContext[_router_service_pb2.ListBudgetsRequest, _abc.Awaitable[_router_service_pb2.ListBudgetsResponse]],
+    ) -> _abc.Awaitable[_router_service_pb2.ListBudgetsResponse]:
+        """ListBudgets shows the counters of the budgets that count the caller's tenant.
+
+        Errors:
+          * NOT_FOUND: no budget has the name that was given.
         """
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _aio.Server) -> None: ...

@@ -1305,6 +1305,16 @@ class ModelReply(betterproto2.Message):
     How long it took, in seconds.
     """
 
+    emulated_tools: "bool" = betterproto2.field(8, betterproto2.TYPE_BOOL)
+    """
+    The model has no native tool calls: tools were offered to it as constrained JSON.
+    """
+
+    cached: "bool" = betterproto2.field(9, betterproto2.TYPE_BOOL)
+    """
+    It is an earlier answer to the very same request; no model was asked.
+    """
+
 
 default_message_pool.register_message("astromesh.agents.v1", "ModelReply", ModelReply)
 
@@ -1558,7 +1568,8 @@ class Routing(betterproto2.Message):
 
     strategy: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    "in_order" (the default): as listed.
+    "in_order" (the default): as listed; "cost_optimized", "latency_optimized",
+    "quality_first", "round_robin" or "capability_match".
     """
 
     health_check_interval: "float | None" = betterproto2.field(
@@ -1566,6 +1577,16 @@ class Routing(betterproto2.Message):
     )
     """
     Seconds between health checks.
+    """
+
+    hedge: "bool | None" = betterproto2.field(3, betterproto2.TYPE_BOOL, optional=True)
+    """
+    Ask a second candidate when the first one takes unusually long to begin. Both are paid for.
+    """
+
+    cache_ttl: "float | None" = betterproto2.field(4, betterproto2.TYPE_DOUBLE, optional=True)
+    """
+    Seconds that an earlier answer to the very same request will do. Not set: never.
     """
 
 

@@ -384,6 +384,39 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION. Metadata: {"provider": "company"}
     """
 
+    BUDGET_EXCEEDED = 100
+    """
+    A budget has not got so much left. QuotaFailure names each such budget; RetryInfo says when
+    its window ends, where it has an end.
+    RESOURCE_EXHAUSTED. Metadata: {"budget": "support-daily"}
+    """
+
+    PRICE_UNKNOWN = 101
+    """
+    A hard budget in USD counts the call, and nobody knows what the model costs: add its price
+    to prices.yaml or to the ProviderConfig.
+    FAILED_PRECONDITION. Metadata: {"budget": "support-daily", "provider": "company", "model": "x"}
+    """
+
+    OUTPUT_INVALID = 102
+    """
+    The answer does not fit the `output_schema`, and the repaired one doesn't either.
+    UNAVAILABLE. Metadata: {"provider": "local", "model": "smollm2"}
+    """
+
+    DIMENSION_MISMATCH = 103
+    """
+    The vectors of an embedding model have another length than declared or asked for.
+    FAILED_PRECONDITION. Metadata: {"provider": "embeddings", "expected": "384", "got": "768"}
+    """
+
+    PROVIDER_BUSY = 104
+    """
+    The provider is at its limits of calls at once, or in a minute. RetryInfo says when it is
+    worth another try.
+    UNAVAILABLE. Metadata: {"provider": "company"}
+    """
+
     TOOL_ARGUMENTS_INVALID = 120
     """
     The arguments do not fit the tool's JSON Schema.
@@ -629,6 +662,11 @@ class ErrorReason(betterproto2.Enum):
             97: "ERROR_REASON_MODEL_MISSING",
             98: "ERROR_REASON_MODEL_DAMAGED",
             99: "ERROR_REASON_ENDPOINT_MISSING",
+            100: "ERROR_REASON_BUDGET_EXCEEDED",
+            101: "ERROR_REASON_PRICE_UNKNOWN",
+            102: "ERROR_REASON_OUTPUT_INVALID",
+            103: "ERROR_REASON_DIMENSION_MISMATCH",
+            104: "ERROR_REASON_PROVIDER_BUSY",
             120: "ERROR_REASON_TOOL_ARGUMENTS_INVALID",
             121: "ERROR_REASON_TOOL_NAME_INVALID",
             122: "ERROR_REASON_TOOL_NAME_TAKEN",
@@ -720,6 +758,11 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_MODEL_MISSING": 97,
             "ERROR_REASON_MODEL_DAMAGED": 98,
             "ERROR_REASON_ENDPOINT_MISSING": 99,
+            "ERROR_REASON_BUDGET_EXCEEDED": 100,
+            "ERROR_REASON_PRICE_UNKNOWN": 101,
+            "ERROR_REASON_OUTPUT_INVALID": 102,
+            "ERROR_REASON_DIMENSION_MISMATCH": 103,
+            "ERROR_REASON_PROVIDER_BUSY": 104,
             "ERROR_REASON_TOOL_ARGUMENTS_INVALID": 120,
             "ERROR_REASON_TOOL_NAME_INVALID": 121,
             "ERROR_REASON_TOOL_NAME_TAKEN": 122,

@@ -6,23 +6,41 @@
 __all__ = (
     "Breaker",
     "BreakerState",
+    "BudgetCounter",
     "CompleteRequest",
     "CompleteResponse",
+    "CountTokensRequest",
+    "CountTokensResponse",
+    "EmbedRequest",
+    "EmbedResponse",
+    "Embedding",
     "Finish",
+    "GetUsageRequest",
+    "GetUsageResponse",
+    "ListBudgetsRequest",
+    "ListBudgetsResponse",
     "ListModelsRequest",
     "ListModelsResponse",
     "ListProvidersRequest",
     "ListProvidersResponse",
     "Model",
     "ModelCandidate",
+    "Notice",
+    "OtherUsage",
     "Provider",
+    "Purpose",
+    "RankedDocument",
+    "RerankRequest",
+    "RerankResponse",
     "RouterServiceStub",
     "StreamCompleteRequest",
     "StreamCompleteResponse",
     "UpdateBreakerRequest",
     "UpdateBreakerResponse",
+    "UsageRow",
 )
 
+import datetime
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -84,6 +102,43 @@ class BreakerState(betterproto2.Enum):
         }
 
 
+class Purpose(betterproto2.Enum):
+    """
+    Purpose says what a text is embedded for. Some models want to be told.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not set: as PURPOSE_DOCUMENT.
+    """
+
+    DOCUMENT = 1
+    """
+    To be found.
+    """
+
+    QUERY = 2
+    """
+    To find others.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "PURPOSE_UNSPECIFIED",
+            1: "PURPOSE_DOCUMENT",
+            2: "PURPOSE_QUERY",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "PURPOSE_UNSPECIFIED": 0,
+            "PURPOSE_DOCUMENT": 1,
+            "PURPOSE_QUERY": 2,
+        }
+
+
 @dataclass(eq=False, repr=False)
 class Breaker(betterproto2.Message):
     """
@@ -132,6 +187,85 @@ default_message_pool.register_message("astromesh.router.v1", "Breaker", Breaker)
 
 
 @dataclass(eq=False, repr=False)
+class BudgetCounter(betterproto2.Message):
+    """
+    BudgetCounter is one counter of a budget: a budget has one for each value of the dimensions
+    that it counts apart, and begins anew with each window.
+    """
+
+    budget: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The budget's name.
+    """
+
+    group: "dict[str, str]" = betterproto2.field(
+        2,
+        betterproto2.TYPE_MAP,
+        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+    )
+    """
+    What is counted apart, e.g. {"session": "s-1"}.
+    """
+
+    window: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    "run", "hour", "day" or "month" (UTC).
+    """
+
+    action: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    "hard": calls beyond the limit are refused. "warn": they are told of.
+    """
+
+    start_time: "datetime.datetime | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When the window began. Not set for runs.
+    """
+
+    end_time: "datetime.datetime | None" = betterproto2.field(
+        6, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it ends. Not set for runs.
+    """
+
+    limit_usd: "float | None" = betterproto2.field(7, betterproto2.TYPE_DOUBLE, optional=True)
+    """
+    US dollars that may be spent. Not set: not limited.
+    """
+
+    spent_usd: "float" = betterproto2.field(8, betterproto2.TYPE_DOUBLE)
+    """
+    US dollars that were spent.
+    """
+
+    reserved_usd: "float" = betterproto2.field(9, betterproto2.TYPE_DOUBLE)
+    """
+    US dollars set aside for calls at work.
+    """
+
+    limit_tokens: "int | None" = betterproto2.field(10, betterproto2.TYPE_INT64, optional=True)
+    """
+    Tokens that may be used. Not set: not limited.
+    """
+
+    spent_tokens: "int" = betterproto2.field(11, betterproto2.TYPE_INT64)
+    """
+    Tokens that were used.
+    """
+
+    reserved_tokens: "int" = betterproto2.field(12, betterproto2.TYPE_INT64)
+    """
+    Tokens set aside for calls at work.
+    """
+
+
+default_message_pool.register_message("astromesh.router.v1", "BudgetCounter", BudgetCounter)
+
+
+@dataclass(eq=False, repr=False)
 class CompleteRequest(betterproto2.Message):
     """
     CompleteRequest asks for one completion.
@@ -153,7 +287,9 @@ class CompleteRequest(betterproto2.Message):
 
     strategy: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    How the candidates are ranked. Empty or "in_order": as given.
+    How the candidates are ranked: "in_order" (as given), "cost_optimized",
+    "latency_optimized", "quality_first", "round_robin" or "capability_match". Empty: as the
+    ProviderConfig says, else in order.
     """
 
     tools: "list[__common__v1__.ToolSpec]" = betterproto2.field(
@@ -168,6 +304,41 @@ class CompleteRequest(betterproto2.Message):
     )
     """
     How to sample.
+    """
+
+    output_schema: "___google__protobuf__.Struct | None" = betterproto2.field(
+        6, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    A JSON Schema of type object. The answer is JSON that fits it, or an error; a stream
+    shows the answer only once it is known to fit. Not checked where the model calls tools.
+    """
+
+    hedge: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    Ask a second candidate when the first one takes unusually long to begin, and take the one
+    that begins first. Both are paid for.
+    """
+
+    cache_ttl_seconds: "float" = betterproto2.field(8, betterproto2.TYPE_DOUBLE)
+    """
+    An earlier answer to the very same request of the same tenant will do if it is no older
+    than this. 0: never.
+    """
+
+    agent: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    For budgets and usage: the agent that asks.
+    """
+
+    session_id: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    For budgets and usage: the conversation.
+    """
+
+    run_id: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
+    """
+    For budgets and usage: the first run of the tree of runs.
     """
 
 
@@ -194,6 +365,172 @@ class CompleteResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("astromesh.router.v1", "CompleteResponse", CompleteResponse)
+
+
+@dataclass(eq=False, repr=False)
+class CountTokensRequest(betterproto2.Message):
+    """
+    CountTokensRequest asks for the tokens of a chat.
+    """
+
+    candidate: "ModelCandidate | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    The model whose tokens they are.
+    """
+
+    messages: "list[__common__v1__.Message]" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    The conversation; at least one message.
+    """
+
+    tools: "list[__common__v1__.ToolSpec]" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    The tools that would be offered.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.router.v1", "CountTokensRequest", CountTokensRequest
+)
+
+
+@dataclass(eq=False, repr=False)
+class CountTokensResponse(betterproto2.Message):
+    """
+    CountTokensResponse has the count.
+    """
+
+    tokens: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    Tokens of the prompt, those of the chat template included where the count is exact.
+    """
+
+    exact: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    The model's own tokenizer counted. Else it is an estimate.
+    """
+
+    counted_by: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What counted: a tokenizer, a provider, or the rule of the estimate.
+    """
+
+    provider: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The provider.
+    """
+
+    model: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    The model.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.router.v1", "CountTokensResponse", CountTokensResponse
+)
+
+
+@dataclass(eq=False, repr=False)
+class Embedding(betterproto2.Message):
+    """
+    Embedding is the vector of one text.
+    """
+
+    values: "list[float]" = betterproto2.field(1, betterproto2.TYPE_FLOAT, repeated=True)
+    """
+    Its numbers; Euclidean length 1.
+    """
+
+
+default_message_pool.register_message("astromesh.router.v1", "Embedding", Embedding)
+
+
+@dataclass(eq=False, repr=False)
+class EmbedRequest(betterproto2.Message):
+    """
+    EmbedRequest asks for vectors.
+    """
+
+    texts: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The texts; 1 to 2048, none of them empty.
+    """
+
+    candidates: "list[ModelCandidate]" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    Who may answer, best first; all must serve the same model. None: the embedded model.
+    """
+
+    purpose: "Purpose" = betterproto2.field(
+        3, betterproto2.TYPE_ENUM, default_factory=lambda: Purpose(0)
+    )
+    """
+    What the texts are embedded for.
+    """
+
+    dimensions: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
+    """
+    The length of the vectors, for models that can shorten theirs. Not set: the model's own.
+    """
+
+    agent: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    For budgets and usage: the agent that asks.
+    """
+
+    session_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    For budgets and usage: the conversation.
+    """
+
+    run_id: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    For budgets and usage: the first run of the tree of runs.
+    """
+
+
+default_message_pool.register_message("astromesh.router.v1", "EmbedRequest", EmbedRequest)
+
+
+@dataclass(eq=False, repr=False)
+class EmbedResponse(betterproto2.Message):
+    """
+    EmbedResponse has the vectors.
+    """
+
+    embeddings: "list[Embedding]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    One a text, in the order of the texts.
+    """
+
+    usage: "__common__v1__.Usage | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    What the call used.
+    """
+
+    provider: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Who answered.
+    """
+
+    model: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The model that answered.
+    """
+
+
+default_message_pool.register_message("astromesh.router.v1", "EmbedResponse", EmbedResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -233,8 +570,140 @@ class Finish(betterproto2.Message):
     The model that answered, as its provider names it.
     """
 
+    besides: "list[OtherUsage]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What other attempts of the same call used: a hedge that lost, an answer that had to be
+    repaired. Not part of `usage`.
+    """
+
+    emulated_tools: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    The model has no native tool calls: tools were offered to it as constrained JSON.
+    """
+
+    cached: "bool" = betterproto2.field(8, betterproto2.TYPE_BOOL)
+    """
+    It is an earlier answer to the very same request; no model was asked.
+    """
+
+    notices: "list[Notice]" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What did not keep the call from succeeding and should be known, e.g. BUDGET_WARNING.
+    """
+
 
 default_message_pool.register_message("astromesh.router.v1", "Finish", Finish)
+
+
+@dataclass(eq=False, repr=False)
+class GetUsageRequest(betterproto2.Message):
+    """
+    GetUsageRequest says which calls to add up. What is empty means any.
+    """
+
+    start_time: "datetime.datetime | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    From this time on. Not set: from the beginning.
+    """
+
+    end_time: "datetime.datetime | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Until this time, not included. Not set: until now.
+    """
+
+    agent: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Only this agent's calls.
+    """
+
+    model: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Only calls of this model.
+    """
+
+    provider: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Only calls at this provider.
+    """
+
+    principal: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Only this principal's calls.
+    """
+
+    session_id: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Only this conversation's calls.
+    """
+
+    run_id: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Only the calls of this run and its sub-agents.
+    """
+
+    group_by: "list[str]" = betterproto2.field(9, betterproto2.TYPE_STRING, repeated=True)
+    """
+    One row for every combination of these: "tenant", "principal", "agent", "session", "run",
+    "provider", "model", "hour", "day", "month" (UTC). None: one row for all.
+    """
+
+
+default_message_pool.register_message("astromesh.router.v1", "GetUsageRequest", GetUsageRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetUsageResponse(betterproto2.Message):
+    """
+    GetUsageResponse has the sums.
+    """
+
+    rows: "list[UsageRow]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    In the order of their groups; none where nothing was used.
+    """
+
+
+default_message_pool.register_message("astromesh.router.v1", "GetUsageResponse", GetUsageResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ListBudgetsRequest(betterproto2.Message):
+    """
+    ListBudgetsRequest asks for the counters of budgets.
+    """
+
+    budget: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Only this budget's. Empty: all of them.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.router.v1", "ListBudgetsRequest", ListBudgetsRequest
+)
+
+
+@dataclass(eq=False, repr=False)
+class ListBudgetsResponse(betterproto2.Message):
+    """
+    ListBudgetsResponse has the counters.
+    """
+
+    counters: "list[BudgetCounter]" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    By budget, then by group.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.router.v1", "ListBudgetsResponse", ListBudgetsResponse
+)
 
 
 @dataclass(eq=False, repr=False)
@@ -343,6 +812,26 @@ class Model(betterproto2.Message):
     US dollars per million tokens written. Not set: unknown, which is not free.
     """
 
+    cached_price: "float | None" = betterproto2.field(9, betterproto2.TYPE_DOUBLE, optional=True)
+    """
+    US dollars per million tokens read from the provider's cache. Not set: as `input_price`.
+    """
+
+    quality_rank: "int | None" = betterproto2.field(10, betterproto2.TYPE_INT32, optional=True)
+    """
+    Its place by quality, 1 is best, for "quality_first". Not set: behind all that have one.
+    """
+
+    emulated_tools: "bool" = betterproto2.field(11, betterproto2.TYPE_BOOL)
+    """
+    Without native tools it can be asked for constrained JSON that says which tool to call.
+    """
+
+    does: "list[str]" = betterproto2.field(12, betterproto2.TYPE_STRING, repeated=True)
+    """
+    What it is for: "chat", "embed", "rerank", "count".
+    """
+
 
 default_message_pool.register_message("astromesh.router.v1", "Model", Model)
 
@@ -401,6 +890,58 @@ default_message_pool.register_message("astromesh.router.v1", "ModelCandidate", M
 
 
 @dataclass(eq=False, repr=False)
+class Notice(betterproto2.Message):
+    """
+    Notice is something to know of a call that succeeded.
+    """
+
+    reason: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    For programs, e.g. "BUDGET_WARNING".
+    """
+
+    message: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    For people.
+    """
+
+
+default_message_pool.register_message("astromesh.router.v1", "Notice", Notice)
+
+
+@dataclass(eq=False, repr=False)
+class OtherUsage(betterproto2.Message):
+    """
+    OtherUsage is what a model used without being the one that answered.
+    """
+
+    provider: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The provider, as named in the candidate.
+    """
+
+    model: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The model.
+    """
+
+    calls: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    How many calls it were.
+    """
+
+    usage: "__common__v1__.Usage | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    What they used.
+    """
+
+
+default_message_pool.register_message("astromesh.router.v1", "OtherUsage", OtherUsage)
+
+
+@dataclass(eq=False, repr=False)
 class Provider(betterproto2.Message):
     """
     Provider serves models.
@@ -446,8 +987,126 @@ class Provider(betterproto2.Message):
     A breaker for every model it was asked for.
     """
 
+    first_token_seconds: "float | None" = betterproto2.field(
+        9, betterproto2.TYPE_DOUBLE, optional=True
+    )
+    """
+    Moving average of the time to the first piece of a stream, in seconds. Not set: none yet.
+    """
+
+    active_calls: "int" = betterproto2.field(10, betterproto2.TYPE_INT32)
+    """
+    Calls at work.
+    """
+
+    waiting_calls: "int" = betterproto2.field(11, betterproto2.TYPE_INT32)
+    """
+    Calls that wait for a place, because the provider is at its limits.
+    """
+
 
 default_message_pool.register_message("astromesh.router.v1", "Provider", Provider)
+
+
+@dataclass(eq=False, repr=False)
+class RankedDocument(betterproto2.Message):
+    """
+    RankedDocument is a document in its place.
+    """
+
+    index: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    Its position in the request, from 0.
+    """
+
+    score: "float" = betterproto2.field(2, betterproto2.TYPE_DOUBLE)
+    """
+    Higher is more relevant. The scale is the model's own.
+    """
+
+
+default_message_pool.register_message("astromesh.router.v1", "RankedDocument", RankedDocument)
+
+
+@dataclass(eq=False, repr=False)
+class RerankRequest(betterproto2.Message):
+    """
+    RerankRequest asks for an order.
+    """
+
+    query: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    What is looked for.
+    """
+
+    documents: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+    """
+    What is to be ordered; 1 to 1000 texts.
+    """
+
+    candidates: "list[ModelCandidate]" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    Who may answer, best first; all should serve the same model. None: the embedded model.
+    """
+
+    top_n: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
+    """
+    Only so many of the best. Not set: all.
+    """
+
+    agent: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    For budgets and usage: the agent that asks.
+    """
+
+    session_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    For budgets and usage: the conversation.
+    """
+
+    run_id: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    For budgets and usage: the first run of the tree of runs.
+    """
+
+
+default_message_pool.register_message("astromesh.router.v1", "RerankRequest", RerankRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RerankResponse(betterproto2.Message):
+    """
+    RerankResponse has the documents in order.
+    """
+
+    results: "list[RankedDocument]" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    The best first; equals keep their order.
+    """
+
+    usage: "__common__v1__.Usage | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    What the call used.
+    """
+
+    provider: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Who answered.
+    """
+
+    model: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The model that answered.
+    """
+
+
+default_message_pool.register_message("astromesh.router.v1", "RerankResponse", RerankResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -472,7 +1131,9 @@ class StreamCompleteRequest(betterproto2.Message):
 
     strategy: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    How the candidates are ranked. Empty or "in_order": as given.
+    How the candidates are ranked: "in_order" (as given), "cost_optimized",
+    "latency_optimized", "quality_first", "round_robin" or "capability_match". Empty: as the
+    ProviderConfig says, else in order.
     """
 
     tools: "list[__common__v1__.ToolSpec]" = betterproto2.field(
@@ -487,6 +1148,41 @@ class StreamCompleteRequest(betterproto2.Message):
     )
     """
     How to sample.
+    """
+
+    output_schema: "___google__protobuf__.Struct | None" = betterproto2.field(
+        6, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    A JSON Schema of type object. The answer is JSON that fits it, or an error; a stream
+    shows the answer only once it is known to fit. Not checked where the model calls tools.
+    """
+
+    hedge: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    Ask a second candidate when the first one takes unusually long to begin, and take the one
+    that begins first. Both are paid for.
+    """
+
+    cache_ttl_seconds: "float" = betterproto2.field(8, betterproto2.TYPE_DOUBLE)
+    """
+    An earlier answer to the very same request of the same tenant will do if it is no older
+    than this. 0: never.
+    """
+
+    agent: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    For budgets and usage: the agent that asks.
+    """
+
+    session_id: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    For budgets and usage: the conversation.
+    """
+
+    run_id: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
+    """
+    For budgets and usage: the first run of the tree of runs.
     """
 
 
@@ -577,9 +1273,58 @@ default_message_pool.register_message(
 )
 
 
+@dataclass(eq=False, repr=False)
+class UsageRow(betterproto2.Message):
+    """
+    UsageRow is what the calls of one group used together.
+    """
+
+    group: "dict[str, str]" = betterproto2.field(
+        1,
+        betterproto2.TYPE_MAP,
+        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+    )
+    """
+    The values of `group_by`, e.g. {"model": "gpt-4.1", "day": "2026-11-24"}.
+    """
+
+    calls: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    How many calls.
+    """
+
+    prompt_tokens: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
+    """
+    Tokens the models read.
+    """
+
+    completion_tokens: "int" = betterproto2.field(4, betterproto2.TYPE_INT64)
+    """
+    Tokens the models wrote.
+    """
+
+    cached_tokens: "int" = betterproto2.field(5, betterproto2.TYPE_INT64)
+    """
+    The part of `prompt_tokens` that came from a provider's cache.
+    """
+
+    cost_usd: "float" = betterproto2.field(6, betterproto2.TYPE_DOUBLE)
+    """
+    US dollars, of the calls whose price is known.
+    """
+
+    unpriced_calls: "int" = betterproto2.field(7, betterproto2.TYPE_INT64)
+    """
+    Calls whose price is unknown: they are not part of `cost_usd`.
+    """
+
+
+default_message_pool.register_message("astromesh.router.v1", "UsageRow", UsageRow)
+
+
 class RouterServiceStub(betterproto2_grpclib.ServiceStub):
     """
-    RouterService completes chats and tells about models.
+    RouterService completes chats, embeds and ranks texts, and tells about models and their use.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh"; its reasons are
     listed in astromesh/common/v1/error_reason.proto. Cancelling a call, or its deadline,
@@ -598,13 +1343,18 @@ class RouterServiceStub(betterproto2_grpclib.ServiceStub):
         Complete answers a chat with one whole completion.
 
         Errors:
-          * INVALID_ARGUMENT: no candidate, no message, an unknown role or provider, or the
-            provider refused the request as malformed (HTTP 400, 422). Another provider is not tried.
+          * INVALID_ARGUMENT: no candidate, no message, an unknown role, provider or strategy, an
+            `output_schema` that is no JSON Schema, or the provider refused the request as malformed
+            (HTTP 400, 422). Another provider is not tried.
           * FAILED_PRECONDITION: a missing key, a key that the provider refuses (HTTP 401,
-            403), or no candidate can do what the request needs (tools, pictures).
+            403), no candidate can do what the request needs (tools, pictures, a schema, so long a
+            prompt), or a budget in USD counts a model whose price is unknown.
+          * RESOURCE_EXHAUSTED: a budget is spent (BUDGET_EXCEEDED). QuotaFailure names each one;
+            RetryInfo says when the first of them begins anew.
           * PERMISSION_DENIED: `api_key_env` names a variable that is no key (VARIABLE_DENIED).
-          * UNAVAILABLE: every candidate failed or is left alone. RetryInfo says when the
-            first breaker lets a call through.
+          * UNAVAILABLE: every candidate failed, is left alone or is at its limits. RetryInfo says
+            when the first one may be asked again. With `output_schema` also: the answer did not
+            fit it, nor did a second one (OUTPUT_INVALID).
           * DEADLINE_EXCEEDED: candidates were tried, none finished in time.
         """
 
@@ -642,6 +1392,88 @@ class RouterServiceStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         ):
             yield response
+
+    async def embed(
+        self,
+        message: "EmbedRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "EmbedResponse":
+        """
+        Embed gives a vector for each text, of Euclidean length 1.
+
+        Without candidates the embedded model answers. Vectors of different models can't be
+        compared: candidates must serve the same one.
+
+        Errors: as for Complete, and
+          * INVALID_ARGUMENT: no text, an empty text, or more than 2048 texts.
+          * FAILED_PRECONDITION: the model's vectors have another length than it declares
+            (DIMENSION_MISMATCH), or the provider has no embeddings.
+        """
+
+        return await self._unary_unary(
+            "/astromesh.router.v1.RouterService/Embed",
+            message,
+            EmbedResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def rerank(
+        self,
+        message: "RerankRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "RerankResponse":
+        """
+        Rerank orders documents by their relevance to a query.
+
+        Without candidates the embedded model ranks, by late interaction.
+
+        Errors: as for Complete, and
+          * INVALID_ARGUMENT: an empty query, no document, or more than 1000 documents.
+        """
+
+        return await self._unary_unary(
+            "/astromesh.router.v1.RouterService/Rerank",
+            message,
+            RerankResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def count_tokens(
+        self,
+        message: "CountTokensRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "CountTokensResponse":
+        """
+        CountTokens tells how many tokens a chat has for a model, without asking it.
+
+        Exact where the model's own tokenizer can be had, here or at its provider; an estimate
+        that says so elsewhere.
+
+        Errors:
+          * INVALID_ARGUMENT: no message, or an unknown provider.
+        """
+
+        return await self._unary_unary(
+            "/astromesh.router.v1.RouterService/CountTokens",
+            message,
+            CountTokensResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
 
     async def list_models(
         self,
@@ -723,5 +1555,55 @@ class RouterServiceStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         )
 
+    async def get_usage(
+        self,
+        message: "GetUsageRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "GetUsageResponse":
+        """
+        GetUsage adds up what the caller's tenant has used. Rows are durable.
 
+        Errors:
+          * INVALID_ARGUMENT: an unknown dimension in `group_by`, or a time that ends before it
+            begins.
+        """
+
+        return await self._unary_unary(
+            "/astromesh.router.v1.RouterService/GetUsage",
+            message,
+            GetUsageResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def list_budgets(
+        self,
+        message: "ListBudgetsRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ListBudgetsResponse":
+        """
+        ListBudgets shows the counters of the budgets that count the caller's tenant.
+
+        Errors:
+          * NOT_FOUND: no budget has the name that was given.
+        """
+
+        return await self._unary_unary(
+            "/astromesh.router.v1.RouterService/ListBudgets",
+            message,
+            ListBudgetsResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+
+from ....google import protobuf as ___google__protobuf__
 from ...common import v1 as __common__v1__

@@ -1,0 +1,137 @@
+"""Embeddings, rankings and token counts between the wire and the domain."""
+
+from array import array
+
+from astromesh.router.v1 import router_service_pb2 as pb
+
+from servers.domain.caller import Caller
+from servers.domain.embeddings import (
+    CountRequest,
+    Embeddings,
+    EmbedRequest,
+    Purpose,
+    Ranked,
+    Ranking,
+    RerankRequest,
+    TokenCount,
+)
+from servers.kernel import chat_wire
+from servers.router.convert import NOBODY, account_from, candidate_from, candidate_to, charge
+
+_PURPOSES = {
+    pb.PURPOSE_UNSPECIFIED: Purpose.DOCUMENT,
+    pb.PURPOSE_DOCUMENT: Purpose.DOCUMENT,
+    pb.PURPOSE_QUERY: Purpose.QUERY,
+}
+_WIRE_PURPOSES = {
+    Purpose.DOCUMENT: pb.PURPOSE_DOCUMENT,
+    Purpose.QUERY: pb.PURPOSE_QUERY,
+}
+
+
+def embed_from(wire: pb.EmbedRequest, caller: Caller = NOBODY) -> EmbedRequest:
+    return EmbedRequest(
+        tuple(wire.texts),
+        tuple(candidate_from(each) for each in wire.candidates),
+        _PURPOSES.get(wire.purpose, Purpose.DOCUMENT),
+        wire.dimensions if wire.HasField("dimensions") else None,
+        account_from(wire, caller),
+    )
+
+
+def embed_to(request: EmbedRequest) -> pb.EmbedRequest:
+    wire = pb.EmbedRequest(
+        texts=request.texts,
+        candidates=[candidate_to(each) for each in request.candidates],
+        purpose=_WIRE_PURPOSES[request.purpose],
+        dimensions=request.dimensions,
+    )
+    charge(wire, request.account)
+    return wire
+
+
+def embeddings_to(found: Embeddings) -> pb.EmbedResponse:
+    return pb.EmbedResponse(
+        embeddings=[pb.Embedding(values=vector) for vector in found.vectors],
+        usage=chat_wire.usage_to(found.usage),
+        provider=found.provider,
+        model=found.model,
+    )
+
+
+def embeddings_from(wire: pb.EmbedResponse) -> Embeddings:
+    return Embeddings(
+        tuple(array("f", each.values) for each in wire.embeddings),
+        chat_wire.usage_from(wire.usage),
+        wire.provider,
+        wire.model,
+    )
+
+
+def rerank_from(wire: pb.RerankRequest, caller: Caller = NOBODY) -> RerankRequest:
+    return RerankRequest(
+        wire.query,
+        tuple(wire.documents),
+        tuple(candidate_from(each) for each in wire.candidates),
+        wire.top_n if wire.HasField("top_n") else None,
+        account_from(wire, caller),
+    )
+
+
+def rerank_to(request: RerankRequest) -> pb.RerankRequest:
+    wire = pb.RerankRequest(
+        query=request.query,
+        documents=request.documents,
+        candidates=[candidate_to(each) for each in request.candidates],
+        top_n=request.top_n,
+    )
+    charge(wire, request.account)
+    return wire
+
+
+def ranking_to(ranking: Ranking) -> pb.RerankResponse:
+    return pb.RerankResponse(
+        results=[pb.RankedDocument(index=r.index, score=r.score) for r in ranking.ranked],
+        usage=chat_wire.usage_to(ranking.usage),
+        provider=ranking.provider,
+        model=ranking.model,
+    )
+
+
+def ranking_from(wire: pb.RerankResponse) -> Ranking:
+    return Ranking(
+        tuple(Ranked(each.index, each.score) for each in wire.results),
+        chat_wire.usage_from(wire.usage),
+        wire.provider,
+        wire.model,
+    )
+
+
+def count_from(wire: pb.CountTokensRequest) -> CountRequest:
+    return CountRequest(
+        candidate_from(wire.candidate),
+        chat_wire.messages_from(wire.messages),
+        chat_wire.tool_specs_from(wire.tools),
+    )
+
+
+def count_to(request: CountRequest) -> pb.CountTokensRequest:
+    return pb.CountTokensRequest(
+        candidate=candidate_to(request.candidate),
+        messages=chat_wire.messages_to(request.messages),
+        tools=chat_wire.tool_specs_to(request.tools),
+    )
+
+
+def token_count_to(count: TokenCount) -> pb.CountTokensResponse:
+    return pb.CountTokensResponse(
+        tokens=count.tokens,
+        exact=count.exact,
+        counted_by=count.counted_by,
+        provider=count.provider,
+        model=count.model,
+    )
+
+
+def token_count_from(wire: pb.CountTokensResponse) -> TokenCount:
+    return TokenCount(wire.tokens, wire.exact, wire.counted_by, wire.provider, wire.model)
