@@ -12,6 +12,8 @@ UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv),.tools/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
+# Those that fit every machine: not PyTorch (sentence-transformers), not CUDA (onnx-gpu).
+EXTRAS := edge local onnx genai triton redis tokens otel client
 # Brings ctest along.
 CMAKE := $(UV) tool run --quiet --from "cmake>=3.21"
 
@@ -76,7 +78,7 @@ SOURCES := uv.lock pyproject.toml CMakeLists.txt $(wildcard native_cpp/src/* nat
 
 # The interpreter itself, not a shim of pyenv's: for another path uv makes .venv anew.
 $(READY): $(SOURCES) | $(UV)
-	@$(UV) sync --frozen --all-extras --python "$$($(PYTHON) -c 'import sys; print(sys._base_executable)')"
+	@$(UV) sync --frozen $(addprefix --extra ,$(EXTRAS)) --python "$$($(PYTHON) -c 'import sys; print(sys._base_executable)')"
 	@touch $@
 
 .tools/bin/uv:
