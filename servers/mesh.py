@@ -41,6 +41,7 @@ from servers.memory.remote import RemoteMemory
 from servers.memory.service import ConversationMemory
 from servers.memory.servicer import MemoryServicer
 from servers.router.adapters.pool import open_providers
+from servers.router.adapters.tokenizers import PackagedTokenizers
 from servers.router.guard import GuardedRouter
 from servers.router.prices import PriceList, load_prices
 from servers.router.remote import RemoteRouter
@@ -132,7 +133,13 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
 async def _open_router(config: MeshConfig, stack: AsyncExitStack) -> ModelRouter:
     providers = await stack.enter_async_context(open_providers(config.state_dir))
     prices = load_prices(config.prices_file) if config.prices_file.exists() else PriceList()
-    router = ModelRouter(config.router, providers, env=config.env, prices=prices)
+    router = ModelRouter(
+        config.router,
+        providers,
+        env=config.env,
+        prices=prices,
+        tokenizers=PackagedTokenizers(),
+    )
     if _wants_local_model(config):
         providers.local.start()  # loads while the rest starts
     await stack.enter_async_context(_for_ever(router.watch_health()))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.metrics import Histogram
@@ -12,6 +13,7 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from servers.kernel.telemetry import Attributes, Span
@@ -42,11 +44,22 @@ class Exporting:
 
     @contextmanager
     def span(self, name: str, attributes: Attributes, parent: str) -> Iterator[Span]:
-        above = None  # the span that is open already
-        if parent and not trace.get_current_span().get_span_context().is_valid:
-            above = _W3C.extract({"traceparent": parent})
-        with self._tracer.start_as_current_span(name, above, attributes=attributes) as current:
+        with self._tracer.start_as_current_span(
+            name, _above(parent), attributes=attributes
+        ) as current:
             yield current
+
+    @contextmanager
+    def detached(self, name: str, attributes: Attributes, parent: str) -> Iterator[Span]:
+        apart = self._tracer.start_span(name, _above(parent), attributes=attributes)
+        try:
+            yield apart
+        except Exception as error:
+            apart.record_exception(error)
+            apart.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            raise
+        finally:
+            apart.end()
 
     def record(self, name: str, value: float, attributes: Attributes) -> None:
         histogram = self._histograms.get(name)
@@ -64,3 +77,10 @@ class Exporting:
         """Send what is left. May take some seconds where nobody listens."""
         self._traces.shutdown()
         self._metrics.shutdown()
+
+
+def _above(parent: str) -> Context | None:
+    """What a new span belongs to: the span that is open already (None), else the caller's."""
+    if parent and not trace.get_current_span().get_span_context().is_valid:
+        return _W3C.extract({"traceparent": parent})
+    return None

@@ -57,6 +57,10 @@ class Backend(Protocol):
         self, name: str, attributes: Attributes, parent: str
     ) -> AbstractContextManager[Span]: ...
 
+    def detached(
+        self, name: str, attributes: Attributes, parent: str
+    ) -> AbstractContextManager[Span]: ...
+
     def record(self, name: str, value: float, attributes: Attributes) -> None: ...
 
     def traceparent(self) -> str: ...
@@ -106,6 +110,14 @@ def span(name: str, attributes: Attributes | None = None) -> AbstractContextMana
     if _backend is None:
         return _NOWHERE
     return _backend.span(name, attributes or {}, _parent.get())
+
+
+def detached_span(name: str, attributes: Attributes | None = None) -> AbstractContextManager[Span]:
+    """As `span`, for work inside a generator: it may be begun in one task and ended in
+    another, and what its consumer does between two pieces is not part of it."""
+    if _backend is None:
+        return _NOWHERE
+    return _backend.detached(name, attributes or {}, _parent.get())
 
 
 def record(name: str, value: float, attributes: Attributes | None = None) -> None:

@@ -1,120 +1,162 @@
-"""One attempt at one candidate, and the trail of those that failed before it."""
+"""One attempt at one candidate: what it takes, and what becomes of it, whatever way it ends."""
 
 from asyncio import CancelledError
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from math import isinf
+from dataclasses import dataclass
 from types import TracebackType
 
-from servers.kernel.errors import AstromeshError, Interrupted, NotReady, Unavailable
+import structlog
+
+from servers.domain.chat import ModelUsage, Notice, Usage
+from servers.domain.models import BreakerState
+from servers.kernel import telemetry
+from servers.kernel.errors import AstromeshError, Interrupted
 from servers.router.breaker import Admission
-from servers.router.lanes import Lane
-from servers.router.ports import ProviderDown
-from servers.router.targets import Target
+from servers.router.candidates import Candidate
+from servers.router.limits import Place
+from servers.router.ports import ProviderDown, Reservation
+from servers.router.trail import Trail
 
-SOON = 1.0  # seconds; what to wait where no breaker says
-
-
-@dataclass(slots=True)
-class Trail:
-    """What was tried for one request, so that the last word explains all of it."""
-
-    tried: list[str] = field(default_factory=list)
-    unable: list[str] = field(default_factory=list)
-    waits: list[float] = field(default_factory=list)
-    last: tuple[Target, ProviderDown] | None = None
-
-    def cannot(self, target: Target, missing: tuple[str, ...]) -> None:
-        self.unable.append(f"{_name(target)} has no {', no '.join(missing)}")
-
-    def shut(self, target: Target, lane: Lane) -> None:
-        wait = lane.breaker.remaining
-        self.waits.append(wait)
-        until = "until it is closed by hand" if isinf(wait) else f"for {wait:.0f} s"
-        self.tried.append(f"{_name(target)} is left alone {until}")
-
-    def failed(self, target: Target, lane: Lane, error: ProviderDown) -> None:
-        self.last = target, error
-        self.waits.append(lane.breaker.remaining)
-        self.tried.append(f"{_name(target)}: {error.message}")
-
-    def end(self) -> AstromeshError:
-        """Why nobody answered."""
-        if not self.tried:
-            return NotReady(
-                "no candidate can do what the request needs: " + "; ".join(self.unable),
-                reason="MODEL_CANNOT",
-            )
-        wait = min(self.waits)
-        ended = Unavailable(
-            "no model can answer: " + "; ".join(self.tried + self.unable),
-            reason="NO_PROVIDER_LEFT",
-            retry_after=None if isinf(wait) else wait or SOON,
-        )
-        if self.last:
-            target, error = self.last
-            ended.facts |= {
-                "provider": target.provider,
-                "model": target.model,
-                "cause": error.reason,
-            }
-        return ended
+_log = structlog.stdlib.get_logger("astromesh.router")
 
 
 @dataclass(slots=True)
 class Attempt:
-    """Reports how a call went to its lane, whatever way it ends.
+    """Holds a place, a breaker's admission and a reservation, and gives each back as it should.
 
     Swallows ProviderDown as long as nothing was said: then somebody else may answer.
     After the first piece it becomes Interrupted, because another voice would contradict.
     """
 
-    target: Target
-    lane: Lane
+    candidate: Candidate
     admission: Admission
+    place: Place
+    reservation: Reservation
     trail: Trail
     now: Callable[[], float]
-    spoke: bool = False
-    _began: float = 0.0
+    operation: str = "chat"
+    reads: int = 0  # tokens of the prompt, as estimated
+    pieces: int = 0  # that were heard
+    lost: bool = False  # another one began to answer first
+    used: Usage | None = None  # what it cost, once that is known
+    began: float = 0.0
 
-    def __enter__(self) -> "Attempt":
-        self._began = self.now()
+    def heard(self) -> None:
+        """Another piece of the answer."""
+        self.pieces += 1
+        if self.pieces == 1:
+            waited = self.now() - self.began
+            self.candidate.lane.spoke_after(waited)
+            if telemetry.counting():
+                telemetry.record(telemetry.FIRST_CHUNK, waited, self._attributes())
+
+    def answered(self, usage: Usage) -> Usage:
+        """The whole answer is there. Returns what it used, with its price."""
+        self.used = self.candidate.priced(usage)
+        return self.used
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        return self.reservation.notices
+
+    @property
+    def wasted(self) -> ModelUsage:
+        """What was used by one that lost, as far as that can be known."""
+        target = self.candidate.target
+        return ModelUsage(target.provider, target.model, 1, self._seen())
+
+    async def abandon(self) -> None:
+        """It is not begun after all."""
+        self.place.leave(0)
+        await self._undone()
+
+    async def __aenter__(self) -> "Attempt":
+        self.began = self.now()
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> bool:
-        match error:
-            case None:
-                self.lane.breaker.succeeded(self.admission)
-                self.lane.took(self.now() - self._began)
-                self.lane.trouble = ""
-            case ProviderDown():
-                return self._down(error)
-            case CancelledError() | GeneratorExit():  # the caller left; nobody failed
-                self.lane.breaker.abandoned(self.admission)
-            case AstromeshError():
-                self.lane.breaker.abandoned(self.admission)
-                error.facts.setdefault("provider", self.target.provider)
-                error.facts.setdefault("model", self.target.model)
-            case _:
-                self.lane.breaker.abandoned(self.admission)
+        before = self.candidate.lane.breaker.state
+        try:
+            match error:
+                case None:
+                    await self._went_well()
+                case ProviderDown():
+                    return await self._down(error)
+                case CancelledError() | GeneratorExit():  # the caller left; nobody failed
+                    await self._left()
+                case AstromeshError():
+                    error.facts.setdefault("provider", self.candidate.target.provider)
+                    error.facts.setdefault("model", self.candidate.target.model)
+                    await self._undone()
+                case _:
+                    await self._undone()
+        finally:
+            used = self.used or Usage()
+            self.place.leave(used.prompt_tokens + used.completion_tokens)
+            self._tell(before)
         return False
 
-    def _down(self, error: ProviderDown) -> bool:
-        self.lane.breaker.failed(self.admission, error.pause)
-        self.lane.trouble = error.message
-        if self.spoke:
-            raise Interrupted(
-                f"{_name(self.target)} broke off in the middle of its answer: {error.message}",
-                reason="STREAM_INTERRUPTED",
-                provider=self.target.provider,
-                model=self.target.model,
-                cause=error.reason,
-            ) from error
-        self.trail.failed(self.target, self.lane, error)
-        return True
+    async def _went_well(self) -> None:
+        lane = self.candidate.lane
+        lane.breaker.succeeded(self.admission)
+        lane.took(self.now() - self.began)
+        lane.trouble = ""
+        await self.reservation.settle(self.used or Usage(), self.operation)
 
+    async def _left(self) -> None:
+        self.candidate.lane.breaker.abandoned(self.admission)
+        if self.lost or self.pieces:
+            self.used = self._seen()
+            outcome = "hedged" if self.lost else "cut_off"
+            await self.reservation.settle(self.used, self.operation, outcome)
+        else:
+            await self.reservation.release()
 
-def _name(target: Target) -> str:
-    return f"{target.provider}/{target.model}"
+    async def _undone(self) -> None:
+        self.candidate.lane.breaker.abandoned(self.admission)
+        await self.reservation.release()
+
+    async def _down(self, error: ProviderDown) -> bool:
+        lane, target = self.candidate.lane, self.candidate.target
+        lane.breaker.failed(self.admission, error.pause)
+        lane.trouble = error.message
+        if not self.pieces:
+            await self.reservation.release()
+            self.trail.failed(target, lane.breaker.remaining, error)
+            return True
+        self.used = self._seen()
+        await self.reservation.settle(self.used, self.operation, "cut_off")
+        raise Interrupted(
+            f"{target.provider}/{target.model} broke off in the middle of its answer: "
+            f"{error.message}",
+            reason="STREAM_INTERRUPTED",
+            provider=target.provider,
+            model=target.model,
+            cause=error.reason,
+        ) from error
+
+    def _seen(self) -> Usage:
+        """What a call has used that did not come to its end: the provider never said."""
+        return self.candidate.priced(Usage(self.reads, self.pieces, estimated=True))
+
+    def _tell(self, before: BreakerState) -> None:
+        breaker = self.candidate.lane.breaker
+        if breaker.state is not before:
+            target = self.candidate.target
+            _log.info(
+                "breaker",
+                provider=target.provider,
+                model=target.model,
+                state=breaker.state.value,
+                failures=breaker.failures,
+            )
+
+    def _attributes(self) -> dict[str, telemetry.Attribute]:
+        target = self.candidate.target
+        return {
+            telemetry.OPERATION: self.operation,
+            telemetry.PROVIDER: target.provider,
+            telemetry.MODEL: target.model,
+        }

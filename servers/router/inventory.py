@@ -1,6 +1,6 @@
 """Providers, models and breakers as they are listed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
 from servers.domain.models import ModelInfo, ProviderInfo
@@ -73,14 +73,17 @@ def _provider(provider: ProviderSettings, lanes: Lanes) -> ProviderInfo:
     here = [lane for (_, address, _), lane in mine if endpoint in ("", address)]
     health = lanes.health.get(provider.name)
     healthy, detail = health if health is not None else _heard(here)
-    measured = [lane.latency for lane in here if lane.latency is not None]
+    gate = lanes.gate(provider.name, provider.limits)
     return ProviderInfo(
         name=provider.name,
         kind=provider.kind,
         endpoint=endpoint,
         healthy=healthy,
         detail=detail,
-        latency=sum(measured) / len(measured) if measured else None,
+        latency=_mean(lane.latency for lane in here),
+        first_token=_mean(lane.first_token for lane in here),
+        active=gate.active,
+        waiting=gate.waiting,
         models=tuple(each.name for each in declared_models(provider)),
         breakers=tuple(breaker_info(key, lane.breaker) for key, lane in mine),
     )
@@ -92,3 +95,8 @@ def _heard(lanes: Sequence[Lane]) -> tuple[bool | None, str]:
     if not troubles:
         return None, ""
     return "" in troubles, next((each for each in troubles if each), "")
+
+
+def _mean(measured: Iterable[float | None]) -> float | None:
+    known = [each for each in measured if each is not None]
+    return sum(known) / len(known) if known else None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from servers.kernel.errors import InvalidInput
+from servers.kernel.explain import nearest
 from servers.kernel.registry import Registry
 
 _OPENAI_SERVER = "It serves the OpenAI API: use type openai_compat with its /v1 endpoint."
@@ -27,7 +28,8 @@ PROVIDERS = Registry(
 )
 
 IN_ORDER = "in_order"
-_PLANNED_STRATEGIES = (
+STRATEGIES = (
+    IN_ORDER,
     "cost_optimized",
     "latency_optimized",
     "quality_first",
@@ -61,14 +63,6 @@ def kind(name: str) -> Kind:
 
 
 def check_strategy(name: str) -> None:
-    """Raises InvalidInput for a strategy this version can't follow. Empty: in order."""
-    if name in ("", IN_ORDER):
-        return
-    if name in _PLANNED_STRATEGIES:
-        raise InvalidInput(
-            f"strategy {name!r} is not supported by this version; candidates are tried "
-            f"in the order they are listed: leave it out, or say {IN_ORDER!r}",
-            reason="NOT_SUPPORTED",
-            strategy=name,
-        )
-    raise InvalidInput(f"no strategy {name!r}, only {IN_ORDER!r}", strategy=name)
+    """Raises InvalidInput for a strategy that there is not. Empty: in order."""
+    if name and name not in STRATEGIES:
+        raise InvalidInput(f"no strategy {name!r}{nearest(name, list(STRATEGIES))}", strategy=name)

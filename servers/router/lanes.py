@@ -1,6 +1,6 @@
 """What the process has learnt about each (provider, endpoint, model): one lane for all agents."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import isinf
@@ -8,20 +8,36 @@ from time import monotonic
 
 from servers.domain.models import BreakerInfo, BreakerState
 from servers.router.breaker import Breaker
+from servers.router.limits import Gate
+from servers.router.ports import Limits
 
 Key = tuple[str, str, str]  # provider, endpoint, model
 
 OLD, NEW = 0.8, 0.2  # weights of the moving average
+RECENT = 100  # times to the first piece that are remembered
+_ENOUGH = 5  # of them, to say what is usual
 
 
 @dataclass(slots=True)
 class Lane:
     breaker: Breaker
     latency: float | None = None  # seconds, moving average of whole calls
+    first_token: float | None = None  # the same of the time to the first piece
+    firsts: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))  # the last of those
     trouble: str | None = None  # why the last call failed; "" where it went well; None: no call yet
 
     def took(self, seconds: float) -> None:
-        self.latency = seconds if self.latency is None else OLD * self.latency + NEW * seconds
+        self.latency = _average(self.latency, seconds)
+
+    def spoke_after(self, seconds: float) -> None:
+        self.first_token = _average(self.first_token, seconds)
+        self.firsts.append(seconds)
+
+    def usually_speaks_within(self, share: float) -> float | None:
+        """Seconds in which that share of the last answers began; None where too few are known."""
+        if len(self.firsts) < _ENOUGH:
+            return None
+        return sorted(self.firsts)[min(len(self.firsts) - 1, int(len(self.firsts) * share))]
 
     @property
     def idle(self) -> bool:
@@ -40,6 +56,7 @@ class Lanes:
     most: int = 4096
     health: dict[str, tuple[bool, str]] = field(default_factory=dict)  # of probed providers
     _lanes: OrderedDict[Key, Lane] = field(default_factory=OrderedDict, init=False)
+    _gates: dict[str, Gate] = field(default_factory=dict, init=False)  # as many as providers
 
     def lane(self, key: Key) -> Lane:
         lane = self._lanes.get(key)
@@ -51,6 +68,13 @@ class Lanes:
         else:
             self._lanes.move_to_end(key)
         return lane
+
+    def gate(self, provider: str, limits: Limits) -> Gate:
+        """One for each provider, whatever model is asked."""
+        gate = self._gates.get(provider)
+        if gate is None:
+            gate = self._gates[provider] = Gate(provider, limits, self.now)
+        return gate
 
     def of(self, provider: str) -> Iterator[tuple[Key, Lane]]:
         return ((key, lane) for key, lane in self._lanes.items() if key[0] == provider)
@@ -77,3 +101,7 @@ def breaker_info(key: Key, breaker: Breaker) -> BreakerInfo:
         retry_after=0.0 if isinf(remaining) else remaining,
         forced=breaker.forced,
     )
+
+
+def _average(before: float | None, seconds: float) -> float:
+    return seconds if before is None else OLD * before + NEW * seconds

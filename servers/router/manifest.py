@@ -1,7 +1,7 @@
 """kind: ProviderConfig. Which providers there are, and how calls are routed among them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -9,7 +9,6 @@ from servers.domain.models import Capabilities
 from servers.kernel.errors import InvalidInput
 from servers.kernel.explain import nearest
 from servers.kernel.fields import Count, Flag, FreeJson, Number, Seconds, Secret
-from servers.kernel.later import Later
 from servers.kernel.manifest import Manifest, Strict
 from servers.kernel.paths import Wrong
 from servers.kernel.spelling import Spelling
@@ -21,15 +20,9 @@ from servers.router.ports import (
     RouterSettings,
     Timeouts,
 )
+from servers.router.routing_manifest import ProviderLimits, ProviderRouting
 
 _USD = Annotated[Number, Field(ge=0)]
-_RANKINGS = (
-    "cost_optimized",
-    "latency_optimized",
-    "quality_first",
-    "round_robin",
-    "capability_match",
-)
 
 
 class ModelPrice(Strict):
@@ -44,20 +37,36 @@ class Model(Strict):
     """A model, and what it can do where its provider doesn't tell."""
 
     name: Annotated[str, Field(min_length=1)]
-    tools: Flag | None = None
+    tools: Flag | Literal["emulated"] | None = None
     vision: Flag | None = None
     json_schema: Flag | None = None
     streaming: Flag = True
     context_window: Count | None = None
     price: ModelPrice | None = None
+    quality_rank: Count | None = None
+    dimensions: Count | None = None
+    max_output: Count | None = None
 
     def settings(self) -> ModelSettings:
-        able = Capabilities(
-            self.tools, self.vision, self.json_schema, self.streaming, self.context_window
-        )
         price = self.price
         return ModelSettings(
-            self.name, able, Price(price.input, price.output, price.cached) if price else None
+            self.name,
+            self._capabilities(),
+            Price(price.input, price.output, price.cached) if price else None,
+            self.quality_rank,
+            self.dimensions,
+            self.max_output,
+        )
+
+    def _capabilities(self) -> Capabilities:
+        emulated = self.tools == "emulated"
+        return Capabilities(
+            False if self.tools == "emulated" else self.tools,
+            self.vision,
+            self.json_schema,
+            self.streaming,
+            self.context_window,
+            emulated,
         )
 
 
@@ -77,6 +86,7 @@ class Provider(Strict):
     api_key_env: str = ""
     models: tuple[Model, ...] = ()
     timeouts: ProviderTimeouts = ProviderTimeouts()
+    limits: ProviderLimits = ProviderLimits()
     health_check_interval: Seconds | None = None
     options: FreeJson = {}  # noqa: RUF012  # pydantic copies defaults
 
@@ -93,29 +103,9 @@ class Provider(Strict):
                 timeouts.connect, timeouts.first_token, timeouts.between_tokens, timeouts.total
             ),
             health_check_interval=self.health_check_interval or 0.0,
+            limits=self.limits.settings(),
             options=tuple(sorted(self.options.items())),
         )
-
-
-class CircuitBreaker(Strict):
-    failure_threshold: Count = RouterSettings().failure_threshold
-    recovery_timeout: Seconds = RouterSettings().recovery_timeout
-
-
-class ProviderRouting(Strict):
-    default_strategy: (
-        Literal[
-            "in_order",
-            "cost_optimized",
-            "latency_optimized",
-            "quality_first",
-            "round_robin",
-            "capability_match",
-        ]
-        | None
-    ) = None
-    fallback_enabled: Flag = True
-    circuit_breaker: CircuitBreaker = CircuitBreaker()
 
 
 class ProviderSpec(Strict):
@@ -124,14 +114,6 @@ class ProviderSpec(Strict):
 
 
 class ProviderConfig(Manifest):
-    later: ClassVar[Sequence[Later]] = (
-        Later(
-            "spec.routing.default_strategy",
-            "the strategy {value!r} is not part of this version; use 'in_order'",
-            frozenset(_RANKINGS),
-        ),
-    )
-
     kind: Literal["ProviderConfig"]
     spec: ProviderSpec
 
@@ -164,6 +146,8 @@ class ProviderConfig(Manifest):
             routing.fallback_enabled,
             routing.circuit_breaker.failure_threshold,
             routing.circuit_breaker.recovery_timeout,
+            routing.retries.settings(),
+            routing.hedging.settings(),
         )
 
 

@@ -1,6 +1,6 @@
 """What the router needs from the outside, and the values it is configured with."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -132,6 +132,20 @@ class TokenCounter(Protocol):
 
     async def count_tokens(self, ask: Ask) -> int:
         """What the prompt of `ask` has, its tools and the chat template's own tokens included."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenizer:
+    name: str
+    count: Callable[[str], int]  # tokens of a text, special ones as plain text
+
+
+class Tokenizers(Protocol):
+    """Tokenizers that are at hand here, by the names of models."""
+
+    def of(self, model: str) -> Tokenizer | None:
+        """None where none is known. May take a while and is to be called in a thread."""
         ...
 
 

@@ -56,6 +56,13 @@ def resolve(ref: ModelRef, settings: RouterSettings) -> Target:
     """Raises InvalidInput that names provider and fix."""
     provider = _provider(ref.provider, settings)
     defaults = kind(provider.kind)
+    if defaults.folder and ref.endpoint:
+        raise InvalidInput(
+            f"provider {ref.provider!r} reads a folder of the router's machine, which only "
+            "providers.yaml may name: declare a provider there, and leave `endpoint` out",
+            reason="FOLDER_DENIED",
+            provider=ref.provider,
+        )
     endpoint = ref.endpoint or provider.endpoint or defaults.endpoint
     if not endpoint:
         raise InvalidInput(
@@ -156,11 +163,12 @@ class Needs:
     tools: bool = False
     vision: bool = False
     json_schema: bool = False
+    fitting: bool = False  # an answer of a given form, which is asked for in words where need be
 
     def missing(self, able: Capabilities) -> tuple[str, ...]:
         """What is needed and declared not to be there; nothing declared is no refusal."""
         found = []
-        if self.tools and able.tools is False:
+        if self.tools and able.tools is False and not able.emulated_tools:
             found.append("tools")
         if self.vision and able.vision is False:
             found.append("vision")
@@ -174,6 +182,7 @@ def needs(request: ChatRequest) -> Needs:
         tools=bool(request.tools),
         vision=any(isinstance(part, Image) for m in request.messages for part in m.parts),
         json_schema=_is_schema(request.sampling.extra.get("response_format")),
+        fitting=request.output_schema is not None,
     )
 
 

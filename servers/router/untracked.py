@@ -1,4 +1,4 @@
-"""Spending without budgets and without a record: for routers that nobody keeps the books of."""
+"""What a router does without: budgets and a record of use, and tokenizers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from servers.domain.caller import Account
 from servers.domain.chat import Notice, Usage
 from servers.domain.usage import BudgetState, UsageQuery, UsageRow
-from servers.router.ports import Cost
+from servers.router.ports import Cost, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +34,10 @@ class Untracked:
 
     async def budgets(self, tenant: str, name: str = "") -> Sequence[BudgetState]:
         return ()
+
+
+class NoTokenizers:
+    """Satisfies `ports.Tokenizers`: every count is an estimate."""
+
+    def of(self, model: str) -> Tokenizer | None:
+        return None

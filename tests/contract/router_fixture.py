@@ -10,7 +10,7 @@ from astromesh.router.v1 import router_service_pb2_grpc
 from servers.domain.services import Router
 from servers.kernel.status import StatusInterceptor
 from servers.router.adapters.pool import open_providers
-from servers.router.ports import ModelSettings, ProviderSettings, RouterSettings
+from servers.router.ports import ModelSettings, ProviderSettings, Retries, RouterSettings
 from servers.router.prices import PriceList
 from servers.router.remote import RemoteRouter
 from servers.router.service import ModelRouter
@@ -61,6 +61,7 @@ async def router(
     **settings,
 ) -> AsyncIterator[Router]:
     """The real router over the real adapters; only the model servers are scripted."""
+    settings = {"retries": Retries(max_retries=0), **settings}  # so that calls can be counted
     declared = RouterSettings({each.name: each for each in providers}, **settings)
     async with open_providers(folder) as pool:
         real = ModelRouter(

@@ -175,8 +175,8 @@ class TestProviders:
             ("{providers: {v: {type: triton}}}", "spec.providers.v.type: .*not supported"),
             ("{providers: {v: {typ: ollama}}}", "unknown key 'typ'; did you mean 'type'"),
             (
-                "{routing: {default_strategy: round_robin}}",
-                "the strategy 'round_robin' is not part of this version",
+                "{routing: {default_strategy: round_robbin}}",
+                "spec.routing.default_strategy: ",
             ),
         ],
     )

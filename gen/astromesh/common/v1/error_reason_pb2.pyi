@@ -269,6 +269,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     worth another try.
     UNAVAILABLE. Metadata: {"provider": "company"}
     """
+    ERROR_REASON_PROVIDER_UNFIT: _ErrorReason.ValueType  # 105
+    """The provider's type is not for that: some only embed, some only chat.
+    INVALID_ARGUMENT. Metadata: {"provider": "embeddings"}
+    """
+    ERROR_REASON_FOLDER_DENIED: _ErrorReason.ValueType  # 106
+    """A folder of the router's machine was named by a request; only its configuration may.
+    INVALID_ARGUMENT. Metadata: {"provider": "onnx"}
+    """
     ERROR_REASON_TOOL_ARGUMENTS_INVALID: _ErrorReason.ValueType  # 120
     """The arguments do not fit the tool's JSON Schema.
     INVALID_ARGUMENT. Metadata: {}
@@ -652,6 +660,14 @@ ERROR_REASON_PROVIDER_BUSY: ErrorReason.ValueType  # 104
 """The provider is at its limits of calls at once, or in a minute. RetryInfo says when it is
 worth another try.
 UNAVAILABLE. Metadata: {"provider": "company"}
+"""
+ERROR_REASON_PROVIDER_UNFIT: ErrorReason.ValueType  # 105
+"""The provider's type is not for that: some only embed, some only chat.
+INVALID_ARGUMENT. Metadata: {"provider": "embeddings"}
+"""
+ERROR_REASON_FOLDER_DENIED: ErrorReason.ValueType  # 106
+"""A folder of the router's machine was named by a request; only its configuration may.
+INVALID_ARGUMENT. Metadata: {"provider": "onnx"}
 """
 ERROR_REASON_TOOL_ARGUMENTS_INVALID: ErrorReason.ValueType  # 120
 """The arguments do not fit the tool's JSON Schema.

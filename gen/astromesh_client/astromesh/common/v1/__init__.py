@@ -417,6 +417,18 @@ class ErrorReason(betterproto2.Enum):
     UNAVAILABLE. Metadata: {"provider": "company"}
     """
 
+    PROVIDER_UNFIT = 105
+    """
+    The provider's type is not for that: some only embed, some only chat.
+    INVALID_ARGUMENT. Metadata: {"provider": "embeddings"}
+    """
+
+    FOLDER_DENIED = 106
+    """
+    A folder of the router's machine was named by a request; only its configuration may.
+    INVALID_ARGUMENT. Metadata: {"provider": "onnx"}
+    """
+
     TOOL_ARGUMENTS_INVALID = 120
     """
     The arguments do not fit the tool's JSON Schema.
@@ -667,6 +679,8 @@ class ErrorReason(betterproto2.Enum):
             102: "ERROR_REASON_OUTPUT_INVALID",
             103: "ERROR_REASON_DIMENSION_MISMATCH",
             104: "ERROR_REASON_PROVIDER_BUSY",
+            105: "ERROR_REASON_PROVIDER_UNFIT",
+            106: "ERROR_REASON_FOLDER_DENIED",
             120: "ERROR_REASON_TOOL_ARGUMENTS_INVALID",
             121: "ERROR_REASON_TOOL_NAME_INVALID",
             122: "ERROR_REASON_TOOL_NAME_TAKEN",
@@ -763,6 +777,8 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_OUTPUT_INVALID": 102,
             "ERROR_REASON_DIMENSION_MISMATCH": 103,
             "ERROR_REASON_PROVIDER_BUSY": 104,
+            "ERROR_REASON_PROVIDER_UNFIT": 105,
+            "ERROR_REASON_FOLDER_DENIED": 106,
             "ERROR_REASON_TOOL_ARGUMENTS_INVALID": 120,
             "ERROR_REASON_TOOL_NAME_INVALID": 121,
             "ERROR_REASON_TOOL_NAME_TAKEN": 122,

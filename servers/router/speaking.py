@@ -1,0 +1,92 @@
+"""One candidate's answer, in one piece or as a stream, signed with who gave it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TypeAlias
+
+from servers.domain.chat import Completion, Finish, ReasoningPiece, Step, TextPiece
+from servers.kernel import telemetry
+from servers.router.attempt import Attempt
+from servers.router.ports import Ask, Provider, ProviderDown
+
+Voice: TypeAlias = AsyncGenerator[Step, None]
+
+
+async def whole(attempt: Attempt, provider: Provider, ask: Ask) -> Completion | None:
+    """The answer in one piece; None where the candidate failed and another may be asked."""
+    async with attempt:
+        with telemetry.detached_span("attempt " + ask.model, _span(attempt, ask)) as span:
+            answer = await provider.complete(ask)
+            finish = signed(answer.finish, attempt)
+            _describe(span, finish)
+        return replace(answer, finish=finish)
+    return None
+
+
+async def voice(attempt: Attempt, provider: Provider, ask: Ask) -> Voice:
+    """Pieces and one Finish; nothing at all where the candidate failed before it spoke."""
+    finish: Finish | None = None
+    async with attempt:
+        with telemetry.detached_span("attempt " + ask.model, _span(attempt, ask)) as span:
+            async with aclosing(_steps(attempt, provider, ask)) as steps:
+                async for step in steps:
+                    if type(step) is Finish:
+                        finish = signed(step, attempt)
+                        continue
+                    attempt.heard()
+                    yield step
+            if finish is None:
+                raise ProviderDown("the answer ended without an end", reason="BAD_ANSWER")
+            _describe(span, finish)
+    if finish:  # said only now, so that who stops listening here has not cut it off
+        yield finish
+
+
+def signed(finish: Finish, attempt: Attempt) -> Finish:
+    """With who answered, and what it cost."""
+    candidate = attempt.candidate
+    return replace(
+        finish,
+        usage=attempt.answered(finish.usage),
+        provider=candidate.target.provider,
+        model=finish.model or candidate.target.model,
+        notices=(*finish.notices, *attempt.notices),
+    )
+
+
+def _steps(attempt: Attempt, provider: Provider, ask: Ask) -> Voice:
+    return provider.stream(ask) if attempt.candidate.able.streaming else _at_once(provider, ask)
+
+
+async def _at_once(provider: Provider, ask: Ask) -> Voice:
+    """The stream of a model that can't stream."""
+    answer = await provider.complete(ask)
+    if answer.message.reasoning:
+        yield ReasoningPiece(answer.message.reasoning)
+    if answer.message.text:
+        yield TextPiece(answer.message.text)
+    yield answer.finish
+
+
+def _span(attempt: Attempt, ask: Ask) -> dict[str, telemetry.Attribute]:
+    if not telemetry.counting():
+        return _NOTHING
+    return {
+        telemetry.OPERATION: "chat",
+        telemetry.PROVIDER: attempt.candidate.target.provider,
+        telemetry.MODEL: ask.model,
+    }
+
+
+def _describe(span: telemetry.Span, finish: Finish) -> None:
+    if telemetry.counting():
+        span.set_attribute(telemetry.ANSWERED_BY, finish.model)
+        span.set_attribute(telemetry.FINISH_REASONS, [finish.reason.value])
+        span.set_attribute(telemetry.INPUT_TOKENS, finish.usage.prompt_tokens)
+        span.set_attribute(telemetry.OUTPUT_TOKENS, finish.usage.completion_tokens)
+        if finish.usage.cost_usd is not None:
+            span.set_attribute(telemetry.COST, finish.usage.cost_usd)
+
+
+_NOTHING: dict[str, telemetry.Attribute] = {}
