@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 from servers.domain.chat import Finish, ReasoningPiece, Step, TextPiece
 from servers.router.adapters.failures import garbage
-from servers.router.adapters.http import Call, Http, Patience
+from servers.router.adapters.http import Call, Http
+from servers.router.adapters.patience import Patience
 from servers.router.ports import ProviderDown, Timeouts
 
 # What walking through JSON of an unexpected shape may raise.
