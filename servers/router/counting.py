@@ -14,7 +14,7 @@ from servers.domain.chat import ChatRequest, Message, ToolSpec
 Count = Callable[[str], int]
 
 _MOST_BYTES = 6  # no prose has longer tokens on the average
-_LEAST_BYTES = 3  # nor shorter ones, but for noise
+_LEAST_BYTES = 2  # nor shorter ones, not even dense code
 _PICTURE = 85  # tokens; what the smallest picture costs at OpenAI
 # OpenAI's own reckoning of what a chat has besides its texts.
 _PER_MESSAGE, _PER_REPLY = 3, 3

@@ -1,0 +1,461 @@
+"""How the router chooses, waits, tries again and hedges, in process and over the wire alike."""
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from servers.domain.chat import (
+    ChatRequest,
+    Finish,
+    ModelRef,
+    Role,
+    Sampling,
+    TextPiece,
+    ToolSpec,
+    says,
+)
+from servers.domain.embeddings import CountRequest
+from servers.domain.models import Capabilities
+from servers.kernel.errors import InvalidInput, NotReady, Unavailable
+from servers.router.ports import (
+    Hedging,
+    Limits,
+    ModelSettings,
+    Price,
+    ProviderSettings,
+    Retries,
+    Timeouts,
+)
+from tests.contract.router_fixture import in_process, over_the_wire, provider, router
+from tests.scripted.http_server import Reply, Then, nobody, refuses
+from tests.scripted.openai_server import openai_server
+
+SOON = Retries(max_retries=2, base_delay=0.001, max_delay=0.01)
+QUICK = Hedging(min_delay=0.01)
+
+
+@pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
+def opened(request, tmp_path):
+    """Opens a router over providers, reached in one way or the other."""
+    return partial(router, request.param, tmp_path)
+
+
+def ask(*providers: str, **more) -> ChatRequest:
+    candidates = tuple(ModelRef(each, "m") for each in providers)
+    return ChatRequest((says(Role.USER, "hello"),), candidates, **more)
+
+
+def able(name: str, endpoint: str, *, price=None, rank=None, **capabilities) -> ProviderSettings:
+    """A provider whose one model declares what it can do."""
+    model = ModelSettings("m", Capabilities(**capabilities), price, rank)
+    return ProviderSettings(name, "openai_compat", endpoint, models=(model,))
+
+
+async def answered(models, request: ChatRequest) -> str:
+    return (await models.complete(request)).finish.provider
+
+
+async def streamed(models, request: ChatRequest) -> list:
+    return [step async for step in models.stream(request)]
+
+
+class TestAStrategy:
+    async def test_takes_turns(self, opened):
+        async with (
+            openai_server() as up,
+            opened(*(provider(each, up.endpoint) for each in "abc")) as models,
+        ):
+            request = ask("a", "b", "c", strategy="round_robin")
+            assert [await answered(models, request) for _ in range(5)] == list("abcab")
+
+    async def test_takes_turns_with_one_that_fails_too(self, opened):
+        async with (
+            openai_server() as up,
+            openai_server(refuses(500)) as down,
+            opened(
+                provider("a", down.endpoint),
+                provider("b", up.endpoint),
+                provider("c", up.endpoint),
+            ) as models,
+        ):
+            request = ask("a", "b", "c", strategy="round_robin")
+            assert [await answered(models, request) for _ in range(3)] == ["b", "c", "b"]
+
+    async def test_takes_the_cheapest(self, opened):
+        async with (
+            openai_server() as up,
+            opened(
+                able("dear", up.endpoint, price=Price(9, 9)),
+                able("cheap", up.endpoint, price=Price(1, 1)),
+            ) as models,
+        ):
+            request = ask("dear", "cheap", strategy="cost_optimized")
+            assert await answered(models, request) == "cheap"
+
+    async def test_takes_the_best(self, opened):
+        async with (
+            openai_server() as up,
+            opened(able("b", up.endpoint, rank=2), able("a", up.endpoint, rank=1)) as models,
+        ):
+            assert await answered(models, ask("b", "a", strategy="quality_first")) == "a"
+
+    async def test_takes_the_fastest_once_all_are_measured(self, opened):
+        async with (
+            openai_server(Reply(pause=0.05)) as slow,
+            openai_server() as fast,
+            opened(provider("slow", slow.endpoint), provider("fast", fast.endpoint)) as models,
+        ):
+            request = ask("slow", "fast", strategy="latency_optimized")
+            assert [await answered(models, request) for _ in range(3)] == ["slow", "fast", "fast"]
+
+    async def test_takes_who_declares_what_is_needed(self, opened):
+        async with (
+            openai_server() as up,
+            opened(able("silent", up.endpoint), able("able", up.endpoint, tools=True)) as models,
+        ):
+            tools = (ToolSpec("t", "", {"type": "object"}),)
+            request = ask("silent", "able", strategy="capability_match", tools=tools)
+            assert await answered(models, request) == "able"
+
+    async def test_of_the_configuration_holds_where_a_request_is_silent(self, opened):
+        async with (
+            openai_server() as up,
+            opened(
+                able("b", up.endpoint, rank=2),
+                able("a", up.endpoint, rank=1),
+                default_strategy="quality_first",
+            ) as models,
+        ):
+            assert await answered(models, ask("b", "a")) == "a"
+            assert await answered(models, ask("b", "a", strategy="in_order")) == "b"
+
+
+class TestAPrompt:
+    LONG = says(Role.USER, "word " * 2000)
+
+    async def test_too_long_for_a_model_goes_to_another(self, opened):
+        async with (
+            openai_server() as up,
+            opened(
+                able("narrow", up.endpoint, context_window=1000),
+                able("wide", up.endpoint, context_window=100_000),
+            ) as models,
+        ):
+            request = replace(ask("narrow", "wide"), messages=(self.LONG,))
+            assert await answered(models, request) == "wide"
+
+    async def test_too_long_for_all_is_refused_before_anything_goes_out(self, opened):
+        async with (
+            openai_server() as up,
+            opened(able("narrow", up.endpoint, context_window=1000)) as models,
+        ):
+            with pytest.raises(NotReady, match=r"its window has 1000") as caught:
+                await models.complete(replace(ask("narrow"), messages=(self.LONG,)))
+        assert (caught.value.reason, up.requests) == ("MODEL_CANNOT", [])
+
+
+class TestAModelThatCannotStream:
+    async def test_is_streamed_in_one_piece(self, opened):
+        async with (
+            openai_server(Reply(pieces=("a", "b"))) as up,
+            opened(able("up", up.endpoint, streaming=False)) as models,
+        ):
+            steps = await streamed(models, ask("up"))
+        assert (steps[0], type(steps[1]), len(steps)) == (TextPiece("ab"), Finish, 2)
+        assert up.requests[0].body["stream"] is False
+
+
+class TestRetries:
+    async def test_ask_all_again_when_everybody_failed(self, opened):
+        async with (
+            openai_server(refuses(500), Reply()) as shaky,
+            opened(provider("shaky", shaky.endpoint), retries=SOON) as models,
+        ):
+            assert await answered(models, ask("shaky")) == "shaky"
+        assert len(shaky.requests) == 2
+
+    async def test_come_after_the_fallbacks(self, opened):
+        async with (
+            openai_server(refuses(500)) as down,
+            openai_server(Reply()) as up,
+            opened(
+                provider("down", down.endpoint), provider("up", up.endpoint), retries=SOON
+            ) as models,
+        ):
+            assert await answered(models, ask("down", "up")) == "up"
+        assert len(down.requests) == 1
+
+    async def test_come_to_an_end(self, opened):
+        async with (
+            openai_server(refuses(500)) as down,
+            opened(provider("down", down.endpoint), retries=SOON, failure_threshold=100) as models,
+        ):
+            with pytest.raises(Unavailable):
+                await models.complete(ask("down"))
+        assert len(down.requests) == 3
+
+    async def test_of_a_stream_happen_before_its_first_piece(self, opened):
+        cut = Reply(pieces=(), then=Then.CLOSE)
+        async with (
+            openai_server(cut, Reply(pieces=("hi",))) as shaky,
+            opened(provider("shaky", shaky.endpoint), retries=SOON) as models,
+        ):
+            assert (await streamed(models, ask("shaky")))[0] == TextPiece("hi")
+
+    async def test_are_only_for_the_failures_that_are_named(self, opened):
+        only = replace(SOON, on=frozenset({"connection"}))
+        async with (
+            openai_server(refuses(500), Reply()) as shaky,
+            opened(provider("shaky", shaky.endpoint), retries=only) as models,
+        ):
+            with pytest.raises(Unavailable):
+                await models.complete(ask("shaky"))
+        assert len(shaky.requests) == 1
+
+    async def test_are_not_for_requests_that_are_wrong(self, opened):
+        async with (
+            openai_server(refuses(400)) as strict,
+            opened(provider("strict", strict.endpoint), retries=SOON) as models,
+        ):
+            with pytest.raises(InvalidInput):
+                await models.complete(ask("strict"))
+        assert len(strict.requests) == 1
+
+    async def test_wait_for_as_long_as_the_provider_said(self, opened):
+        async with (
+            openai_server(refuses(429, Retry_After="0.05"), Reply()) as busy,
+            opened(provider("busy", busy.endpoint), retries=replace(SOON, max_delay=1.0)) as models,
+        ):
+            assert await answered(models, ask("busy")) == "busy"
+
+    async def test_do_not_wait_for_longer_than_they_may(self, opened):
+        async with (
+            openai_server(refuses(429, Retry_After="30"), Reply()) as busy,
+            opened(provider("busy", busy.endpoint), retries=SOON) as models,
+        ):
+            with pytest.raises(Unavailable) as caught:
+                await models.complete(ask("busy"))
+        assert caught.value.retry_after == pytest.approx(30, abs=1)
+        assert len(busy.requests) == 1
+
+
+class TestHedging:
+    async def test_asks_a_second_one_where_the_first_is_slow_to_begin(self, opened):
+        async with (
+            openai_server(Reply(pieces=(), then=Then.HANG)) as slow,
+            openai_server(Reply(pieces=("hi",))) as other,
+            opened(
+                provider("slow", slow.endpoint), provider("other", other.endpoint), hedging=QUICK
+            ) as models,
+        ):
+            *pieces, finish = await streamed(models, ask("slow", "other", hedge=True))
+            await asyncio.wait_for(slow.left.wait(), 5)  # the loser is left at once
+        assert (pieces, finish.provider) == ([TextPiece("hi")], "other")
+
+    async def test_says_what_the_loser_used(self, opened):
+        async with (
+            openai_server(Reply(pieces=(), then=Then.HANG)) as slow,
+            openai_server() as other,
+            opened(
+                able("slow", slow.endpoint, price=Price(1000, 1000)),
+                provider("other", other.endpoint),
+                hedging=QUICK,
+            ) as models,
+        ):
+            answer = await models.complete(ask("slow", "other", hedge=True))
+        (loser,) = answer.finish.besides
+        assert (loser.provider, loser.usage.estimated) == ("slow", True)
+        assert loser.usage.cost_usd > 0
+
+    async def test_asks_nobody_else_where_the_first_is_quick(self, opened):
+        async with (
+            openai_server() as quick,
+            openai_server() as other,
+            opened(
+                provider("quick", quick.endpoint),
+                provider("other", other.endpoint),
+                hedging=Hedging(min_delay=5.0),
+            ) as models,
+        ):
+            assert await answered(models, ask("quick", "other", hedge=True)) == "quick"
+        assert not other.requests
+
+    async def test_is_only_for_who_wants_it(self, opened):
+        async with (
+            openai_server(Reply(pause=0.2)) as slow,
+            openai_server() as other,
+            opened(
+                provider("slow", slow.endpoint), provider("other", other.endpoint), hedging=QUICK
+            ) as models,
+        ):
+            assert await answered(models, ask("slow", "other")) == "slow"
+        assert not other.requests
+
+    async def test_lets_the_first_one_win_after_all(self, opened):
+        async with (
+            openai_server(Reply(pieces=("first",), pause=0.15)) as slow,
+            openai_server(Reply(pieces=(), then=Then.HANG)) as slower,
+            opened(
+                provider("slow", slow.endpoint), provider("slower", slower.endpoint), hedging=QUICK
+            ) as models,
+        ):
+            answer = await models.complete(ask("slow", "slower", hedge=True))
+            await asyncio.wait_for(slower.left.wait(), 5)
+        assert (answer.message.text, answer.finish.provider) == ("first", "slow")
+        assert [each.provider for each in answer.finish.besides] == ["slower"]
+
+    async def test_falls_back_where_the_first_one_fails(self, opened):
+        async with (
+            nobody() as down,
+            openai_server(Reply(pieces=("hi",))) as up,
+            opened(provider("down", down), provider("up", up.endpoint), hedging=QUICK) as models,
+        ):
+            answer = await models.complete(ask("down", "up", hedge=True))
+        assert (answer.message.text, answer.finish.besides) == ("hi", ())
+
+    async def test_fails_where_everybody_does(self, opened):
+        async with (
+            nobody() as down,
+            opened(provider("a", down), provider("b", down), hedging=QUICK) as models,
+        ):
+            with pytest.raises(Unavailable, match=r"a/m: .*b/m: "):
+                await models.complete(ask("a", "b", hedge=True))
+
+    async def test_a_caller_who_leaves_ends_all_of_them(self, opened):
+        hang = Reply(pieces=(), then=Then.HANG)
+        async with (
+            openai_server(hang) as one,
+            openai_server(hang) as two,
+            opened(
+                provider("one", one.endpoint), provider("two", two.endpoint), hedging=QUICK
+            ) as models,
+        ):
+            waiting = asyncio.create_task(models.complete(ask("one", "two", hedge=True)))
+            await asyncio.wait_for(two.asked.wait(), 5)
+            waiting.cancel()
+            await asyncio.wait_for(asyncio.gather(one.left.wait(), two.left.wait()), 5)
+
+    async def test_leaves_the_loser_s_breaker_as_it_was(self, opened):
+        async with (
+            openai_server(Reply(pieces=(), then=Then.HANG)) as slow,
+            openai_server() as other,
+            opened(
+                provider("slow", slow.endpoint), provider("other", other.endpoint), hedging=QUICK
+            ) as models,
+        ):
+            await models.complete(ask("slow", "other", hedge=True))
+            providers = {each.name: each for each in await models.providers()}
+        (breaker,) = providers["slow"].breakers
+        assert (breaker.failures, providers["slow"].active) == (0, 0)
+
+
+class TestLimits:
+    async def test_at_them_a_provider_is_passed_over(self, opened):
+        held = asyncio.Event()
+        async with (
+            openai_server(Reply(hold=held)) as narrow,
+            openai_server() as other,
+            opened(
+                replace(provider("narrow", narrow.endpoint), limits=Limits(concurrency=1)),
+                provider("other", other.endpoint),
+            ) as models,
+        ):
+            first = asyncio.create_task(answered(models, ask("narrow", "other")))
+            await asyncio.wait_for(narrow.asked.wait(), 5)
+            assert await answered(models, ask("narrow", "other")) == "other"
+            held.set()
+            assert await first == "narrow"
+
+    async def test_who_has_nobody_else_waits(self, opened):
+        async with (
+            openai_server() as narrow,
+            opened(
+                replace(provider("narrow", narrow.endpoint), limits=Limits(concurrency=1))
+            ) as models,
+        ):
+            answers = await asyncio.gather(*(answered(models, ask("narrow")) for _ in range(10)))
+        assert answers == ["narrow"] * 10
+
+    async def test_who_waits_too_long_hears_why(self, opened):
+        async with (
+            openai_server() as narrow,
+            opened(
+                replace(
+                    provider("narrow", narrow.endpoint),
+                    limits=Limits(requests_per_minute=1, max_wait=0.01),
+                )
+            ) as models,
+        ):
+            await models.complete(ask("narrow"))
+            with pytest.raises(Unavailable, match="narrow is at its limits") as caught:
+                await models.complete(ask("narrow"))
+        assert caught.value.facts["cause"] == "PROVIDER_BUSY"
+        assert caught.value.retry_after == pytest.approx(60, abs=1)
+
+    async def test_of_tokens_are_corrected_by_what_was_used(self, opened):
+        async with (
+            openai_server(Reply(prompt_tokens=900, completion_tokens=100)) as greedy,
+            opened(
+                replace(
+                    provider("greedy", greedy.endpoint),
+                    limits=Limits(tokens_per_minute=1000, max_wait=0.01),
+                )
+            ) as models,
+        ):
+            bounded = ask("greedy", sampling=Sampling(max_tokens=10))
+            await models.complete(bounded)
+            with pytest.raises(Unavailable, match="at its limits"):
+                await models.complete(bounded)
+
+    async def test_are_seen_in_the_list(self, opened):
+        held = asyncio.Event()
+        async with (
+            openai_server(Reply(hold=held)) as narrow,
+            opened(
+                replace(provider("narrow", narrow.endpoint), limits=Limits(concurrency=1))
+            ) as models,
+        ):
+            calls = [asyncio.create_task(models.complete(ask("narrow"))) for _ in range(3)]
+            await asyncio.wait_for(narrow.asked.wait(), 5)
+            while (info := (await models.providers())[0]).waiting < 2:
+                await asyncio.sleep(0.01)
+            assert (info.active, info.waiting) == (1, 2)
+            held.set()
+            await asyncio.gather(*calls)
+
+
+class TestLatency:
+    async def test_of_the_first_piece_is_told_apart_from_the_whole(self, opened):
+        async with (
+            openai_server(Reply(pieces=("a", "b", "c"), pause=0.03)) as slow,
+            opened(provider("slow", slow.endpoint)) as models,
+        ):
+            await streamed(models, ask("slow"))
+            (info,) = await models.providers()
+        assert 0 < info.first_token < info.latency
+
+
+class TestTokens:
+    async def test_are_estimated_where_nothing_counts_them(self, opened):
+        async with opened(provider("up", "http://127.0.0.1:9")) as models:
+            request = CountRequest(ModelRef("up", "who-knows"), (says(Role.USER, "x" * 400),))
+            count = await models.count_tokens(request)
+        assert (count.exact, count.counted_by) == (False, "4 bytes a token")
+        assert count.tokens == pytest.approx(100, abs=10)
+
+    async def test_of_no_message_are_refused(self, opened):
+        async with opened(provider("up", "http://127.0.0.1:9")) as models:
+            with pytest.raises(InvalidInput, match="no message"):
+                await models.count_tokens(CountRequest(ModelRef("up", "m"), ()))
+
+
+async def test_a_time_out_is_worth_a_retry(opened):
+    async with (
+        openai_server(Reply(pieces=(), then=Then.HANG), Reply()) as shaky,
+        opened(
+            replace(provider("shaky", shaky.endpoint), timeouts=Timeouts(total=0.1)), retries=SOON
+        ) as models,
+    ):
+        assert await answered(models, ask("shaky")) == "shaky"
