@@ -2,7 +2,7 @@
 
 from asyncio import CancelledError
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
 import structlog
@@ -14,8 +14,9 @@ from servers.kernel.errors import AstromeshError, Interrupted
 from servers.router.breaker import Admission
 from servers.router.candidates import Candidate
 from servers.router.limits import Place
-from servers.router.ports import ProviderDown, Reservation
+from servers.router.ports import Board, ProviderDown, Reservation
 from servers.router.trail import Trail
+from servers.router.untracked import Alone
 
 _log = structlog.stdlib.get_logger("astromesh.router")
 
@@ -36,6 +37,7 @@ class Attempt:
     now: Callable[[], float]
     operation: str = "chat"
     reads: int = 0  # tokens of the prompt, as estimated
+    board: Board = field(default_factory=Alone)
     pieces: int = 0  # that were heard
     lost: bool = False  # another one began to answer first
     used: Usage | None = None  # what it cost, once that is known
@@ -142,9 +144,12 @@ class Attempt:
         return self.candidate.priced(Usage(self.reads, self.pieces, estimated=True))
 
     def _tell(self, before: BreakerState) -> None:
-        breaker = self.candidate.lane.breaker
+        breaker, target = self.candidate.lane.breaker, self.candidate.target
         if breaker.state is not before:
-            target = self.candidate.target
+            if breaker.state is BreakerState.OPEN:
+                self.board.opened(target.key, breaker.remaining)
+            elif breaker.state is BreakerState.CLOSED:
+                self.board.closed(target.key)
             _log.info(
                 "breaker",
                 provider=target.provider,

@@ -75,6 +75,12 @@ class Breaker:
         if admission is Admission.PROBE:
             self._probing = False
 
+    def open_for(self, seconds: float) -> None:
+        """Somebody else has found out that it is down."""
+        if not self.forced:
+            self.failures = max(self.failures, self.limit)
+            self._probing, self._open_until = False, self.now() + seconds
+
     def force_open(self) -> None:
         self.forced, self._probing, self._open_until = True, False, inf
 

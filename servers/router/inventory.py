@@ -6,8 +6,14 @@ from operator import attrgetter
 from servers.domain.models import ModelInfo, ProviderInfo
 from servers.kernel.errors import NotFound
 from servers.router.kinds import kind
-from servers.router.lanes import Key, Lane, Lanes, breaker_info
-from servers.router.ports import ModelSettings, Providers, ProviderSettings, RouterSettings
+from servers.router.lanes import Lane, Lanes, breaker_info
+from servers.router.ports import (
+    BreakerKey,
+    ModelSettings,
+    Providers,
+    ProviderSettings,
+    RouterSettings,
+)
 from servers.router.prices import PriceList
 from servers.router.targets import combined
 
@@ -29,7 +35,7 @@ def providers(settings: RouterSettings, lanes: Lanes) -> Sequence[ProviderInfo]:
 
 def breaker_keys(
     provider: str, model: str, settings: RouterSettings, lanes: Lanes
-) -> Sequence[Key]:
+) -> Sequence[BreakerKey]:
     """The breakers that a provider's name and a model's (or "" for all) mean."""
     known = [key for key, _ in lanes.of(provider)]
     if provider not in settings.providers and not known:

@@ -9,9 +9,7 @@ from time import monotonic
 from servers.domain.models import BreakerInfo, BreakerState
 from servers.router.breaker import Breaker
 from servers.router.limits import Gate
-from servers.router.ports import Limits
-
-Key = tuple[str, str, str]  # provider, endpoint, model
+from servers.router.ports import BreakerKey, Limits
 
 OLD, NEW = 0.8, 0.2  # weights of the moving average
 RECENT = 100  # times to the first piece that are remembered
@@ -55,10 +53,10 @@ class Lanes:
     now: Callable[[], float] = monotonic
     most: int = 4096
     health: dict[str, tuple[bool, str]] = field(default_factory=dict)  # of probed providers
-    _lanes: OrderedDict[Key, Lane] = field(default_factory=OrderedDict, init=False)
+    _lanes: OrderedDict[BreakerKey, Lane] = field(default_factory=OrderedDict, init=False)
     _gates: dict[str, Gate] = field(default_factory=dict, init=False)  # as many as providers
 
-    def lane(self, key: Key) -> Lane:
+    def lane(self, key: BreakerKey) -> Lane:
         lane = self._lanes.get(key)
         if lane is None:
             self._make_room()
@@ -76,10 +74,10 @@ class Lanes:
             gate = self._gates[provider] = Gate(provider, limits, self.now)
         return gate
 
-    def of(self, provider: str) -> Iterator[tuple[Key, Lane]]:
+    def of(self, provider: str) -> Iterator[tuple[BreakerKey, Lane]]:
         return ((key, lane) for key, lane in self._lanes.items() if key[0] == provider)
 
-    def all(self) -> Iterator[tuple[Key, Lane]]:
+    def all(self) -> Iterator[tuple[BreakerKey, Lane]]:
         return iter(self._lanes.items())
 
     def _make_room(self) -> None:
@@ -89,7 +87,7 @@ class Lanes:
                 del self._lanes[oldest]
 
 
-def breaker_info(key: Key, breaker: Breaker) -> BreakerInfo:
+def breaker_info(key: BreakerKey, breaker: Breaker) -> BreakerInfo:
     provider, endpoint, model = key
     remaining = breaker.remaining
     return BreakerInfo(

@@ -135,6 +135,31 @@ class TokenCounter(Protocol):
         ...
 
 
+BreakerKey: TypeAlias = tuple[str, str, str]  # provider, endpoint, model
+
+
+class Board(Protocol):
+    """What replicas tell one another of breakers. Specification: tests/contract/test_board.py.
+
+    Telling never fails and never waits: without the others each replica goes by what it
+    finds out itself.
+    """
+
+    def opened(self, key: BreakerKey, seconds: float) -> None:
+        """It is left alone for so long; infinitely where somebody opened it by hand."""
+        ...
+
+    def closed(self, key: BreakerKey) -> None: ...
+
+    async def probe(self, key: BreakerKey, seconds: float) -> bool:
+        """Whether this replica is the one that may send the probe, which takes at most so long."""
+        ...
+
+    async def listen(self, heard: Callable[[BreakerKey, float], None]) -> None:
+        """For ever: what others say. Seconds that it is left alone; 0: it was closed."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
     name: str

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from math import inf
 from time import monotonic
 
 from servers.domain.chat import ChatRequest, Completion, Step
@@ -23,10 +24,17 @@ from servers.router.counts import Counts
 from servers.router.kinds import check_strategy
 from servers.router.lanes import Lanes, breaker_info
 from servers.router.passages import Passages
-from servers.router.ports import Providers, RouterSettings, Spending, Tokenizers
+from servers.router.ports import (
+    Board,
+    BreakerKey,
+    Providers,
+    RouterSettings,
+    Spending,
+    Tokenizers,
+)
 from servers.router.prices import PriceList
 from servers.router.trying import Trying
-from servers.router.untracked import NoTokenizers, Untracked
+from servers.router.untracked import Alone, NoTokenizers, Untracked
 
 
 class ModelRouter:
@@ -42,6 +50,7 @@ class ModelRouter:
         prices: PriceList | None = None,
         spending: Spending | None = None,
         tokenizers: Tokenizers | None = None,
+        board: Board | None = None,
         now: Callable[[], float] = monotonic,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -51,7 +60,8 @@ class ModelRouter:
         self._spending = spending or Untracked()
         self._lanes = Lanes(settings.failure_threshold, settings.recovery_timeout, now)
         candidates = Candidates(settings, providers, self._lanes, self._prices)
-        trying = Trying(self._spending, settings.retries, now, random)
+        self._board = board or Alone()
+        trying = Trying(self._spending, settings.retries, now, random, self._board)
         self._chats = Chats(settings, providers, env, candidates, trying)
         self._passages = Passages(providers, env, candidates, trying)
         self._counts = Counts(providers, env, candidates, tokenizers or NoTokenizers())
@@ -87,7 +97,12 @@ class ModelRouter:
             raise NotFound(f"provider {provider!r} has no model {model!r}", provider=provider)
         for key in keys:
             breaker = self._lanes.lane(key).breaker
-            breaker.force_open() if state is BreakerState.OPEN else breaker.reset()
+            if state is BreakerState.OPEN:
+                breaker.force_open()
+                self._board.opened(key, inf)
+            else:
+                breaker.reset()
+                self._board.closed(key)
         return [breaker_info(key, self._lanes.lane(key).breaker) for key in keys]
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
@@ -99,3 +114,16 @@ class ModelRouter:
     async def watch_health(self) -> None:
         """For ever: ask the providers that want it how they are. The mesh owns the task."""
         await health.watch(self._settings, self._providers, self._lanes, self._env)
+
+    async def hear_replicas(self) -> None:
+        """For ever: take over what other replicas find out. The mesh owns the task."""
+        await self._board.listen(self._heard)
+
+    def _heard(self, key: BreakerKey, seconds: float) -> None:
+        breaker = self._lanes.lane(key).breaker
+        if seconds == inf:
+            breaker.force_open()
+        elif seconds:
+            breaker.open_for(seconds)
+        else:
+            breaker.reset()

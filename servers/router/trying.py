@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from servers.domain.caller import Account
 from servers.kernel.errors import Exhausted, NotReady
 from servers.router.attempt import Attempt
+from servers.router.breaker import Admission
 from servers.router.candidates import Candidate
 from servers.router.limits import Place
-from servers.router.ports import ProviderDown, Retries, Spending
-from servers.router.trail import Trail
+from servers.router.ports import Board, ProviderDown, Retries, Spending
+from servers.router.trail import SOON, Trail
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Trying:
     retries: Retries
     now: Callable[[], float]
     random: Callable[[], float]  # 0 to 1
+    board: Board
 
     async def attempts(
         self, candidates: Sequence[Candidate], work: Work, trail: Trail
@@ -82,9 +84,10 @@ class Trying:
     ) -> Attempt | None:
         """What it takes to ask: breaker and budget. What was taken is given back where not."""
         breaker, target = candidate.lane.breaker, candidate.target
-        if not (admission := breaker.admit()):
+        admission = await self._admission(candidate)
+        if not admission:
             place.leave(0)
-            trail.shut(target, breaker.remaining)
+            trail.shut(target, breaker.remaining or SOON)
             return None
         most = candidate.most(work.reads, work.writes(candidate))
         try:
@@ -107,7 +110,23 @@ class Trying:
             self.now,
             work.operation,
             work.reads,
+            self.board,
         )
+
+    async def _admission(self, candidate: Candidate) -> Admission:
+        """Of all replicas one sends the probe."""
+        breaker, target = candidate.lane.breaker, candidate.target
+        admission = breaker.admit()
+        if admission is not Admission.PROBE:
+            return admission
+        try:
+            mine = await self.board.probe(target.key, target.timeouts.first_token)
+        except BaseException:
+            breaker.abandoned(admission)
+            raise
+        if not mine:
+            breaker.abandoned(admission)
+        return admission if mine else Admission.REFUSED
 
     def _tokens(self, candidate: Candidate, work: Work) -> int:
         """What a limit of tokens a minute is asked for; others need no count."""

@@ -1,12 +1,12 @@
-"""What a router does without: budgets and a record of use, and tokenizers."""
+"""What a router does without: budgets and a record of use, tokenizers, and other replicas."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from servers.domain.caller import Account
 from servers.domain.chat import Notice, Usage
 from servers.domain.usage import BudgetState, UsageQuery, UsageRow
-from servers.router.ports import Cost, Tokenizer
+from servers.router.ports import BreakerKey, Cost, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +41,19 @@ class NoTokenizers:
 
     def of(self, model: str) -> Tokenizer | None:
         return None
+
+
+class Alone:
+    """Satisfies `ports.Board` for the only replica there is."""
+
+    def opened(self, key: BreakerKey, seconds: float) -> None:
+        pass
+
+    def closed(self, key: BreakerKey) -> None:
+        pass
+
+    async def probe(self, key: BreakerKey, seconds: float) -> bool:
+        return True
+
+    async def listen(self, heard: Callable[[BreakerKey, float], None]) -> None:
+        """There is nobody to be heard."""

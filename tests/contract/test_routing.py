@@ -419,7 +419,10 @@ class TestLimits:
         ):
             calls = [asyncio.create_task(models.complete(ask("narrow"))) for _ in range(3)]
             await asyncio.wait_for(narrow.asked.wait(), 5)
-            while (info := (await models.providers())[0]).waiting < 2:
+            for _ in range(500):
+                (info,) = await models.providers()
+                if info.waiting == 2:
+                    break
                 await asyncio.sleep(0.01)
             assert (info.active, info.waiting) == (1, 2)
             held.set()
