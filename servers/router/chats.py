@@ -22,7 +22,7 @@ from servers.router.kinds import check_strategy
 from servers.router.ports import Ask, Provider, Providers, RouterSettings
 from servers.router.race import Race
 from servers.router.ranking import Ranking
-from servers.router.speaking import Voice, voice, whole
+from servers.router.speaking import Preparing, Voice, voice, whole
 from servers.router.trail import Trail
 from servers.router.trying import Trying, Work
 
@@ -42,7 +42,7 @@ class Chats:
         trail = Trail()
         async with aclosing(self._attempts(request, trail, streamed=False)) as attempts:
             async for attempt in attempts:
-                if answer := await whole(attempt, *self._asked(request, attempt)):
+                if answer := await whole(attempt, self._asking(request)):
                     return answer
         raise trail.end()
 
@@ -64,7 +64,7 @@ class Chats:
     ) -> Voice:
         async for attempt in attempts:
             spoke = False
-            async with aclosing(voice(attempt, *self._asked(request, attempt))) as steps:
+            async with aclosing(voice(attempt, self._asking(request))) as steps:
                 async for step in steps:
                     spoke = True
                     yield step
@@ -72,10 +72,8 @@ class Chats:
                 return
 
     def _raced(self, request: ChatRequest, attempts: AsyncGenerator[Attempt, None]) -> Voice:
-        def speak(attempt: Attempt) -> Voice:
-            return voice(attempt, *self._asked(request, attempt))
-
-        return Race(attempts, speak, self.settings.hedging).run()
+        asking = self._asking(request)
+        return Race(attempts, lambda each: voice(each, asking), self.settings.hedging).run()
 
     async def _attempts(
         self, request: ChatRequest, trail: Trail, streamed: bool
@@ -96,18 +94,21 @@ class Chats:
                     self.ranking.attempted(able)
                 yield attempt
 
-    def _asked(self, request: ChatRequest, attempt: Attempt) -> tuple[Provider, Ask]:
-        target = attempt.candidate.target
-        ask = Ask(
-            target.model,
-            request.messages,
-            request.tools,
-            request.sampling.over(target.sampling),
-            target.timeouts,
-            target.credential(self.env),
-            request.output_schema,
-        )
-        return self.providers.get(target.kind, target.endpoint, target.options), ask
+    def _asking(self, request: ChatRequest) -> Preparing:
+        def prepare(attempt: Attempt) -> tuple[Provider, Ask]:
+            target = attempt.candidate.target
+            ask = Ask(
+                target.model,
+                request.messages,
+                request.tools,
+                request.sampling.over(target.sampling),
+                target.timeouts,
+                target.credential(self.env),
+                request.output_schema,
+            )
+            return self.providers.get(target.kind, target.endpoint, target.options), ask
+
+        return prepare
 
 
 async def _gathered(steps: Voice) -> Completion:

@@ -1,6 +1,6 @@
 """One candidate's answer, in one piece or as a stream, signed with who gave it."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeAlias
@@ -11,11 +11,14 @@ from servers.router.attempt import Attempt
 from servers.router.ports import Ask, Provider, ProviderDown
 
 Voice: TypeAlias = AsyncGenerator[Step, None]
+# Whom to ask, and what. Called inside the attempt, which is undone where there is no key.
+Preparing: TypeAlias = Callable[[Attempt], tuple[Provider, Ask]]
 
 
-async def whole(attempt: Attempt, provider: Provider, ask: Ask) -> Completion | None:
+async def whole(attempt: Attempt, prepare: Preparing) -> Completion | None:
     """The answer in one piece; None where the candidate failed and another may be asked."""
     async with attempt:
+        provider, ask = prepare(attempt)
         with telemetry.detached_span("attempt " + ask.model, _span(attempt, ask)) as span:
             answer = await provider.complete(ask)
             finish = signed(answer.finish, attempt)
@@ -24,10 +27,11 @@ async def whole(attempt: Attempt, provider: Provider, ask: Ask) -> Completion | 
     return None
 
 
-async def voice(attempt: Attempt, provider: Provider, ask: Ask) -> Voice:
+async def voice(attempt: Attempt, prepare: Preparing) -> Voice:
     """Pieces and one Finish; nothing at all where the candidate failed before it spoke."""
     finish: Finish | None = None
     async with attempt:
+        provider, ask = prepare(attempt)
         with telemetry.detached_span("attempt " + ask.model, _span(attempt, ask)) as span:
             async with aclosing(_steps(attempt, provider, ask)) as steps:
                 async for step in steps:

@@ -17,7 +17,7 @@ from servers.domain.chat import (
     says,
 )
 from servers.domain.embeddings import CountRequest
-from servers.domain.models import Capabilities
+from servers.domain.models import BreakerState, Capabilities
 from servers.kernel.errors import InvalidInput, NotReady, Unavailable
 from servers.router.ports import (
     Hedging,
@@ -427,6 +427,48 @@ class TestLimits:
             assert (info.active, info.waiting) == (1, 2)
             held.set()
             await asyncio.gather(*calls)
+
+
+class TestWhatIsTaken:
+    """A place, a breaker's admission: all is given back, whatever way a call ends."""
+
+    @pytest.mark.parametrize("heard", [answered, streamed], ids=["whole", "streamed"])
+    @pytest.mark.parametrize("reply", [refuses(500), refuses(400)], ids=["failed", "refused"])
+    async def test_is_given_back_by_a_call_that_fails(self, opened, heard, reply):
+        async with (
+            openai_server(reply) as server,
+            opened(provider("up", server.endpoint)) as models,
+        ):
+            with pytest.raises((Unavailable, InvalidInput)):
+                await heard(models, ask("up"))
+            (info,) = await models.providers()
+        assert info.active == 0
+
+    @pytest.mark.parametrize("heard", [answered, streamed], ids=["whole", "streamed"])
+    async def test_is_given_back_where_a_key_is_missing(self, opened, heard):
+        keyed = ProviderSettings("keyed", "openai_compat", "http://127.0.0.1:9", "", "NO_KEY")
+        async with opened(keyed) as models:
+            for _ in range(5):
+                with pytest.raises(NotReady, match="NO_KEY"):
+                    await heard(models, ask("keyed"))
+            (info,) = await models.providers()
+        assert (info.active, info.breakers[0].state) == (0, BreakerState.CLOSED)
+
+    async def test_is_given_back_by_a_caller_who_leaves(self, opened):
+        async with (
+            openai_server(Reply(pieces=(), then=Then.HANG)) as server,
+            opened(provider("up", server.endpoint)) as models,
+        ):
+            waiting = asyncio.create_task(models.complete(ask("up")))
+            await asyncio.wait_for(server.asked.wait(), 5)
+            waiting.cancel()
+            await asyncio.wait_for(server.left.wait(), 5)
+            for _ in range(500):
+                (info,) = await models.providers()
+                if not info.active:
+                    break
+                await asyncio.sleep(0.01)
+        assert info.active == 0
 
 
 class TestLatency:
