@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from servers.kernel.errors import InvalidInput
 from servers.kernel.explain import nearest
@@ -47,19 +48,37 @@ class Kind:
     model: str = ""
     does: frozenset[str] = frozenset({"chat"})  # chat, embed, rerank, count
     options: Mapping[str, type] = field(default_factory=dict)  # what `options` may hold
+    schemes: tuple[str, ...] = ("http", "https")  # of its endpoint; none: any text will do
     folder: bool = False  # its endpoint is a folder of this machine: only configuration may name it
 
 
 _KINDS = {
     "openai": Kind("https://api.openai.com/v1", "OPENAI_API_KEY"),
+    "openai_compat": Kind(),
     "ollama": Kind("http://127.0.0.1:11434"),
-    "local": Kind("local:", model="smollm2-135m-instruct"),
+    "local": Kind("local:", model="smollm2-135m-instruct", schemes=()),
 }
 
 
 def kind(name: str) -> Kind:
     """Defaults of a type; a plugin's type has none."""
-    return _KINDS.get(name) or Kind()
+    return _KINDS.get(name) or Kind(schemes=())
+
+
+def check_endpoint(name: str, endpoint: str) -> None:
+    """Raises InvalidInput for what can't be the address of a provider of that type."""
+    known = kind(name)
+    if known.folder or not known.schemes or not endpoint:
+        return
+    scheme, found, rest = endpoint.partition("://")
+    host = urlsplit("//" + rest).hostname if found else None
+    if scheme not in known.schemes or not host:
+        wanted = " or ".join(f"{each}://" for each in known.schemes)
+        raise InvalidInput(
+            f"{endpoint!r} is no address of a provider of type {name!r}: it needs {wanted} "
+            "and a host",
+            reason="ENDPOINT_WRONG",
+        )
 
 
 def check_strategy(name: str) -> None:

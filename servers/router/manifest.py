@@ -12,7 +12,7 @@ from servers.kernel.fields import Count, Flag, FreeJson, Number, Seconds, Secret
 from servers.kernel.manifest import Manifest, Strict
 from servers.kernel.paths import Wrong
 from servers.kernel.spelling import Spelling
-from servers.router.kinds import PROVIDERS, kind
+from servers.router.kinds import PROVIDERS, check_endpoint, kind
 from servers.router.ports import (
     ModelSettings,
     Price,
@@ -132,6 +132,10 @@ class ProviderConfig(Manifest):
             except InvalidInput as error:
                 yield Wrong((*place, "type"), error.message)
                 continue
+            try:
+                check_endpoint(provider.type, provider.endpoint)
+            except InvalidInput as error:
+                yield Wrong((*place, "endpoint"), error.message)
             known = kind(provider.type).options
             for option, value in provider.options.items():
                 if fault := _wrong_option(option, value, known):

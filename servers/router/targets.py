@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from servers.domain.chat import ChatRequest, Image, ModelRef, Sampling
 from servers.domain.models import Capabilities
 from servers.kernel.errors import InvalidInput, NotReady
-from servers.router.kinds import PROVIDERS, kind
+from servers.router.kinds import PROVIDERS, check_endpoint, kind
 from servers.router.ports import (
     ModelSettings,
     Options,
@@ -70,6 +70,7 @@ def resolve(ref: ModelRef, settings: RouterSettings) -> Target:
             reason="ENDPOINT_MISSING",
             provider=ref.provider,
         )
+    check_endpoint(provider.kind, endpoint)
     model = ref.model or (provider.models[0].name if provider.models else defaults.model)
     if not model:
         raise InvalidInput(

@@ -7,6 +7,7 @@ import pytest
 from servers.agents.files import Declared
 from servers.config import MeshConfig, load_config
 from servers.kernel.errors import InvalidInput, NotReady
+from servers.router.ports import Hedging, Limits, Retries
 
 SHIPPED = Path(__file__).parents[2] / "config"
 
@@ -168,6 +169,26 @@ class TestProviders:
         assert provider.models[1].capabilities.tools is True
         assert (router.failure_threshold, router.recovery_timeout) == (5, 7.0)
 
+    def test_are_read_with_limits_retries_and_hedging(self, folder):
+        write(
+            folder,
+            "providers.yaml",
+            "ProviderConfig",
+            "{providers: {v: {type: ollama, limits: {concurrency: 4, tokens_per_minute: 1000},"
+            " models: [{name: a, tools: emulated, quality_rank: 2, max_output: 99}]}},"
+            " routing: {default_strategy: cost_optimized, hedging: {percentile: 0.9},"
+            " retries: {max_retries: 3, 'on': [timeout]}}}",
+        )
+        router = loaded(folder).router
+        provider = router.providers["v"]
+        (model,) = provider.models
+        assert provider.limits == Limits(concurrency=4, tokens_per_minute=1000)
+        assert (model.capabilities.tools, model.capabilities.emulated_tools) == (False, True)
+        assert (model.quality_rank, model.max_output) == (2, 99)
+        assert router.default_strategy == "cost_optimized"
+        assert router.retries == Retries(3, on=frozenset({"timeout"}))
+        assert router.hedging == Hedging(0.9)
+
     @pytest.mark.parametrize(
         ("spec", "says"),
         [
@@ -177,6 +198,26 @@ class TestProviders:
             (
                 "{routing: {default_strategy: round_robbin}}",
                 "spec.routing.default_strategy: ",
+            ),
+            (
+                "{providers: {v: {type: ollama, endpoint: 'localhost:11434'}}}",
+                "spec.providers.v.endpoint: .*no address of a provider",
+            ),
+            (
+                "{providers: {v: {type: ollama, models: [{name: a, price: {input: -1}}]}}}",
+                r"spec.providers.v.models\[0\].price.input: ",
+            ),
+            (
+                "{providers: {v: {type: ollama, limits: {concurrency: 0}}}}",
+                "spec.providers.v.limits.concurrency: ",
+            ),
+            (
+                "{providers: {v: {type: ollama, options: {speed: 1}}}}",
+                "spec.providers.v.options.speed: unknown option 'speed'",
+            ),
+            (
+                "{routing: {retries: {'on': [rain]}}}",
+                r"spec.routing.retries.on\[0\]: ",
             ),
         ],
     )

@@ -1,5 +1,6 @@
 """spec.model: which models answer, and which one in which role."""
 
+from difflib import get_close_matches
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -19,6 +20,28 @@ Ranking = Literal[
 ]
 
 
+_SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed"})
+# Parameters that many servers know and the mesh passes on.
+_USUAL = frozenset(
+    {
+        "top_k",
+        "min_p",
+        "frequency_penalty",
+        "presence_penalty",
+        "repetition_penalty",
+        "repeat_penalty",
+        "typical_p",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "reasoning_effort",
+        "response_format",
+        "max_completion_tokens",
+        "stop_token_ids",
+    }
+)
+
+
 class Parameters(Strict):
     """How a model picks its words. Keys that aren't listed here go to the provider as `extra`."""
 
@@ -28,6 +51,15 @@ class Parameters(Strict):
     stop: tuple[str, ...] = ()
     seed: Whole | None = None
     extra: FreeJson = {}  # noqa: RUF012  # pydantic copies defaults
+
+    @field_validator("extra")
+    @classmethod
+    def _no_slips(cls, extra: dict[str, object]) -> dict[str, object]:
+        """Anything may go to a provider, but a near miss of what is known here is a slip."""
+        for key in extra.keys() - _USUAL:
+            if near := get_close_matches(key, _SAMPLING | _USUAL, n=1, cutoff=0.8):
+                raise ValueError(f"unknown parameter {key!r}; did you mean {near[0]!r}?")
+        return extra
 
     def sampling(self) -> Sampling:
         return Sampling(

@@ -112,6 +112,19 @@ class TestTheCanonicalForm:
         assert set(canonical(MODEL + "tools:\nmemory:\nprompts: {system: ''}")) == {"model"}
 
 
+class TestAParameter:
+    def test_that_nobody_here_knows_goes_to_the_provider(self):
+        model = "model: {primary: {provider: x, parameters: {mirostat: 2, top_k: 3}}}"
+        assert agent(model).models()[0].sampling.extra == {"mirostat": 2, "top_k": 3}
+
+    @pytest.mark.parametrize(
+        ("slip", "meant"), [("temprature", "temperature"), ("max_token", "max_tokens")]
+    )
+    def test_that_is_nearly_a_known_one_is_a_slip(self, slip, meant):
+        found = wrong(f"model: {{primary: {{provider: x, parameters: {{{slip}: 1}}}}}}")
+        assert f"unknown parameter {slip!r}; did you mean {meant!r}?" in " ".join(found.values())
+
+
 class TestOtherSpellings:
     @pytest.mark.parametrize(
         ("written", "means"),

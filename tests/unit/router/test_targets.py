@@ -47,6 +47,12 @@ class TestACandidate:
             ({"provider": "who"}, "no provider 'who': declared are mine"),
             ({"provider": "openai_compat", "model": "m"}, "has no endpoint"),
             ({"provider": "ollama"}, "name the model"),
+            ({"provider": "mine", "endpoint": "localhost:8000"}, "no address of a provider"),
+            (
+                {"provider": "mine", "endpoint": "ftp://x"},
+                "it needs http:// or https:// and a host",
+            ),
+            ({"provider": "mine", "endpoint": "http://"}, "and a host"),
             ({"provider": "triton"}, "not supported by this version"),
             ({"provider": "azure_openai"}, "not supported by this version"),
             ({"provider": "vllm"}, "use type openai_compat"),

@@ -199,7 +199,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     FAILED_PRECONDITION. Metadata: {}
     """
     ERROR_REASON_ENDPOINT_WRONG: _ErrorReason.ValueType  # 88
-    """The provider's address is none, or something else answers there.
+    """The provider's address is none (INVALID_ARGUMENT where it was just said), or something else
+    answers there.
     FAILED_PRECONDITION. Metadata: {}
     """
     ERROR_REASON_PROVIDER_UNREACHABLE: _ErrorReason.ValueType  # 89
@@ -591,7 +592,8 @@ ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 87
 FAILED_PRECONDITION. Metadata: {}
 """
 ERROR_REASON_ENDPOINT_WRONG: ErrorReason.ValueType  # 88
-"""The provider's address is none, or something else answers there.
+"""The provider's address is none (INVALID_ARGUMENT where it was just said), or something else
+answers there.
 FAILED_PRECONDITION. Metadata: {}
 """
 ERROR_REASON_PROVIDER_UNREACHABLE: ErrorReason.ValueType  # 89

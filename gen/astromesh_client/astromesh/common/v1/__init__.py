@@ -314,7 +314,8 @@ class ErrorReason(betterproto2.Enum):
 
     ENDPOINT_WRONG = 88
     """
-    The provider's address is none, or something else answers there.
+    The provider's address is none (INVALID_ARGUMENT where it was just said), or something else
+    answers there.
     FAILED_PRECONDITION. Metadata: {}
     """
 
