@@ -1,14 +1,16 @@
 """The commands and their options. What they do is imported when they run: help comes at once."""
 
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from servers.cli import failures
 from servers.cli.choices import LogFormat, Output, State
+from servers.cli.options import HERE, Address, Form, done
+from servers.cli.provider_commands import providers
 from servers.kernel.errors import AstromeshError
 
 app = typer.Typer(
@@ -24,12 +26,8 @@ tools = typer.Typer(help="Look at tools and call them.", no_args_is_help=True)
 app.add_typer(agents, name="agents")
 app.add_typer(runs, name="runs")
 app.add_typer(tools, name="tools")
+app.add_typer(providers, name="providers")
 
-Address = Annotated[
-    str,
-    typer.Option(envvar="ASTROMESH_ADDRESS", help="Where the mesh listens for gRPC."),
-]
-Form = Annotated[Output, typer.Option("--output", "-o", help="How to print the answer.")]
 ConfigDir = Annotated[
     Path | None,
     typer.Option(
@@ -62,9 +60,6 @@ LogLevel = Annotated[
 AgentName = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 
-T = TypeVar("T")
-
-HERE = "127.0.0.1:50051"
 STATE = Path(".state")
 
 
@@ -81,12 +76,6 @@ def guarded(command: Callable[[], Any]) -> int:
     except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
         return 0
     return 0
-
-
-def _done(work: Coroutine[Any, Any, T]) -> T:
-    import asyncio
-
-    return asyncio.run(work)
 
 
 @app.command()
@@ -127,7 +116,7 @@ def run_agent(
     from servers.cli.talk import ask
 
     text = sys.stdin.read() if query == "-" else query
-    raise typer.Exit(_done(ask(address, agent, text, session, json=json, seconds=timeout)))
+    raise typer.Exit(done(ask(address, agent, text, session, json=json, seconds=timeout)))
 
 
 @app.command()
@@ -157,7 +146,7 @@ def models(address: Address = HERE, output: Form = Output.TABLE) -> None:
     """List the models and what they cost."""
     from servers.cli.resources import list_models
 
-    _done(list_models(address, output))
+    done(list_models(address, output))
 
 
 @app.command()
@@ -179,7 +168,7 @@ def agents_list(address: Address = HERE, output: Form = Output.TABLE) -> None:
     """List the agents, those that can't run too."""
     from servers.cli.resources import list_agents
 
-    _done(list_agents(address, output))
+    done(list_agents(address, output))
 
 
 @agents.command("get")
@@ -187,7 +176,7 @@ def agents_get(agent: AgentName, address: Address = HERE, output: Form = Output.
     """Show an agent's declaration. Secrets are shown as ***."""
     from servers.cli.resources import get_agent
 
-    _done(get_agent(address, agent, output))
+    done(get_agent(address, agent, output))
 
 
 @agents.command("apply")
@@ -201,7 +190,7 @@ def agents_apply(
     """Create agents, or bring them to what the files say."""
     from servers.cli.apply import apply
 
-    _done(apply(address, file, dry_run))
+    done(apply(address, file, dry_run))
 
 
 @agents.command("delete")
@@ -209,7 +198,7 @@ def agents_delete(agent: AgentName, address: Address = HERE) -> None:
     """Forget an agent. Its runs stay."""
     from servers.cli.resources import delete_agent
 
-    _done(delete_agent(address, agent))
+    done(delete_agent(address, agent))
 
 
 @runs.command("list")
@@ -224,7 +213,7 @@ def runs_list(
     """List runs, newest first."""
     from servers.cli.runs import list_runs
 
-    _done(list_runs(address, agent, session, state or [], limit, output))
+    done(list_runs(address, agent, session, state or [], limit, output))
 
 
 @runs.command("get")
@@ -232,7 +221,7 @@ def runs_get(run: RunId, address: Address = HERE, output: Form = Output.TABLE) -
     """Show a run."""
     from servers.cli.runs import get_run
 
-    _done(get_run(address, run, output))
+    done(get_run(address, run, output))
 
 
 @runs.command("events")
@@ -245,7 +234,7 @@ def runs_events(
     """Tell what a run did, and follow it to its end."""
     from servers.cli.runs import follow
 
-    _done(follow(address, run, after, output))
+    done(follow(address, run, after, output))
 
 
 @runs.command("cancel")
@@ -258,7 +247,7 @@ def runs_cancel(
     """End a run."""
     from servers.cli.runs import cancel_run
 
-    _done(cancel_run(address, run, reason, output))
+    done(cancel_run(address, run, reason, output))
 
 
 @tools.command("list")
@@ -266,7 +255,7 @@ def tools_list(address: Address = HERE, output: Form = Output.TABLE) -> None:
     """List the tools."""
     from servers.cli.resources import list_tools
 
-    _done(list_tools(address, output))
+    done(list_tools(address, output))
 
 
 @tools.command("call")
@@ -279,4 +268,4 @@ def tools_call(
     """Call a tool."""
     from servers.cli.resources import call_tool
 
-    raise typer.Exit(_done(call_tool(address, tool, arguments, output)))
+    raise typer.Exit(done(call_tool(address, tool, arguments, output)))

@@ -252,6 +252,24 @@ async def test_models_are_listed(mesh):
     assert ("scripted", "m") in [(model["provider"], model["model"]) for model in listed]
 
 
+class TestProviders:
+    async def test_are_listed(self, mesh):
+        done = await mesh.cli("providers", "list")
+        assert done.code == 0
+        assert "scripted" in done.out
+
+    async def test_are_left_alone_and_asked_again_by_hand(self, mesh):
+        opened = await mesh.cli("providers", "open", "scripted", "--model", "m")
+        assert "open by hand" in opened.out
+        closed = await mesh.cli("providers", "close", "scripted")
+        assert "closed" in closed.out
+
+    async def test_that_do_not_exist_give_a_failure(self, mesh):
+        done = await mesh.cli("providers", "open", "nobody")
+        assert done.code == failures.FAILED
+        assert "no provider is named 'nobody'" in done.out + done.err
+
+
 async def test_a_service_can_be_asked_by_its_environment(mesh):
     env = {"ASTROMESH_ADDRESS": mesh.mesh.address}
     assert (await astromesh("agents", "list", env=env)).code == 0
