@@ -61,7 +61,19 @@ def refuses(status: int, error: str = "no", **headers: str) -> Reply:
     return Reply(status=status, error=error, headers=shown)
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A whole answer as it goes out. `body` is sent as JSON, or as it is where it is bytes."""
+
+    body: Any
+    headers: Sequence[tuple[str, str]] = ()
+    status: int = 200
+
+
 class Dialect(Protocol):
+    """Two more may be there: `posts`, other paths that are posted to, each with what answers
+    whole (`Callable[[Reply, Any], Said]`), and `refused`, the body of what is not 200."""
+
     prefix: str  # of the endpoint that is configured, e.g. "/v1"
     chat: str  # the path that chats are posted to
     stream_type: str
@@ -92,7 +104,7 @@ class ScriptedServer:
 
     dialect: Dialect
     replies: list[Reply]
-    requests: list[Asked] = field(default_factory=list)  # chats alone
+    requests: list[Asked] = field(default_factory=list)  # what was posted to known paths
     connections: int = 0
     asked: asyncio.Event = field(default_factory=asyncio.Event)  # a chat has arrived
     left: asyncio.Event = field(default_factory=asyncio.Event)  # a client left during an answer
@@ -175,9 +187,10 @@ class _Connection(asyncio.Protocol):
 
     async def _answer(self, asked: Asked, method: str) -> None:
         dialect = self._server.dialect
+        other = getattr(dialect, "posts", {}).get(asked.path)
         if method == "GET":
             self._send(200, orjson.dumps(dialect.get(asked.path)))
-        elif asked.path != dialect.chat:
+        elif asked.path != dialect.chat and other is None:
             self._send(404, b'{"error":"no such path"}')
         else:
             self._server.requests.append(asked)
@@ -186,20 +199,22 @@ class _Connection(asyncio.Protocol):
             if reply.hold:
                 await reply.hold.wait()
             if reply.status != 200:
-                body = orjson.dumps({"error": {"message": reply.error, "type": "x"}})
-                self._send(reply.status, body, reply.headers)
+                refused = getattr(dialect, "refused", _refused)(reply)
+                self._send(reply.status, orjson.dumps(refused), reply.headers)
+            elif other is not None:
+                await self._whole(reply, other(reply, asked.body))
             elif asked.body.get("stream", dialect.chat.startswith("/api")):
                 await self._stream(reply, asked.body)
             else:
-                await self._whole(reply, asked.body)
+                await self._whole(reply, Said(dialect.whole(reply, asked.body)))
             self._dead = reply.closes
 
-    async def _whole(self, reply: Reply, asked: Any) -> None:
-        body = orjson.dumps(self._server.dialect.whole(reply, asked))
+    async def _whole(self, reply: Reply, said: Said) -> None:
+        body = said.body if isinstance(said.body, bytes) else orjson.dumps(said.body)
         await asyncio.sleep(reply.pause)
         match reply.then:
             case Then.END:
-                self._send(200, body)
+                self._send(said.status, body, said.headers)
             case Then.HANG:
                 await asyncio.Event().wait()
             case Then.ERROR:
@@ -248,3 +263,7 @@ class _Connection(asyncio.Protocol):
         lines = [f"HTTP/1.1 {status} Scripted", "content-type: application/json"]
         lines += [f"content-length: {len(body)}", *(f"{name}: {value}" for name, value in headers)]
         self._wire.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+
+def _refused(reply: Reply) -> Any:
+    return {"error": {"message": reply.error, "type": "x"}}

@@ -14,7 +14,7 @@ from servers.router.ports import ProviderDown
 LONGEST_PAUSE = 3600.0  # seconds; no provider is believed beyond an hour
 _LONGEST_MESSAGE = 400  # characters
 _SECRETS = re.compile(r"(?i)\b(bearer\s+\S+|(?:sk|pk|key|hf|gsk)[-_][\w*.-]{6,})")
-_TEMPORARY = {408, 425, 429}
+_TEMPORARY = {408, 424, 425, 429}  # 424 is what Hugging Face's servers say of failed inference
 
 
 def refusal(
@@ -31,7 +31,7 @@ def refusal(
     if status == 404:
         return NotReady(f"{what} (check model and endpoint)", reason="MODEL_NOT_FOUND")
     if status < 400:
-        return NotReady(f"{what}, not a chat (check the endpoint)", reason="ENDPOINT_WRONG")
+        return NotReady(f"{what}, not with 200 (check the endpoint)", reason="ENDPOINT_WRONG")
     return InvalidInput(what, reason="PROVIDER_REFUSED")
 
 

@@ -57,12 +57,16 @@ class Http:
 
     async def fetch(self, call: Call, timeouts: Timeouts) -> bytes:
         """The whole body of a 200; every other outcome raises."""
+        return (await self.exchange(call, timeouts))[1]
+
+    async def exchange(self, call: Call, timeouts: Timeouts) -> tuple[httpx.Headers, bytes]:
+        """The same, with the headers before it."""
         patience = Patience(timeouts)
         try:
             async with patience.whole():
                 answer = await self._open(call, timeouts)
                 try:
-                    return await _body(answer, call)
+                    return answer.headers, await _body(answer, call)
                 finally:
                     await answer.aclose()
         except TimeoutError:
