@@ -23,9 +23,11 @@ PROVIDERS = Registry(
         "triton": "",
     },
     openai_compat="servers.router.adapters.openai_compat:OpenAICompat",
-    openai="servers.router.adapters.openai_compat:OpenAICompat",
+    openai="servers.router.adapters.openai_compat:OpenAI",
     ollama="servers.router.adapters.ollama:Ollama",
     local="servers.router.adapters.local:Local",
+    tei="servers.router.adapters.tei:TextEmbeddingsInference",
+    cohere="servers.router.adapters.cohere:Cohere",
 )
 
 IN_ORDER = "in_order"
@@ -52,11 +54,17 @@ class Kind:
     folder: bool = False  # its endpoint is a folder of this machine: only configuration may name it
 
 
+_TALKS = frozenset({"chat", "embed"})
+_TEXTS = frozenset({"embed", "rerank"})
+_TRUNCATE = {"truncate": bool}  # whether texts to embed that are too long are cut
+
 _KINDS = {
-    "openai": Kind("https://api.openai.com/v1", "OPENAI_API_KEY"),
-    "openai_compat": Kind(),
-    "ollama": Kind("http://127.0.0.1:11434"),
+    "openai": Kind("https://api.openai.com/v1", "OPENAI_API_KEY", does=_TALKS),
+    "openai_compat": Kind(does=_TALKS),
+    "ollama": Kind("http://127.0.0.1:11434", does=_TALKS, options=_TRUNCATE),
     "local": Kind("local:", model="smollm2-135m-instruct", schemes=()),
+    "tei": Kind(does=_TEXTS, options=_TRUNCATE),
+    "cohere": Kind("https://api.cohere.com", "COHERE_API_KEY", does=_TEXTS, options=_TRUNCATE),
 }
 
 

@@ -498,10 +498,11 @@ class TestLists:
         able = ModelSettings("b", Capabilities(tools=True, context_window=8192), Price(1.0, 2.0))
         one = ProviderSettings("one", "ollama", models=(able, ModelSettings("a")))
         async with opened(provider("two", "http://127.0.0.1:9"), one) as models:
+            does = frozenset({"chat", "embed"})
             assert await models.models() == [
-                ModelInfo("one", "a", Capabilities()),
-                ModelInfo("one", "b", able.capabilities, 1.0, 2.0),
-                ModelInfo("two", "m", Capabilities()),
+                ModelInfo("one", "a", Capabilities(), does=does),
+                ModelInfo("one", "b", able.capabilities, 1.0, 2.0, does=does),
+                ModelInfo("two", "m", Capabilities(), does=does),
             ]
 
     async def test_know_nothing_of_a_provider_before_its_first_call(self, opened):

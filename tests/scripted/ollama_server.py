@@ -1,18 +1,30 @@
-"""A scripted server that speaks Ollama's /api/chat, exactly as seen on the wire."""
+"""A scripted server that speaks Ollama's /api/chat and /api/embed, as seen on the wire."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
-from tests.scripted.http_server import Reply, ScriptedServer, serving
+from tests.scripted.http_server import Reply, Said, ScriptedServer, serving
+from tests.scripted.texts import length_of, rows, tokens, vector_for, with_faults
+
+
+def embeddings(reply: Reply, asked: Any) -> Said:
+    """POST /api/embed."""
+    texts = asked["input"]
+    found = [list(vector_for(text, length_of(reply, asked.get("dimensions")))) for text in texts]
+    times = {"total_duration": 14143917, "load_duration": 1019500}
+    counted = {"prompt_eval_count": tokens(texts)} if reply.counted else {}
+    shown = rows(reply, with_faults(reply, found))
+    return Said({"model": asked["model"], "embeddings": shown, **times, **counted})
 
 
 class OllamaDialect:
     prefix = ""
     chat = "/api/chat"
     stream_type = "application/x-ndjson"
+    posts: ClassVar = {"/api/embed": embeddings}
 
     def whole(self, reply: Reply, asked: Any) -> Any:
         message: dict[str, Any] = {"role": "assistant", "content": "".join(reply.pieces)}
@@ -37,6 +49,9 @@ class OllamaDialect:
 
     def get(self, path: str) -> Any:
         return {"version": "0.12.0"}
+
+    def refused(self, reply: Reply) -> Any:
+        return {"error": reply.error}
 
     def _calls(self, reply: Reply) -> list[dict[str, Any]]:
         """Ollama sends whole calls, with arguments as objects, and no ids."""

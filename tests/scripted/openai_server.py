@@ -1,11 +1,12 @@
-"""A scripted server that speaks OpenAI's chat completions, exactly as seen on the wire."""
+"""A scripted server that speaks OpenAI's API, exactly as seen on the wire."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
+from tests.scripted import openai_texts
 from tests.scripted.http_server import Reply, ScriptedServer, serving
 
 
@@ -13,6 +14,10 @@ class OpenAIDialect:
     prefix = "/v1"
     chat = "/v1/chat/completions"
     stream_type = "text/event-stream; charset=utf-8"
+    posts: ClassVar = {
+        "/v1/embeddings": openai_texts.embeddings,
+        "/v1/rerank": openai_texts.ranking,
+    }
 
     def whole(self, reply: Reply, asked: Any) -> Any:
         message: dict[str, Any] = {"role": "assistant", "content": "".join(reply.pieces) or None}

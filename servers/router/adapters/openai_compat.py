@@ -9,18 +9,22 @@ import httpx
 from servers.domain.chat import Completion, Step
 from servers.domain.models import Capabilities
 from servers.kernel.errors import NotReady
+from servers.router.adapters import openai_texts
 from servers.router.adapters import openai_wire as wire
 from servers.router.adapters.failures import garbage, in_stream
 from servers.router.adapters.http import Call, Http, loads, url
 from servers.router.adapters.streaming import MISSHAPEN, streamed
-from servers.router.ports import Ask, Timeouts
+from servers.router.ports import Ask, EmbedAsk, Embedded, Timeouts
 
 _CHAT = "/chat/completions"
+_EMBEDDINGS = "/embeddings"
 _FIELDS = (b"event:", b"id:", b"retry:", b":")  # of server-sent events, without meaning here
 _PROBE = Timeouts(total=5.0)
 
 
 class OpenAICompat:
+    encoding: openai_texts.Encoding = "float"  # of embeddings; what every server has
+
     def __init__(self, endpoint: str, http: Http) -> None:
         self.endpoint = endpoint
         self._http = http
@@ -41,6 +45,12 @@ class OpenAICompat:
         call = self._call(ask, stream=True)
         return streamed(self._http, call, ask.timeouts, wire.Streamed(ask), _event)
 
+    async def embed(self, ask: EmbedAsk) -> Embedded:
+        def call_of(body: bytes) -> Call:
+            return Call(url(self._base + _EMBEDDINGS), self.endpoint, body, ask.api_key)
+
+        return await openai_texts.embed(self._http, ask, call_of, self.encoding)
+
     async def health(self, api_key: str) -> None:
         call = Call(url(self._base + "/models"), self.endpoint, b"", api_key, "GET")
         # A server without this list, or one that wants another key, is there all the same.
@@ -52,6 +62,12 @@ class OpenAICompat:
 
     def _call(self, ask: Ask, stream: bool) -> Call:
         return Call(self._url, self.endpoint, wire.request(ask, stream), ask.api_key)
+
+
+class OpenAI(OpenAICompat):
+    """OpenAI itself."""
+
+    encoding = "base64"
 
 
 def _event(line: bytes, call: Call) -> Mapping[str, Any] | None:
@@ -75,5 +91,5 @@ def _event(line: bytes, call: Call) -> Mapping[str, Any] | None:
 
 def _base(endpoint: httpx.URL) -> str:
     """http://host, http://host/v1 and the full address of the chat all mean the same."""
-    text = str(endpoint).rstrip("/").removesuffix(_CHAT)
+    text = str(endpoint).rstrip("/").removesuffix(_CHAT).removesuffix(_EMBEDDINGS)
     return text + "/v1" if endpoint.path in ("", "/") else text

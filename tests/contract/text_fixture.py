@@ -1,0 +1,81 @@
+"""Embedders and rerankers as the contract suites meet them: over HTTP, or in this process.
+
+To put another one under the suites, write an async context manager that takes a folder and
+gives an `Embedding` or a `Ranking`, and add it to the list at the end of this module.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servers.router.adapters.cohere import Cohere
+from servers.router.adapters.http import Http, open_http
+from servers.router.adapters.ollama import Ollama
+from servers.router.adapters.openai_compat import OpenAI, OpenAICompat
+from servers.router.adapters.tei import TextEmbeddingsInference
+from servers.router.ports import Embedder, Reranker
+from tests.scripted.cohere_server import cohere_server
+from tests.scripted.http_server import ScriptedServer
+from tests.scripted.ollama_server import ollama_server
+from tests.scripted.openai_server import openai_server
+from tests.scripted.tei_server import tei_server
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """An embedder that is ready to be asked."""
+
+    embedder: Embedder
+    model: str = "m"
+    shorter: int | None = None  # a number of dimensions that it can be asked for; None: no other
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A reranker that is ready to be asked."""
+
+    reranker: Reranker
+    model: str = "m"
+
+
+@dataclass(frozen=True)
+class OverHttp:
+    """An adapter, and the scripted server that stands for what it speaks to."""
+
+    adapter: Callable[[str, Http], Any]
+    server: Callable[..., AbstractAsyncContextManager[ScriptedServer]]
+    per_request: int  # texts that it puts into one request
+
+    @asynccontextmanager
+    async def embedding(self, folder: Path) -> AsyncIterator[Embedding]:
+        async with self.server() as server, open_http() as http:
+            yield Embedding(self.adapter(server.endpoint, http), shorter=5)
+
+    @asynccontextmanager
+    async def ranking(self, folder: Path) -> AsyncIterator[Ranking]:
+        async with self.server() as server, open_http() as http:
+            yield Ranking(self.adapter(server.endpoint, http))
+
+
+ALL = 1_000_000
+
+HTTP_EMBEDDERS = {
+    "openai_compat": OverHttp(OpenAICompat, openai_server, 128),
+    "openai": OverHttp(OpenAI, openai_server, 512),
+    "ollama": OverHttp(Ollama, ollama_server, 128),
+    "tei": OverHttp(TextEmbeddingsInference, tei_server, 32),
+    "cohere": OverHttp(Cohere, cohere_server, 96),
+}
+HTTP_RERANKERS = {
+    "tei": OverHttp(TextEmbeddingsInference, partial(tei_server, kind="reranker"), 32),
+    "cohere": OverHttp(Cohere, cohere_server, ALL),
+}
+
+# What every embedder and every reranker is held to. Slow or optional ones bring their marks.
+EMBEDDERS = [pytest.param(each.embedding, id=name) for name, each in HTTP_EMBEDDERS.items()]
+RERANKERS = [pytest.param(each.ranking, id=name) for name, each in HTTP_RERANKERS.items()]
