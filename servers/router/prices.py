@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,7 +52,13 @@ def cost(price: Price | None, usage: Usage) -> float | None:
 
 
 def priced(price: Price | None, usage: Usage) -> Usage:
-    return replace(usage, cost_usd=cost(price, usage))
+    return Usage(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.cached_tokens,
+        cost(price, usage),
+        usage.estimated,
+    )
 
 
 class _Row(BaseModel):

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TypeAlias
 
 from servers.domain.chat import Completion, Finish, ReasoningPiece, Step, TextPiece
@@ -23,7 +22,7 @@ async def whole(attempt: Attempt, prepare: Preparing) -> Completion | None:
             answer = await provider.complete(ask)
             finish = signed(answer.finish, attempt)
             _describe(span, finish)
-        return replace(answer, finish=finish)
+        return Completion(answer.message, finish)
     return None
 
 
@@ -49,13 +48,17 @@ async def voice(attempt: Attempt, prepare: Preparing) -> Voice:
 
 def signed(finish: Finish, attempt: Attempt) -> Finish:
     """With who answered, and what it cost."""
-    candidate = attempt.candidate
-    return replace(
-        finish,
-        usage=attempt.answered(finish.usage),
-        provider=candidate.target.provider,
-        model=finish.model or candidate.target.model,
-        notices=(*finish.notices, *attempt.notices),
+    target = attempt.candidate.target
+    return Finish(
+        finish.reason,
+        finish.tool_calls,
+        attempt.answered(finish.usage),
+        target.provider,
+        finish.model or target.model,
+        finish.besides,
+        finish.emulated,
+        finish.cached,
+        finish.notices + attempt.notices,
     )
 
 
