@@ -86,7 +86,7 @@ def twins():
 
 
 @pytest.mark.parametrize(("first", "second"), [*twins()])
-@settings(max_examples=10, derandomize=True, deadline=None)
+@settings(max_examples=10, derandomize=True)
 @given(data=st.data())
 def test_what_one_writes_the_other_reads_and_writes_back(first, second, data):
     message = data.draw(messages(first.DESCRIPTOR))
