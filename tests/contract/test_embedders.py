@@ -321,6 +321,7 @@ class TestAServerThatRefuses:
             (401, NotReady),
             (403, NotReady),
             (404, NotReady),
+            (501, NotReady),
         ],
     )
     async def test_the_request_is_not_down(self, kind, http, status, error):

@@ -23,6 +23,8 @@ def refusal(
     """The error for an answer that is not 200."""
     said = redacted(message_of(body), api_key)
     what = f"{endpoint} answered {status}" + (f": {said}" if said else "")
+    if status == 501:  # llama.cpp, where it was started for something else
+        return NotReady(what, reason="MODEL_CANNOT")
     if status in _TEMPORARY or status >= 500:
         reason = "RATE_LIMITED" if status == 429 else "PROVIDER_FAILED"
         return ProviderDown(what, reason=reason, pause=pause)
