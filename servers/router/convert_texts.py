@@ -1,7 +1,10 @@
 """Embeddings, rankings and token counts between the wire and the domain."""
 
+import sys
 from array import array
+from collections.abc import Sequence
 
+import numpy as np
 from astromesh.router.v1 import router_service_pb2 as pb
 
 from servers.domain.caller import Caller
@@ -14,6 +17,7 @@ from servers.domain.embeddings import (
     Ranking,
     RerankRequest,
     TokenCount,
+    Vector,
 )
 from servers.kernel import chat_wire
 from servers.router.convert import NOBODY, account_from, candidate_from, candidate_to, charge
@@ -52,7 +56,7 @@ def embed_to(request: EmbedRequest) -> pb.EmbedRequest:
 
 def embeddings_to(found: Embeddings) -> pb.EmbedResponse:
     return pb.EmbedResponse(
-        embeddings=[pb.Embedding(values=vector) for vector in found.vectors],
+        embeddings=_packed(found.vectors),
         usage=chat_wire.usage_to(found.usage),
         provider=found.provider,
         model=found.model,
@@ -61,7 +65,7 @@ def embeddings_to(found: Embeddings) -> pb.EmbedResponse:
 
 def embeddings_from(wire: pb.EmbedResponse) -> Embeddings:
     return Embeddings(
-        tuple(array("f", each.values) for each in wire.embeddings),
+        tuple(_unpacked(each) for each in wire.embeddings),
         chat_wire.usage_from(wire.usage),
         wire.provider,
         wire.model,
@@ -135,3 +139,29 @@ def token_count_to(count: TokenCount) -> pb.CountTokensResponse:
 
 def token_count_from(wire: pb.CountTokensResponse) -> TokenCount:
     return TokenCount(wire.tokens, wire.exact, wire.counted_by, wire.provider, wire.model)
+
+
+def _packed(vectors: Sequence[Vector]) -> list[pb.Embedding]:
+    """Packed floats are the bytes of the array, after a few bytes that all of one length share.
+    Number by number, a large answer would hold up the event loop for a second."""
+    heads: dict[int, bytes] = {}
+    packed = []
+    for vector in vectors:
+        size = len(vector)
+        if size not in heads:
+            heads[size] = pb.Embedding(values=bytes(size)).SerializeToString()[: -4 * size or None]
+        packed.append(pb.Embedding.FromString(heads[size] + _little(vector)))
+    return packed
+
+
+def _unpacked(wire: pb.Embedding) -> Vector:
+    return array("f", np.array(wire.values, dtype=np.float32).tobytes())
+
+
+def _little(vector: Vector) -> bytes:
+    """The bytes of the numbers in the order of the wire."""
+    if sys.byteorder == "little":
+        return vector.tobytes()
+    turned = array("f", vector)
+    turned.byteswap()
+    return turned.tobytes()

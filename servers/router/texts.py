@@ -1,8 +1,9 @@
 """What is checked of texts before models are asked about them, and of what comes back."""
 
 from array import array
-from collections.abc import Sequence
 from math import isfinite, sqrt
+
+import numpy as np
 
 from servers.domain.embeddings import EmbedRequest, Ranked, RerankRequest, Vector
 from servers.kernel.errors import InvalidInput, NotReady, Violation
@@ -73,8 +74,10 @@ def ranked_of(found: Reranked, request: RerankRequest, target: Target) -> tuple[
     return tuple(Ranked(index, scores[index]) for index in order[: request.top_n])
 
 
-def _normalised(vector: Sequence[float], target: Target) -> Vector:
-    length = sqrt(sum(number * number for number in vector))
+def _normalised(vector: Vector, target: Target) -> Vector:
+    numbers = np.asarray(vector, dtype=np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        length = sqrt(np.dot(numbers, numbers))
     if not length or not isfinite(length):
         raise ProviderDown(
             f"{target.provider}/{target.model} gave a vector without a direction",
@@ -82,7 +85,7 @@ def _normalised(vector: Sequence[float], target: Target) -> Vector:
         )
     if abs(length - 1.0) < 1e-6:
         return array("f", vector)
-    return array("f", (number / length for number in vector))
+    return array("f", (numbers / length).astype(np.float32).tobytes())
 
 
 def _wrong(field: str, description: str) -> InvalidInput:

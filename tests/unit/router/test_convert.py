@@ -123,6 +123,14 @@ def test_breakers_come_back_as_they_were():
     assert convert_lists.breakers_from(convert_lists.breakers_to([BREAKER])) == [BREAKER]
 
 
+@pytest.mark.parametrize("length", [0, 1, 31, 32, 1536])  # the head of a message grows with it
+def test_a_vector_is_the_same_to_the_last_bit(length):
+    vectors = tuple(array("f", (n / 7 - at for n in range(length))) for at in range(3))
+    wire = convert_texts.embeddings_to(Embeddings(vectors, Usage(), "p", "m"))
+    assert [list(each.values) for each in wire.embeddings] == [list(each) for each in vectors]
+    assert convert_texts.embeddings_from(wire).vectors == vectors
+
+
 def test_a_state_that_is_not_said_is_refused():
     with pytest.raises(InvalidInput, match="state"):
         convert_lists.state_from(0)
