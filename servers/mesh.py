@@ -32,6 +32,7 @@ from servers.agents.watch import watching
 from servers.config import MeshConfig
 from servers.domain.caller import Caller
 from servers.domain.services import Agents, Memory, Router, Tools
+from servers.kernel import serving
 from servers.kernel.health import HealthServicer, Readiness
 from servers.kernel.netguard import allow, guarded_client
 from servers.kernel.serving import Service, serve
@@ -69,6 +70,7 @@ _DIALLING = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.keepalive_time_ms", 30_000),  # a peer that fell silent is found out
+    ("grpc.max_receive_message_length", serving.Limits().answer_bytes),
 ]
 
 

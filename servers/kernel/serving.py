@@ -26,7 +26,8 @@ _HEALTH = "grpc.health.v1.Health"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    message_bytes: int = 4 * _MIB  # of one message, in either direction
+    message_bytes: int = 4 * _MIB  # of one message that comes in
+    answer_bytes: int = 64 * _MIB  # of one that goes out
     calls: int = 10_000  # at work at once; streams count
     streams_per_connection: int = 1000
     grace: float = 10.0  # seconds that calls get to finish when the server stops
@@ -108,7 +109,7 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 0),  # a port that is taken must be an error
         ("grpc.max_receive_message_length", limits.message_bytes),
-        ("grpc.max_send_message_length", limits.message_bytes),
+        ("grpc.max_send_message_length", limits.answer_bytes),
         ("grpc.max_concurrent_streams", limits.streams_per_connection),
         ("grpc.max_metadata_size", 16 * 1024),
         # Find dead peers, and put up with clients that look for us.

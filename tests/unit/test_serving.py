@@ -29,13 +29,13 @@ async def two_agents() -> tuple[int, int]:
 class Slow(health_service_pb2_grpc.HealthServiceServicer):
     """Answers when it is told to."""
 
-    def __init__(self) -> None:
-        self.entered, self.go_on = asyncio.Event(), asyncio.Event()
+    def __init__(self, answer: str = "ok") -> None:
+        self.entered, self.go_on, self.answer = asyncio.Event(), asyncio.Event(), answer
 
     async def GetHealth(self, request: Any, context: Any) -> pb.GetHealthResponse:
         self.entered.set()
         await self.go_on.wait()
-        return pb.GetHealthResponse(status="ok")
+        return pb.GetHealthResponse(status=self.answer)
 
 
 def slow_service(name: str, slow: Slow) -> Service:
@@ -191,6 +191,20 @@ class TestLimits:
             with pytest.raises(Exhausted), domain_errors():
                 await raw(b"\x0a" * 2000)
             assert await raw(b"")
+
+    async def test_an_answer_may_be_larger_than_a_message_that_comes_in(self):
+        slow, limits = Slow("x" * 5000), Limits(message_bytes=1000)
+        slow.go_on.set()
+        async with served(Readiness({}), slow_service("t.T", slow), limits=limits) as channel:
+            answer = await call(channel, "t.T")(pb.GetHealthRequest())
+        assert len(answer.status) == 5000
+
+    async def test_an_answer_that_is_too_large_is_an_error(self):
+        slow, limits = Slow("x" * 5000), Limits(answer_bytes=1000)
+        slow.go_on.set()
+        async with served(Readiness({}), slow_service("t.T", slow), limits=limits) as channel:
+            with pytest.raises(Exhausted), domain_errors():
+                await call(channel, "t.T")(pb.GetHealthRequest())
 
     async def test_a_request_that_is_no_message_is_refused_and_the_next_call_works(self):
         async with served(Readiness({})) as channel:
