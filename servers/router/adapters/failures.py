@@ -1,7 +1,7 @@
 """What a provider's failure means: its own fault, the request's, or the configuration's."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -15,6 +15,18 @@ LONGEST_PAUSE = 3600.0  # seconds; no provider is believed beyond an hour
 _LONGEST_MESSAGE = 400  # characters
 _SECRETS = re.compile(r"(?i)\b(bearer\s+\S+|(?:sk|pk|key|hf|gsk)[-_][\w*.-]{6,})")
 _TEMPORARY = {408, 424, 425, 429}  # 424 is what Hugging Face's servers say of failed inference
+_FILTERED = "content_filter"  # Azure's code for a prompt that its policy does not let through
+# What an error inside a stream says instead of a status.
+_STATUS = {
+    _FILTERED: 400,
+    "context_length_exceeded": 400,
+    "rate_limit_exceeded": 429,
+    "validation": 422,
+    "template_error": 422,
+    "tool_error": 422,
+    "overloaded": 429,
+    "generation": 424,
+}
 
 
 def refusal(
@@ -34,6 +46,11 @@ def refusal(
         return NotReady(f"{what} (check model and endpoint)", reason="MODEL_NOT_FOUND")
     if status < 400:
         return NotReady(f"{what}, not with 200 (check the endpoint)", reason="ENDPOINT_WRONG")
+    if (refused := _filtered(body)) is not None:
+        return InvalidInput(
+            f"{endpoint} does not let this prompt through its content filter{refused}: {said}",
+            reason="CONTENT_FILTERED",
+        )
     return InvalidInput(what, reason="PROVIDER_REFUSED")
 
 
@@ -42,20 +59,22 @@ def garbage(endpoint: str, what: str, line: bytes = b"", api_key: str = "") -> P
     return ProviderDown(f"{endpoint} {what}{shown}", reason="BAD_ANSWER")
 
 
-def in_stream(endpoint: str, error: Any, api_key: str = "") -> AstromeshError:
+def in_stream(endpoint: str, event: Mapping[str, Any], api_key: str = "") -> AstromeshError:
     """The error for one that a provider reports inside an answer that began with 200."""
-    status = error.get("code") if isinstance(error, dict) else None
-    code = status if isinstance(status, int) and 400 <= status < 600 else 500
+    error = event["error"]
+    said = error if isinstance(error, Mapping) else {}
+    told = (said.get("code"), said.get("http_status_code"), event.get("error_type"))
+    known = (_STATUS.get(each, each) if isinstance(each, str) else each for each in told)
+    code = next((each for each in known if isinstance(each, int) and 400 <= each < 600), 500)
     return refusal(endpoint, code, orjson.dumps({"error": error}), api_key)
 
 
 def message_of(body: bytes) -> str:
     """What an error body says to people, whatever its shape."""
     try:
-        found = orjson.loads(body)
+        error = _error(orjson.loads(body))
     except orjson.JSONDecodeError:
         return _short(body.decode(errors="replace"))
-    error = found.get("error", found) if isinstance(found, dict) else found
     for key in ("message", "detail", "error"):
         if isinstance(error, dict) and error.get(key):
             error = error[key]
@@ -82,6 +101,25 @@ def retry_after(header: str, now: Callable[[], float]) -> float:
             return 0.0
         wait = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now()
     return min(max(0.0, wait), LONGEST_PAUSE) if wait == wait else 0.0  # NaN is no number
+
+
+def _error(found: Any) -> Any:
+    return found.get("error", found) if isinstance(found, dict) else found
+
+
+def _filtered(body: bytes) -> str | None:
+    """What a content filter objects to, in words; None for any other refusal."""
+    try:
+        error = _error(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(error, dict) or error.get("code") != _FILTERED:
+        return None
+    inner = error.get("innererror") or error.get("inner_error") or {}
+    found = inner.get("content_filter_result") or inner.get("content_filter_results") or {}
+    verdicts = ((name, each) for name, each in sorted(found.items()) if isinstance(each, dict))
+    shown = ", ".join(name for name, verdict in verdicts if verdict.get("filtered"))
+    return f" ({shown})" if shown else ""
 
 
 def _short(text: str) -> str:

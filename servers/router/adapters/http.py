@@ -42,6 +42,7 @@ class Call:
     body: bytes = b""
     api_key: str = field(default="", repr=False)
     method: str = "POST"
+    key_header: str = ""  # what the key stands in; empty: Authorization, as a bearer's
 
 
 class Http:
@@ -177,7 +178,9 @@ def _request(call: Call, timeouts: Timeouts) -> httpx.Request:
         "accept-encoding": "identity",  # tokens are small: unpacking them only delays
         **outgoing_headers(),  # the provider's spans join the trace
     }
-    if call.api_key:
+    if call.key_header and call.api_key:
+        headers[call.key_header] = call.api_key
+    elif call.api_key:
         headers["authorization"] = f"Bearer {call.api_key}"
     limits = {"connect": timeouts.connect, "pool": timeouts.connect}
     return httpx.Request(

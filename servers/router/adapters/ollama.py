@@ -54,5 +54,5 @@ class Ollama:
 def _event(line: bytes, call: Call) -> Any:
     event = loads(line, call)
     if isinstance(event, Mapping) and event.get("error"):
-        raise in_stream(call.base, event["error"], call.api_key)
+        raise in_stream(call.base, event, call.api_key)
     return event

@@ -38,7 +38,7 @@ def request(ask: EmbedAsk, texts: tuple[str, ...], truncate: bool) -> bytes:
 def embedded(answer: Any, part: Batch, call: Call) -> Embedded:
     try:
         if answer.get("error"):
-            raise in_stream(call.base, answer["error"], call.api_key)
+            raise in_stream(call.base, answer, call.api_key)
         rows = as_many(answer["embeddings"], len(part.texts), "embeddings", call)
         tokens = answer.get("prompt_eval_count")
         used = Usage(int(tokens)) if tokens else estimated(part.texts)

@@ -22,7 +22,8 @@ from servers.domain.chat import (
     Usage,
 )
 from servers.kernel.errors import InvalidInput
-from servers.router.adapters.openai_wire import estimated, tool
+from servers.router.adapters.openai_request import tool
+from servers.router.adapters.openai_wire import estimated
 from servers.router.ports import Ask
 
 _TOP = frozenset({"format", "keep_alive", "think"})  # everything else of `extra` is an option
@@ -33,6 +34,12 @@ def request(ask: Ask, stream: bool) -> bytes:
     body: dict[str, Any] = {key: extra.pop(key) for key in _TOP & extra.keys()}
     if (wanted := extra.pop("response_format", None)) is not None:
         body["format"] = _format(wanted)
+    if ask.output_schema is not None:
+        body["format"] = ask.output_schema
+        if ask.tools:  # the schema would keep the model from calling any
+            del body["format"]
+    if (penalty := extra.pop("repetition_penalty", None)) is not None:
+        extra.setdefault("repeat_penalty", penalty)
     body |= {
         "model": ask.model,
         "messages": _messages(ask.messages),

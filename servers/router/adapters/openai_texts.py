@@ -54,7 +54,7 @@ def request(ask: EmbedAsk, texts: tuple[str, ...], encoding: Encoding) -> bytes:
 
 def embedded(answer: Any, part: Batch, call: Call) -> Embedded:
     if isinstance(answer, Mapping) and answer.get("error"):
-        raise in_stream(call.base, answer["error"], call.api_key)
+        raise in_stream(call.base, answer, call.api_key)
     try:
         rows = as_many(answer["data"], len(part.texts), "embeddings", call)
         vectors = tuple(vector(row["embedding"]) for row in in_order(rows))

@@ -1,8 +1,8 @@
-"""The OpenAI chat dialect: requests out, answers in. Pure: tested without a server."""
+"""The OpenAI chat dialect, answers in. Pure: tested without a server."""
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import orjson
@@ -11,16 +11,12 @@ from servers.domain.chat import (
     Completion,
     Finish,
     FinishReason,
-    Image,
     Message,
-    Part,
     ReasoningPiece,
     Role,
-    Sampling,
     Text,
     TextPiece,
     ToolCall,
-    ToolSpec,
     Usage,
 )
 from servers.router.ports import Ask
@@ -36,65 +32,22 @@ DONE: Mapping[str, Any] = {}  # stands for the end marker; known by identity
 _CHARACTERS_PER_TOKEN = 4  # only where a provider counts nothing; marked as estimated
 
 
-def request(ask: Ask, stream: bool) -> bytes:
-    """What is set for this call goes before `extra`, which goes out as it is."""
-    body: dict[str, Any] = {
-        **ask.sampling.extra,
-        **_sampling(ask.sampling),
-        "model": ask.model,
-        "messages": [message(each) for each in ask.messages],
-        "stream": stream,
-    }
-    if ask.tools:  # an empty list is an error to some servers
-        body["tools"] = [tool(each) for each in ask.tools]
-    if stream:
-        body["stream_options"] = {"include_usage": True}
-    return orjson.dumps(body)
-
-
-def message(said: Message) -> dict[str, Any]:
-    wire: dict[str, Any] = {"role": said.role.value, "content": _content(said)}
-    if said.role is Role.TOOL:
-        wire["tool_call_id"] = said.tool_call_id
-    if said.tool_calls:
-        wire["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": _sound(call.arguments)},
-            }
-            for call in said.tool_calls
-        ]
-        if said.reasoning:  # a model that thinks between calls wants its thoughts back
-            wire["reasoning_content"] = said.reasoning
-    return wire
-
-
-def tool(spec: ToolSpec) -> dict[str, Any]:
-    return {
-        "type": "function",
-        "function": {
-            "name": spec.name,
-            "description": spec.description,
-            "parameters": spec.parameters,
-        },
-    }
-
-
 def completion(answer: Mapping[str, Any], ask: Ask) -> Completion:
     """A whole answer. Raises KeyError, IndexError, TypeError or ValueError for no such thing."""
     choice = answer["choices"][0]
     said = choice["message"]
     gathered = Gathered()
     gathered.take(said)
-    text, reasoning = said.get("content") or "", _reasoning(said)
-    calls = gathered.calls()
+    refusal = said.get("refusal") or ""
+    text, reasoning = said.get("content") or refusal, _reasoning(said)
+    calls = gathered.calls(ask)
+    reason = "content_filter" if refusal else choice.get("finish_reason")
     return Completion(
         Message(Role.ASSISTANT, (Text(text),) if text else (), calls, reasoning=reasoning),
         Finish(
-            _finish(choice.get("finish_reason"), calls),
+            _finish(reason, calls),
             calls,
-            usage(answer.get("usage"), ask, len(text) + len(reasoning)),
+            usage(_counted(answer), ask, len(text) + len(reasoning)),
             model=str(answer.get("model") or ask.model),
         ),
     )
@@ -109,6 +62,8 @@ class Gathered:
     def take(self, delta: Mapping[str, Any]) -> bool:
         """Returns whether there was anything to take."""
         fragments = delta.get("tool_calls") or ()
+        if isinstance(fragments, Mapping):  # TGI before 3.1 sends one, not a list
+            fragments = [fragments]
         for position, fragment in enumerate(fragments):
             index = fragment.get("index")
             known = self._calls.setdefault(position if index is None else index, ["", "", ""])
@@ -118,11 +73,19 @@ class Gathered:
             known[2] += _as_text(function.get("arguments"))
         return bool(fragments)
 
-    def calls(self) -> tuple[ToolCall, ...]:
-        return tuple(
-            ToolCall(id or f"call_{index}", name, arguments.strip() or "{}")
-            for index, (id, name, arguments) in sorted(self._calls.items())
-        )
+    def calls(self, ask: Ask) -> tuple[ToolCall, ...]:
+        """All of them. Some servers give no id, or every time the same ("0"): then it is one
+        that is new in the whole conversation."""
+        if not self._calls:
+            return ()
+        taken = {call.id for said in ask.messages for call in said.tool_calls} | {""}
+        found = []
+        for id, name, arguments in (self._calls[index] for index in sorted(self._calls)):
+            if id in taken:
+                id = next(new for number in count() if (new := f"call_{number}") not in taken)
+            taken.add(id)
+            found.append(ToolCall(id, name, arguments.strip() or "{}"))
+        return tuple(found)
 
 
 @dataclass(slots=True)
@@ -135,6 +98,7 @@ class Streamed:
     counted: Mapping[str, Any] | None = None
     length: int = 0  # characters so far
     tools: Gathered = field(default_factory=Gathered)
+    refused: bool = False
     ended: bool = False
 
     @property
@@ -148,7 +112,7 @@ class Streamed:
             self.ended = True
             return False, []
         self.model = self.model or event.get("model") or ""
-        self.counted = event.get("usage") or self.counted
+        self.counted = _counted(event) or self.counted
         choices = event.get("choices")
         if not choices:  # the last event has usage alone
             return False, []
@@ -158,15 +122,17 @@ class Streamed:
         pieces: list[TextPiece | ReasoningPiece] = []
         if thought := _reasoning(delta):
             pieces.append(ReasoningPiece(thought))
-        if text := delta.get("content"):
+        if text := delta.get("content") or delta.get("refusal"):
             pieces.append(TextPiece(text))
+            self.refused = self.refused or bool(delta.get("refusal"))
         self.length += sum(len(piece.text) for piece in pieces)
         return self.tools.take(delta) or bool(pieces), pieces
 
     def finish(self) -> Finish:
-        calls = self.tools.calls()
+        calls = self.tools.calls(self.ask)
         counted = usage(self.counted, self.ask, self.length)
-        return Finish(_finish(self.reason, calls), calls, counted, model=self.model)
+        reason = "content_filter" if self.refused else self.reason
+        return Finish(_finish(reason, calls), calls, counted, model=self.model)
 
 
 def usage(counted: Mapping[str, Any] | None, ask: Ask, length: int) -> Usage:
@@ -182,37 +148,22 @@ def usage(counted: Mapping[str, Any] | None, ask: Ask, length: int) -> Usage:
     )
 
 
-def data_url(image: Image) -> str:
-    return f"data:{image.media_type or 'image/png'};base64,{b64encode(image.data).decode()}"
-
-
 def estimated(ask: Ask, length: int) -> Usage:
     return usage(None, ask, length)
 
 
-def _content(said: Message) -> str | list[dict[str, Any]] | None:
-    if any(isinstance(part, Image) for part in said.parts):
-        return [_part(part) for part in said.parts]
-    return said.text or (None if said.tool_calls else "")
-
-
-def _part(part: Part) -> dict[str, Any]:
-    if isinstance(part, Text):
-        return {"type": "text", "text": part.text}
-    return {"type": "image_url", "image_url": {"url": part.url or data_url(part)}}
-
-
-def _sampling(wanted: Sampling) -> dict[str, Any]:
+def _counted(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an event counts. Older llama.cpp has some of it, or all, among its timings only."""
+    counted: Mapping[str, Any] = event.get("usage") or {}
+    timings = event.get("timings")
+    if not timings or counted.get("prompt_tokens_details"):
+        return counted
+    cached = timings.get("cache_n") or 0
     return {
-        name: value
-        for name, value in (
-            ("temperature", wanted.temperature),
-            ("top_p", wanted.top_p),
-            ("max_tokens", wanted.max_tokens),
-            ("stop", list(wanted.stop) or None),
-            ("seed", wanted.seed),
-        )
-        if value is not None
+        "prompt_tokens": timings["prompt_n"] + cached,
+        "completion_tokens": timings["predicted_n"],
+        **counted,
+        "prompt_tokens_details": {"cached_tokens": cached},
     }
 
 
@@ -222,7 +173,8 @@ def _reasoning(said: Mapping[str, Any]) -> str:
 
 
 def _finish(reason: str | None, calls: Sequence[ToolCall]) -> FinishReason:
-    if calls and reason != "length":  # some servers say "stop" when they want a tool called
+    # Some servers say "stop" when they want a tool called; a call that was cut off is none.
+    if calls and reason not in ("length", "content_filter"):
         return FinishReason.TOOL_CALLS
     return _FINISHES.get(reason or "", FinishReason.STOP)
 
@@ -232,15 +184,6 @@ def _as_text(arguments: Any) -> str:
     if arguments is None or isinstance(arguments, str):
         return arguments or ""
     return orjson.dumps(arguments).decode()
-
-
-def _sound(arguments: str) -> str:
-    """What the model once wrote, as JSON: vLLM and llama.cpp read it and refuse what is broken."""
-    try:
-        orjson.loads(arguments)
-    except orjson.JSONDecodeError:
-        return orjson.dumps({"broken_json": arguments}).decode()
-    return arguments
 
 
 def _tokens(characters: int) -> int:

@@ -31,7 +31,7 @@ async def rerank(http: Http, ask: RerankAsk, call: Call) -> Reranked:
 
 def reranked(answer: Any, ask: RerankAsk, call: Call) -> Reranked:
     if isinstance(answer, Mapping) and answer.get("error"):
-        raise in_stream(call.base, answer["error"], call.api_key)
+        raise in_stream(call.base, answer, call.api_key)
     try:
         rows = as_many(answer["results"], len(ask.documents), "scores", call)
         scores = tuple(float(row["relevance_score"]) for row in in_order(rows))

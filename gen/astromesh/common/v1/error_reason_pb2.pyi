@@ -278,6 +278,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A folder of the router's machine was named by a request; only its configuration may.
     INVALID_ARGUMENT. Metadata: {"provider": "onnx"}
     """
+    ERROR_REASON_CONTENT_FILTERED: _ErrorReason.ValueType  # 109
+    """The provider's content filter does not let the prompt through. The message says what it
+    objects to. Nobody else is asked instead.
+    INVALID_ARGUMENT. Metadata: {}
+    """
     ERROR_REASON_TOOL_ARGUMENTS_INVALID: _ErrorReason.ValueType  # 120
     """The arguments do not fit the tool's JSON Schema.
     INVALID_ARGUMENT. Metadata: {}
@@ -670,6 +675,11 @@ INVALID_ARGUMENT. Metadata: {"provider": "embeddings"}
 ERROR_REASON_FOLDER_DENIED: ErrorReason.ValueType  # 106
 """A folder of the router's machine was named by a request; only its configuration may.
 INVALID_ARGUMENT. Metadata: {"provider": "onnx"}
+"""
+ERROR_REASON_CONTENT_FILTERED: ErrorReason.ValueType  # 109
+"""The provider's content filter does not let the prompt through. The message says what it
+objects to. Nobody else is asked instead.
+INVALID_ARGUMENT. Metadata: {}
 """
 ERROR_REASON_TOOL_ARGUMENTS_INVALID: ErrorReason.ValueType  # 120
 """The arguments do not fit the tool's JSON Schema.

@@ -430,6 +430,13 @@ class ErrorReason(betterproto2.Enum):
     INVALID_ARGUMENT. Metadata: {"provider": "onnx"}
     """
 
+    CONTENT_FILTERED = 109
+    """
+    The provider's content filter does not let the prompt through. The message says what it
+    objects to. Nobody else is asked instead.
+    INVALID_ARGUMENT. Metadata: {}
+    """
+
     TOOL_ARGUMENTS_INVALID = 120
     """
     The arguments do not fit the tool's JSON Schema.
@@ -682,6 +689,7 @@ class ErrorReason(betterproto2.Enum):
             104: "ERROR_REASON_PROVIDER_BUSY",
             105: "ERROR_REASON_PROVIDER_UNFIT",
             106: "ERROR_REASON_FOLDER_DENIED",
+            109: "ERROR_REASON_CONTENT_FILTERED",
             120: "ERROR_REASON_TOOL_ARGUMENTS_INVALID",
             121: "ERROR_REASON_TOOL_NAME_INVALID",
             122: "ERROR_REASON_TOOL_NAME_TAKEN",
@@ -780,6 +788,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_PROVIDER_BUSY": 104,
             "ERROR_REASON_PROVIDER_UNFIT": 105,
             "ERROR_REASON_FOLDER_DENIED": 106,
+            "ERROR_REASON_CONTENT_FILTERED": 109,
             "ERROR_REASON_TOOL_ARGUMENTS_INVALID": 120,
             "ERROR_REASON_TOOL_NAME_INVALID": 121,
             "ERROR_REASON_TOOL_NAME_TAKEN": 122,
