@@ -8,22 +8,20 @@ from servers.kernel.errors import InvalidInput
 from servers.kernel.explain import nearest
 from servers.kernel.registry import Registry
 
-_OPENAI_SERVER = "It serves the OpenAI API: use type openai_compat with its /v1 endpoint."
-
 PROVIDERS = Registry(
     "astromesh.providers",
     extras={"local": "local"},
     planned={
-        "vllm": _OPENAI_SERVER,
-        "llamacpp": _OPENAI_SERVER,
-        "hf_tgi": _OPENAI_SERVER,
-        "azure_openai": "",
         "onnx": "",
         "onnxruntime": "",
         "triton": "",
     },
     openai_compat="servers.router.adapters.openai_compat:OpenAICompat",
     openai="servers.router.adapters.openai_compat:OpenAI",
+    azure_openai="servers.router.adapters.azure_openai:AzureOpenAI",
+    vllm="servers.router.adapters.vllm:Vllm",
+    llamacpp="servers.router.adapters.llamacpp:LlamaCpp",
+    hf_tgi="servers.router.adapters.hf_tgi:HfTgi",
     ollama="servers.router.adapters.ollama:Ollama",
     local="servers.router.adapters.local:Local",
     tei="servers.router.adapters.tei:TextEmbeddingsInference",
@@ -56,13 +54,20 @@ class Kind:
 
 _TALKS = frozenset({"chat", "embed"})
 _TEXTS = frozenset({"embed", "rerank"})
+_COUNTS = frozenset({"chat", "count"})
 _TRUNCATE = {"truncate": bool}  # whether texts to embed that are too long are cut
 
 _KINDS = {
     "openai": Kind("https://api.openai.com/v1", "OPENAI_API_KEY", does=_TALKS),
     "openai_compat": Kind(does=_TALKS),
+    "azure_openai": Kind(
+        api_key_env="AZURE_OPENAI_API_KEY", does=_TALKS, options={"api_version": str}
+    ),
+    "vllm": Kind("http://127.0.0.1:8000/v1", does=_TALKS | _COUNTS),
+    "llamacpp": Kind(does=_TALKS | _COUNTS),  # its own default port is that of our Envoy
+    "hf_tgi": Kind(does=_COUNTS),
     "ollama": Kind("http://127.0.0.1:11434", does=_TALKS, options=_TRUNCATE),
-    "local": Kind("local:", model="smollm2-135m-instruct", schemes=()),
+    "local": Kind("local:", model="smollm2-135m-instruct", does=_COUNTS, schemes=()),
     "tei": Kind(does=_TEXTS, options=_TRUNCATE),
     "cohere": Kind("https://api.cohere.com", "COHERE_API_KEY", does=_TEXTS, options=_TRUNCATE),
 }

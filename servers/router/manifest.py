@@ -119,7 +119,6 @@ class ProviderConfig(Manifest):
 
     @classmethod
     def respell(cls, spelling: Spelling) -> None:
-        spelling.words("spec.providers.*.type", {"azure_openai": "openai_compat"})
         spelling.named("spec.providers.*.models.*", "name")
         spelling.rename("spec.providers.*", {"timeout": "timeouts.total"})
 

@@ -116,7 +116,7 @@ def _credential(ref: ModelRef, provider: ProviderSettings, endpoint: str) -> tup
     defaults = kind(provider.kind)
     if endpoint.rstrip("/") != (provider.endpoint or defaults.endpoint).rstrip("/"):
         return "", ""
-    if provider.api_key or provider.api_key_env or provider.endpoint:
+    if provider.api_key or provider.api_key_env or (provider.endpoint and defaults.endpoint):
         return provider.api_key, provider.api_key_env
     return "", defaults.api_key_env
 

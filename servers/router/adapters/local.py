@@ -1,4 +1,4 @@
-"""The embedded model: llama.cpp in a process of its own, spoken to like any OpenAI server."""
+"""The embedded model: llama.cpp in a process of its own, spoken to like any of its servers."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -9,8 +9,8 @@ from servers.domain.chat import Completion, Sampling, Step
 from servers.domain.models import Capabilities
 from servers.kernel.errors import NotReady
 from servers.router.adapters.http import Http
+from servers.router.adapters.llamacpp import LlamaCpp
 from servers.router.adapters.local_model import MODEL, Address, LocalModel, WorkerSettings
-from servers.router.adapters.openai_compat import OpenAICompat
 from servers.router.ports import Ask
 
 _ABLE = Capabilities(
@@ -18,6 +18,7 @@ _ABLE = Capabilities(
     vision=False,
     json_schema=True,
     context_window=WorkerSettings("").context_window,
+    emulated_tools=True,
 )
 
 
@@ -34,7 +35,7 @@ class Local:
     def __init__(self, endpoint: str, http: Http, model: LocalModel) -> None:
         self._http = http
         self._model = model
-        self._spoken: tuple[Address, OpenAICompat] | None = None
+        self._spoken: tuple[Address, LlamaCpp] | None = None
 
     async def complete(self, ask: Ask) -> Completion:
         provider, ask = await self._reach(ask)
@@ -46,19 +47,23 @@ class Local:
             async for step in steps:
                 yield step
 
+    async def count_tokens(self, ask: Ask) -> int:
+        provider, ask = await self._reach(ask)
+        return await provider.count_tokens(ask)
+
     async def health(self, api_key: str) -> None:
         await self._model.ready(0.1)
 
     def capabilities(self, model: str) -> Capabilities:
         return _ABLE
 
-    async def _reach(self, ask: Ask) -> tuple[OpenAICompat, Ask]:
+    async def _reach(self, ask: Ask) -> tuple[LlamaCpp, Ask]:
         if ask.model != MODEL:
             raise NotReady(
                 f"the local provider has only {MODEL!r}, no {ask.model!r}", reason="MODEL_NOT_FOUND"
             )
         address = await self._model.ready(ask.timeouts.first_token)
         if self._spoken is None or self._spoken[0] != address:
-            self._spoken = address, OpenAICompat(address.endpoint, self._http)
+            self._spoken = address, LlamaCpp(address.endpoint, self._http)
         sampling = ask.sampling.over(_BOUNDED)
         return self._spoken[1], replace(ask, api_key=address.api_key, sampling=sampling)
