@@ -14,6 +14,7 @@ from servers.domain.chat import FinishReason, Role, Sampling, TextPiece, says
 from servers.kernel.errors import DataLost, NotReady
 from servers.router.adapters import model_file
 from servers.router.adapters.http import open_http
+from servers.router.adapters.llamacpp import LlamaCpp
 from servers.router.adapters.local import Local
 from servers.router.adapters.local_model import MODEL, LocalModel, open_local_model
 from servers.router.ports import Ask, ProviderDown
@@ -64,6 +65,57 @@ async def test_it_keeps_to_a_json_schema(local):
     sampling = Sampling(temperature=0, max_tokens=40, extra={"response_format": wanted})
     completion = await local.complete(ask("How old is the cat?", sampling=sampling))
     assert set(json.loads(completion.message.text)) == {"age"}
+
+
+async def test_it_counts_a_prompt_as_its_chats_do(local):
+    completion = await local.complete(ask())
+    assert await local.count_tokens(ask()) == completion.finish.usage.prompt_tokens
+
+
+async def test_it_may_be_asked_for_constrained_json_in_place_of_tools(local):
+    able = local.capabilities(MODEL)
+    assert (able.tools, able.emulated_tools, able.json_schema) == (False, True, True)
+
+
+class TestItsServer:
+    """The real llama.cpp, as one would reach it anywhere."""
+
+    @pytest.fixture
+    async def provider(self, model):
+        address = await model.ready(60)
+        async with open_http() as http:
+            yield LlamaCpp(address.endpoint, http), address.api_key
+
+    async def test_tells_of_its_model(self, provider):
+        llamacpp, key = provider
+        await llamacpp.health(key)
+        able = llamacpp.capabilities(MODEL)
+        assert (able.context_window, able.vision) == (4096, False)
+        assert (able.tools, able.emulated_tools) == (False, True)
+
+    async def test_is_well_though_it_wants_another_key(self, provider):
+        llamacpp, _ = provider
+        await llamacpp.health("wrong")
+        assert llamacpp.capabilities(MODEL).context_window is None
+
+    async def test_counts_a_prompt_as_its_chats_do(self, provider):
+        llamacpp, key = provider
+        completion = await llamacpp.complete(ask(api_key=key))
+        counted = await llamacpp.count_tokens(ask(api_key=key))
+        assert counted == completion.finish.usage.prompt_tokens
+
+    async def test_keeps_to_a_schema(self, provider):
+        llamacpp, key = provider
+        schema = {"type": "array", "items": {"enum": [1, 2]}, "minItems": 2, "maxItems": 2}
+        completion = await llamacpp.complete(ask(api_key=key, output_schema=schema))
+        assert set(json.loads(completion.message.text)) <= {1, 2}
+
+    async def test_keeps_to_a_grammar_in_its_own_words(self, provider):
+        llamacpp, key = provider
+        extra = {"grammar": 'root ::= "yes" | "no"', "repetition_penalty": 1.1, "min_p": 0.1}
+        steps = llamacpp.stream(ask(api_key=key, sampling=Sampling(0, extra=extra)))
+        said = [step.text async for step in steps if isinstance(step, TextPiece)]
+        assert "".join(said) in ("yes", "no")
 
 
 async def test_it_is_free_for_others_after_a_stream_was_left(local):

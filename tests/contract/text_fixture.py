@@ -13,17 +13,23 @@ from typing import Any
 
 import pytest
 
+from servers.router.adapters.azure_openai import AzureOpenAI
 from servers.router.adapters.cohere import Cohere
 from servers.router.adapters.http import Http, open_http
+from servers.router.adapters.llamacpp import LlamaCpp
 from servers.router.adapters.ollama import Ollama
 from servers.router.adapters.openai_compat import OpenAI, OpenAICompat
 from servers.router.adapters.tei import TextEmbeddingsInference
+from servers.router.adapters.vllm import Vllm
 from servers.router.ports import Embedder, Reranker
+from tests.scripted.azure_server import azure_server
 from tests.scripted.cohere_server import cohere_server
 from tests.scripted.http_server import ScriptedServer
+from tests.scripted.llamacpp_server import llamacpp_server
 from tests.scripted.ollama_server import ollama_server
 from tests.scripted.openai_server import openai_server
 from tests.scripted.tei_server import tei_server
+from tests.scripted.vllm_server import vllm_server
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class OverHttp:
     adapter: Callable[[str, Http], Any]
     server: Callable[..., AbstractAsyncContextManager[ScriptedServer]]
     per_request: int  # texts that it puts into one request
+    key: str = "authorization"  # the header that has it
 
     @asynccontextmanager
     async def embedding(self, folder: Path) -> AsyncIterator[Embedding]:
@@ -67,10 +74,17 @@ ALL = 1_000_000
 HTTP_EMBEDDERS = {
     "openai_compat": OverHttp(OpenAICompat, openai_server, 128),
     "openai": OverHttp(OpenAI, openai_server, 512),
+    "azure_openai": OverHttp(AzureOpenAI, azure_server, 512, "api-key"),
+    "azure_openai-dated": OverHttp(
+        partial(AzureOpenAI, api_version="2024-10-21"), azure_server, 512, "api-key"
+    ),
+    "vllm": OverHttp(Vllm, vllm_server, 512),
+    "llamacpp": OverHttp(LlamaCpp, llamacpp_server, 128),
     "ollama": OverHttp(Ollama, ollama_server, 128),
     "tei": OverHttp(TextEmbeddingsInference, tei_server, 32),
     "cohere": OverHttp(Cohere, cohere_server, 96),
 }
+IN_BASE64 = {"openai", "azure_openai", "azure_openai-dated", "vllm"}  # it has no null
 HTTP_RERANKERS = {
     "tei": OverHttp(TextEmbeddingsInference, partial(tei_server, kind="reranker"), 32),
     "cohere": OverHttp(Cohere, cohere_server, ALL),

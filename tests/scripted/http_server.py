@@ -41,6 +41,7 @@ class Reply:
     pieces: Sequence[str] = ("Hello", " there")
     reasoning: Sequence[str] = ()
     calls: Sequence[Call] = ()
+    refusal: str = ""  # what OpenAI's models say instead of a structured answer
     prompt_tokens: int = 7
     completion_tokens: int = 2
     cached_tokens: int = 0
@@ -52,6 +53,7 @@ class Reply:
     closes: bool = False  # the connection is dead after this; the next request finds out
     status: int = 200
     error: str = ""  # the message of an answer that is not 200
+    code: str = ""  # its code, where the dialect has codes
     headers: Sequence[tuple[str, str]] = ()
     hold: asyncio.Event | None = None  # waits for this before it answers
 
@@ -71,8 +73,9 @@ class Said:
 
 
 class Dialect(Protocol):
-    """Two more may be there: `posts`, other paths that are posted to, each with what answers
-    whole (`Callable[[Reply, Any], Said]`), and `refused`, the body of what is not 200."""
+    """More may be there: `posts`, other paths that are posted to, each with what answers
+    whole (`Callable[[Reply, Any], Said]`); `refused`, the body of what is not 200; `accepts`,
+    whether a path is a chat's; `objection`, the Reply to a request that such a server refuses."""
 
     prefix: str  # of the endpoint that is configured, e.g. "/v1"
     chat: str  # the path that chats are posted to
@@ -188,14 +191,15 @@ class _Connection(asyncio.Protocol):
     async def _answer(self, asked: Asked, method: str) -> None:
         dialect = self._server.dialect
         other = getattr(dialect, "posts", {}).get(asked.path)
+        accepts = getattr(dialect, "accepts", dialect.chat.__eq__)
         if method == "GET":
-            self._send(200, orjson.dumps(dialect.get(asked.path)))
-        elif asked.path != dialect.chat and other is None:
+            self._get(dialect.get(asked.path))
+        elif not accepts(asked.path) and other is None:
             self._send(404, b'{"error":"no such path"}')
         else:
             self._server.requests.append(asked)
             self._server.asked.set()
-            reply = self._server.next()
+            reply = getattr(dialect, "objection", _none)(asked) or self._server.next()
             if reply.hold:
                 await reply.hold.wait()
             if reply.status != 200:
@@ -208,6 +212,11 @@ class _Connection(asyncio.Protocol):
             else:
                 await self._whole(reply, Said(dialect.whole(reply, asked.body)))
             self._dead = reply.closes
+
+    def _get(self, found: Any) -> None:
+        """What is None is not there, bytes go out as they are."""
+        body = found if isinstance(found, bytes) else orjson.dumps(found)
+        self._send(404 if found is None else 200, body)
 
     async def _whole(self, reply: Reply, said: Said) -> None:
         body = said.body if isinstance(said.body, bytes) else orjson.dumps(said.body)
@@ -267,3 +276,7 @@ class _Connection(asyncio.Protocol):
 
 def _refused(reply: Reply) -> Any:
     return {"error": {"message": reply.error, "type": "x"}}
+
+
+def _none(asked: Asked) -> Reply | None:
+    return None

@@ -48,7 +48,7 @@ class OllamaDialect:
         return orjson.dumps({"error": reply.error}) + b"\n"
 
     def get(self, path: str) -> Any:
-        return {"version": "0.12.0"}
+        return {"version": "0.12.0"} if path == "/api/version" else None
 
     def refused(self, reply: Reply) -> Any:
         return {"error": reply.error}

@@ -19,10 +19,14 @@ class OpenAIDialect:
         "/v1/rerank": openai_texts.ranking,
     }
 
+    thoughts = "reasoning_content"
+
     def whole(self, reply: Reply, asked: Any) -> Any:
         message: dict[str, Any] = {"role": "assistant", "content": "".join(reply.pieces) or None}
+        if reply.refusal:
+            message |= {"content": None, "refusal": reply.refusal}
         if reply.reasoning:
-            message["reasoning_content"] = "".join(reply.reasoning)
+            message[self.thoughts] = "".join(reply.reasoning)
         if reply.calls:
             message["tool_calls"] = [
                 {
@@ -39,7 +43,8 @@ class OpenAIDialect:
     def pieces(self, reply: Reply, asked: Any) -> Sequence[bytes]:
         """A first event with the role, then each piece; a tool call comes in fragments."""
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": None}]
-        deltas += [{"reasoning_content": piece} for piece in reply.reasoning]
+        deltas += [{self.thoughts: piece} for piece in reply.reasoning]
+        deltas += [{"refusal": reply.refusal}] * bool(reply.refusal)
         deltas += [{"content": piece} for piece in reply.pieces]
         for index, call in enumerate(reply.calls):
             half = len(call.arguments) // 2
@@ -66,6 +71,8 @@ class OpenAIDialect:
         )
 
     def get(self, path: str) -> Any:
+        if path != f"{self.prefix}/models":
+            return None
         return {"object": "list", "data": [{"id": "m", "object": "model"}]}
 
     def _event(self, asked: Any, delta: dict[str, Any], reason: str | None = None) -> bytes:

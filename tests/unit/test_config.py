@@ -226,10 +226,14 @@ class TestProviders:
         with pytest.raises(InvalidInput, match=rf"^providers\.yaml:5: .*{says}"):
             loaded(folder)
 
-    def test_azure_is_read_as_an_openai_server(self, folder):
-        spec = "{providers: {v: {type: azure_openai, endpoint: 'https://h/openai/v1'}}}"
-        write(folder, "providers.yaml", "ProviderConfig", spec)
-        assert loaded(folder).router.providers["v"].kind == "openai_compat"
+    def test_azure_may_name_a_version_of_its_api(self, folder):
+        azure = "{type: azure_openai, endpoint: 'https://h', options: {api_version: '2024-10-21'}}"
+        write(folder, "providers.yaml", "ProviderConfig", f"{{providers: {{v: {azure}}}}}")
+        declared = loaded(folder).router.providers["v"]
+        assert (declared.kind, dict(declared.options)) == (
+            "azure_openai",
+            {"api_version": "2024-10-21"},
+        )
 
 
 class TestTheRuntime:

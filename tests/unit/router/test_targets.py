@@ -54,8 +54,10 @@ class TestACandidate:
             ),
             ({"provider": "mine", "endpoint": "http://"}, "and a host"),
             ({"provider": "triton"}, "not supported by this version"),
-            ({"provider": "azure_openai"}, "not supported by this version"),
-            ({"provider": "vllm"}, "use type openai_compat"),
+            ({"provider": "azure_openai", "model": "m"}, "has no endpoint"),
+            ({"provider": "llamacpp", "model": "m"}, "has no endpoint"),
+            ({"provider": "hf_tgi", "model": "m"}, "has no endpoint"),
+            ({"provider": "vllm"}, "name the model"),
         ],
     )
     def test_that_can_not_be_asked_is_refused_with_the_reason(self, ref, says):
@@ -84,6 +86,15 @@ class TestTheKey:
     def test_of_openai_never_goes_to_another_endpoint(self):
         found = target(provider="openai", model="m", endpoint="http://127.0.0.1:1/v1")
         assert found.credential({"OPENAI_API_KEY": "abc"}) == ""
+
+    def test_of_azure_has_its_usual_name_at_the_declared_endpoint(self):
+        azure = RouterSettings({"a": ProviderSettings("a", "azure_openai", "https://a.example")})
+        found = resolve(ModelRef("a", "m"), azure)
+        assert found.credential({"AZURE_OPENAI_API_KEY": "abc"}) == "abc"
+
+    def test_of_azure_never_goes_to_another_endpoint(self):
+        found = target(provider="azure_openai", model="m", endpoint="https://b.example")
+        assert found.credential({"AZURE_OPENAI_API_KEY": "abc"}) == ""
 
     def test_is_not_shown(self):
         assert "secret" not in repr(target(provider="mine", api_key="secret"))

@@ -1,0 +1,26 @@
+"""What the tests of providers over HTTP run with."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from servers.router.adapters.http import Http, open_http
+from tests.contract.provider_fixture import KINDS, NOON, Kind, streamed, whole
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+def kind(request) -> Kind:
+    return request.param
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http() -> AsyncIterator[Http]:
+    async with open_http(clock=lambda: NOON) as http:
+        yield http
+
+
+@pytest.fixture(params=[whole, streamed], ids=lambda f: f.__name__)
+def heard(request):
+    """Both ways to ask: one answer, or piece by piece."""
+    return request.param
