@@ -13,6 +13,7 @@ from tests.contract.provider_fixture import (
     DATED_AZURE,
     LLAMACPP,
     OLD_LLAMACPP,
+    OLLAMA,
     OPENAI,
     TGI,
     VLLM,
@@ -35,7 +36,7 @@ COUNTING = (VLLM, LLAMACPP, OLD_LLAMACPP, TGI)
 
 
 class TestCapabilities:
-    @only(OPENAI, AZURE, DATED_AZURE, *COUNTING)
+    @only(OPENAI, AZURE, DATED_AZURE, OLLAMA, *COUNTING)
     async def test_say_that_a_schema_can_be_kept_to(self, kind):
         assert kind.provider("http://127.0.0.1:9", None).capabilities("m").json_schema is True
 

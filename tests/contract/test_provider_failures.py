@@ -14,6 +14,7 @@ from servers.router.ports import ProviderDown, Timeouts
 from tests.contract.provider_fixture import (
     AZURE,
     DATED_AZURE,
+    OPENAI,
     ask,
     only,
     streamed,
@@ -136,6 +137,23 @@ class TestAProviderThatFails:
         async with kind.server(Reply(then=Then.ERROR, error="out of memory")) as server:
             with pytest.raises(ProviderDown, match="out of memory"):
                 await streamed(kind.provider(server.endpoint, http), ask())
+
+    @pytest.mark.parametrize(
+        ("code", "error", "reason"),
+        [
+            ("content_filter", InvalidInput, "CONTENT_FILTERED"),
+            ("rate_limit_exceeded", ProviderDown, "RATE_LIMITED"),
+            ("server_error", ProviderDown, "PROVIDER_FAILED"),
+        ],
+    )
+    @only(OPENAI, AZURE, DATED_AZURE)
+    async def test_in_the_middle_of_a_stream_says_whose_fault_it_is(
+        self, kind, http, code, error, reason
+    ):
+        async with kind.server(Reply(then=Then.ERROR, error="no more", code=code)) as server:
+            with pytest.raises(error, match="no more") as caught:
+                await streamed(kind.provider(server.endpoint, http), ask())
+        assert caught.value.reason == reason
 
     @pytest.mark.parametrize(
         ("code", "error", "reason"),

@@ -495,9 +495,10 @@ class TestLists:
         one = ProviderSettings("one", "ollama", models=(able, ModelSettings("a")))
         async with opened(provider("two", "http://127.0.0.1:9"), one) as models:
             does = frozenset({"chat", "embed"})
+            told = replace(able.capabilities, json_schema=True)  # by the type itself
             assert await models.models() == [
-                ModelInfo("one", "a", Capabilities(), does=does),
-                ModelInfo("one", "b", able.capabilities, 1.0, 2.0, does=does),
+                ModelInfo("one", "a", Capabilities(json_schema=True), does=does),
+                ModelInfo("one", "b", told, 1.0, 2.0, does=does),
                 ModelInfo("two", "m", Capabilities(), does=does),
             ]
 

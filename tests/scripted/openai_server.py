@@ -64,11 +64,8 @@ class OpenAIDialect:
         return last + b"data: [DONE]\n\n"
 
     def error(self, reply: Reply) -> bytes:
-        return (
-            b"data: "
-            + orjson.dumps({"error": {"message": reply.error, "type": "server_error"}})
-            + b"\n\n"
-        )
+        shown = {"message": reply.error, "type": "server_error", "code": reply.code or None}
+        return b"data: " + orjson.dumps({"error": shown}) + b"\n\n"
 
     def get(self, path: str) -> Any:
         if path != f"{self.prefix}/models":

@@ -54,7 +54,7 @@ class AzureOpenAI(OpenAICompat):
         """A deployment stands in the path of the classic form, and goes by the name of model."""
         if not self._dated:
             v1 = f"{self._root}/openai/v1{path}{self._query}"
-            return self._url if path is CHAT else url(v1)
+            return self._url if path == CHAT else url(v1)
         if not model.strip("."):
             raise NotReady(f"no deployment is named {model!r}", reason="MODEL_NOT_FOUND")
         deployment = quote(model, safe="")

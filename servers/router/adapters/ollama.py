@@ -45,7 +45,7 @@ class Ollama:
         await self._http.fetch(call, _PROBE)
 
     def capabilities(self, model: str) -> Capabilities:
-        return Capabilities()
+        return Capabilities(json_schema=True)
 
     def _call(self, ask: Ask, stream: bool) -> Call:
         return Call(self._url, self.endpoint, wire.request(ask, stream), ask.api_key)

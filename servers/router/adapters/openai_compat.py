@@ -76,7 +76,7 @@ class OpenAICompat:
         return Call(where, self.endpoint, body, ask.api_key, key_header=self.key_header)
 
     def _where(self, path: str, model: str) -> httpx.URL:
-        return self._url if path is CHAT else url(self._base + path)
+        return self._url if path == CHAT else url(self._base + path)
 
     def _body(self, ask: Ask, stream: bool) -> dict[str, Any]:
         return openai_request.body(ask, stream, self.words)
