@@ -27,3 +27,12 @@ async def test_a_real_model_speaks_token_by_token(http, an_agent):
     assert "".join(pieces) == run["answer"]
     assert 0 < run["usage"]["completion_tokens"] <= 12
     assert [used["provider"] for used in run["model_usage"]] == ["local"]
+
+
+async def test_a_real_model_counts_what_it_is_charged_with(http):
+    chat = {"messages": [{"role": "ROLE_USER", "text": "Say hello to Ada."}]}
+    asked = chat | {"candidates": [LOCAL], "sampling": {"max_tokens": 1}}
+    answer = (await http.post("/v1/router:complete", json=asked, timeout=60)).json()
+    counted = (await http.post("/v1/router:countTokens", json=chat | {"candidate": LOCAL})).json()
+    assert (counted["exact"], counted["provider"]) == (True, "local")
+    assert counted["tokens"] == answer["finish"]["usage"]["prompt_tokens"]

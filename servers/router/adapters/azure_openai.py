@@ -17,6 +17,7 @@ from servers.router.adapters.openai_request import Words
 from servers.router.ports import Ask
 
 _OURS = re.compile(r"/openai(?=/|$).*")  # where Azure's own paths begin
+_MOST = 100  # addresses that are remembered: to parse one costs more than the rest of a request
 _UNDATED = ("", "v1", "preview")  # versions that the v1 API has
 # Reasoning models know the newer word alone, dated versions of the API often only the older one.
 _V1 = Words("max_completion_tokens", schema=for_objects, schema_beside_tools=True)
@@ -39,6 +40,7 @@ class AzureOpenAI(OpenAICompat):
         version = api_version or given.params.get("api-version", "")
         self._root = str(given.copy_with(path=_OURS.sub("", given.path), query=None)).rstrip("/")
         self._dated = version not in _UNDATED
+        self._dated_urls: dict[tuple[str, str], httpx.URL] = {}  # by path and deployment
         self._query = f"?api-version={quote(version, safe='')}" if version else ""
         self._url = url(f"{self._root}/openai/v1{CHAT}{self._query}")
 
@@ -55,6 +57,14 @@ class AzureOpenAI(OpenAICompat):
         if not self._dated:
             v1 = f"{self._root}/openai/v1{path}{self._query}"
             return self._url if path == CHAT else url(v1)
+        known = self._dated_urls.get((path, model))
+        if known is None:
+            if len(self._dated_urls) >= _MOST:
+                self._dated_urls.clear()
+            known = self._dated_urls[path, model] = self._deployment(path, model)
+        return known
+
+    def _deployment(self, path: str, model: str) -> httpx.URL:
         if not model.strip("."):
             raise NotReady(f"no deployment is named {model!r}", reason="MODEL_NOT_FOUND")
         deployment = quote(model, safe="")
