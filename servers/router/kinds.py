@@ -10,11 +10,10 @@ from servers.kernel.registry import Registry
 
 PROVIDERS = Registry(
     "astromesh.providers",
-    extras={"local": "local"},
+    extras={"local": "local", "triton": "triton"},
     planned={
         "onnx": "",
         "onnxruntime": "",
-        "triton": "",
     },
     openai_compat="servers.router.adapters.openai_compat:OpenAICompat",
     openai="servers.router.adapters.openai_compat:OpenAI",
@@ -26,6 +25,7 @@ PROVIDERS = Registry(
     local="servers.router.adapters.local:Local",
     tei="servers.router.adapters.tei:TextEmbeddingsInference",
     cohere="servers.router.adapters.cohere:Cohere",
+    triton="servers.router.adapters.triton:Triton",
 )
 
 IN_ORDER = "in_order"
@@ -56,6 +56,11 @@ _TALKS = frozenset({"chat", "embed"})
 _TEXTS = frozenset({"embed", "rerank"})
 _COUNTS = frozenset({"chat", "count"})
 _TRUNCATE = {"truncate": bool}  # whether texts to embed that are too long are cut
+_TRITON = (
+    *("input", "output", "query_input", "document_input"),  # names of tensors
+    *("chat_template", "bos_token", "eos_token"),
+    *("ca_file", "cert_file", "key_file"),
+)
 
 _KINDS = {
     "openai": Kind("https://api.openai.com/v1", "OPENAI_API_KEY", does=_TALKS),
@@ -70,6 +75,12 @@ _KINDS = {
     "local": Kind("local:", model="smollm2-135m-instruct", does=_COUNTS, schemes=()),
     "tei": Kind(does=_TEXTS, options=_TRUNCATE),
     "cohere": Kind("https://api.cohere.com", "COHERE_API_KEY", does=_TEXTS, options=_TRUNCATE),
+    "triton": Kind(
+        "grpc://127.0.0.1:8001",
+        does=_TALKS | _TEXTS,
+        options=dict.fromkeys(_TRITON, str),
+        schemes=("grpc", "grpcs"),
+    ),
 }
 
 

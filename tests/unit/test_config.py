@@ -193,7 +193,7 @@ class TestProviders:
         ("spec", "says"),
         [
             ("{providers: {v: {type: opnai}}}", "spec.providers.v.type: .*no 'opnai'"),
-            ("{providers: {v: {type: triton}}}", "spec.providers.v.type: .*not supported"),
+            ("{providers: {v: {type: onnx}}}", "spec.providers.v.type: .*not supported"),
             ("{providers: {v: {typ: ollama}}}", "unknown key 'typ'; did you mean 'type'"),
             (
                 "{routing: {default_strategy: round_robbin}}",
