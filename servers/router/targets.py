@@ -153,7 +153,8 @@ def combined(declared: Capabilities, known: Capabilities) -> Capabilities:
         first(declared.json_schema, known.json_schema),
         declared.streaming and known.streaming,
         declared.context_window or known.context_window,
-        declared.emulated_tools or known.emulated_tools,
+        # A manifest that says something of tools says all of it.
+        (known if declared.tools is None else declared).emulated_tools,
     )
 
 

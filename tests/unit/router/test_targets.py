@@ -106,6 +106,12 @@ def test_what_is_declared_goes_before_what_the_adapter_knows():
     )
 
 
+def test_a_model_that_is_declared_without_tools_is_not_offered_them_in_another_way():
+    known = Capabilities(tools=False, emulated_tools=True)
+    assert combined(Capabilities(tools=False), known).emulated_tools is False
+    assert combined(Capabilities(), known).emulated_tools is True
+
+
 def test_what_nobody_declared_is_no_reason_to_refuse():
     assert Needs(tools=True, vision=True).missing(Capabilities()) == ()
 
