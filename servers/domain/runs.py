@@ -53,6 +53,7 @@ class Failure:
     reason: str = ""  # what programs branch on
     retry_after: float | None = None
     facts: Json = field(default_factory=dict)
+    violations: tuple[tuple[str, str], ...] = ()  # what is violated, and how
 
 
 @dataclass(frozen=True, slots=True)

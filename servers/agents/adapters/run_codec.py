@@ -150,9 +150,14 @@ def _run(tree: Tree) -> Run:
         "durability": Durability(tree["durability"]),
         "stop_reason": None if stop is None else StopReason(stop),
         "usage": _models(tree["usage"]),
-        "failure": None if failure is None else Failure(**failure),
+        "failure": None if failure is None else _failure(failure),
     }
     return Run(**{**tree, **parts})
+
+
+def _failure(tree: Tree) -> Failure:
+    violations = tuple((field, says) for field, says in tree.get("violations", ()))
+    return Failure(**{**tree, "violations": violations})
 
 
 _DELTAS: dict[str, type[Delta]] = {"text": TextDelta, "reasoning": ReasoningDelta}

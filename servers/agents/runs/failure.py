@@ -2,7 +2,7 @@
 
 from servers.domain.runs import Failure
 from servers.kernel import errors
-from servers.kernel.errors import AstromeshError
+from servers.kernel.errors import AstromeshError, Violation
 
 _KINDS = {
     kind.__name__: kind
@@ -13,7 +13,12 @@ _KINDS = {
 
 def failure_of(error: AstromeshError) -> Failure:
     return Failure(
-        type(error).__name__, error.message, error.reason, error.retry_after, dict(error.facts)
+        type(error).__name__,
+        error.message,
+        error.reason,
+        error.retry_after,
+        dict(error.facts),
+        tuple((each.field, each.description) for each in error.violations),
     )
 
 
@@ -23,5 +28,6 @@ def error_of(failure: Failure, **facts: str) -> AstromeshError:
         failure.message,
         reason=failure.reason,
         retry_after=failure.retry_after,
+        violations=tuple(Violation(*each) for each in failure.violations),
         **{**failure.facts, **facts},
     )
