@@ -16,7 +16,7 @@ from servers.agents.runs.log import RunLog
 from servers.agents.runs.replay import Replay
 from servers.agents.runs.sessions import Place, Sessions
 from servers.agents.runs.steps import Means, RecordedSteps
-from servers.domain.caller import Caller
+from servers.domain.caller import Account, Caller
 from servers.domain.chat import Message, Role, ToolSpec, says
 from servers.domain.memory import SessionKey, Strategy
 from servers.domain.runs import (
@@ -86,7 +86,8 @@ class Execution:
         again = run.attempt > 1  # although nothing but the run itself may be on record
         self.log = RunLog(run.id, now, past, first_sequence(run, past))
         self.journal = Journal(self.log, store, run.durability, on_record=again)
-        self._steps = RecordedSteps(plan.caller, run.agent, plan.means, self.journal, self._replay)
+        account = Account(run.tenant, plan.caller.principal, run.agent, run.session, run.id)
+        self._steps = RecordedSteps(plan.caller, account, plan.means, self.journal, self._replay)
         self._key = SessionKey(run.tenant, run.agent, run.session)
         self._place: Place | None = None  # in its session
         self._working: asyncio.Task[None] | None = None  # set while it can be cancelled

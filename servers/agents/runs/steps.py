@@ -9,7 +9,7 @@ from time import perf_counter
 from servers.agents.runs.journal import Journal
 from servers.agents.runs.replay import Replay
 from servers.agents.runs.tally import Tally
-from servers.domain.caller import Caller
+from servers.domain.caller import Account, Caller
 from servers.domain.chat import (
     ChatRequest,
     Finish,
@@ -25,6 +25,7 @@ from servers.domain.chat import (
 )
 from servers.domain.runs import (
     ModelReplied,
+    Noticed,
     ReasoningDelta,
     TextDelta,
     ToolCalled,
@@ -70,10 +71,10 @@ class RecordedSteps:
     """`patterns.ports.Steps` for one run."""
 
     def __init__(
-        self, caller: Caller, agent: str, means: Means, journal: Journal, replay: Replay
+        self, caller: Caller, account: Account, means: Means, journal: Journal, replay: Replay
     ) -> None:
         self._caller = caller
-        self._agent = agent
+        self._account, self._agent = account, account.agent
         self._means = means
         self._journal = journal
         self._replay = replay
@@ -100,7 +101,13 @@ class RecordedSteps:
             self.tally.add(recorded.finish)
             return recorded
         models = self._means.models.get(role) or self._means.models["default"]
-        request = ChatRequest(tuple(messages), models.candidates, models.strategy, tuple(tools))
+        request = ChatRequest(
+            tuple(messages),
+            models.candidates,
+            models.strategy,
+            tuple(tools),
+            account=self._account,
+        )
         began = perf_counter()
         finish = await self._listen(request)
         message = Message(
@@ -114,6 +121,8 @@ class RecordedSteps:
         _measure_model(self._agent, reply)
         self._journal.emit(reply)
         self._journal.emit(UsageReported(self.tally.models))
+        for notice in finish.notices:
+            self._journal.emit(Noticed(notice.reason, notice.message))
         return reply
 
     async def _listen(self, request: ChatRequest) -> Finish:
