@@ -19,6 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from servers.kernel.telemetry import Attributes, Span
 
 _W3C = TraceContextTextMapPropagator()
+_UNITS = {"usage": "{token}", "usd": "USD", "refusals": "{refusal}", "lost": "{call}"}
 _PATIENCE = 2  # seconds for one batch: what is left at the end must not hold up the end
 
 
@@ -64,7 +65,7 @@ class Exporting:
     def record(self, name: str, value: float, attributes: Attributes) -> None:
         histogram = self._histograms.get(name)
         if histogram is None:
-            unit = "{token}" if name.endswith("usage") else "s"
+            unit = _UNITS.get(name.rpartition(".")[2], "s")
             histogram = self._histograms[name] = self._meter.create_histogram(name, unit)
         histogram.record(value, attributes)
 

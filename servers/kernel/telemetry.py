@@ -30,15 +30,18 @@ TOOL: Final = "gen_ai.tool.name"
 TOOL_CALL: Final = "gen_ai.tool.call.id"
 ERROR: Final = "error.type"
 RUN: Final = "astromesh.run.id"
-COST: Final = "astromesh.cost.usd"
+COST: Final = "astromesh.cost.usd"  # also a histogram
+BUDGET: Final = "astromesh.budget.name"
 
-# Histograms, in seconds where they end in duration.
+# Histograms, in seconds unless they end in usage, usd, refusals or lost.
 CALL_DURATION: Final = "rpc.server.call.duration"
 MODEL_DURATION: Final = "gen_ai.client.operation.duration"
 FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
 TOKENS: Final = "gen_ai.client.token.usage"
 AGENT_DURATION: Final = "gen_ai.invoke_agent.duration"
 TOOL_DURATION: Final = "gen_ai.execute_tool.duration"
+REFUSALS: Final = "astromesh.budget.refusals"  # 1 for each budget that was short
+USAGE_LOST: Final = "astromesh.usage.lost"  # calls that could not be put on record
 
 Attribute: TypeAlias = str | bool | int | float | list[str]
 Attributes: TypeAlias = Mapping[str, Attribute]

@@ -283,6 +283,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     objects to. Nobody else is asked instead.
     INVALID_ARGUMENT. Metadata: {}
     """
+    ERROR_REASON_BUDGETS_UNAVAILABLE: _ErrorReason.ValueType  # 107
+    """The budgets that count the call are kept in Redis, which can't be reached: hard ones refuse
+    what they can't count. As a notice: budgets that only warn have not counted the call.
+    UNAVAILABLE. Metadata: {}
+    """
     ERROR_REASON_TOOL_ARGUMENTS_INVALID: _ErrorReason.ValueType  # 120
     """The arguments do not fit the tool's JSON Schema.
     INVALID_ARGUMENT. Metadata: {}
@@ -680,6 +685,11 @@ ERROR_REASON_CONTENT_FILTERED: ErrorReason.ValueType  # 109
 """The provider's content filter does not let the prompt through. The message says what it
 objects to. Nobody else is asked instead.
 INVALID_ARGUMENT. Metadata: {}
+"""
+ERROR_REASON_BUDGETS_UNAVAILABLE: ErrorReason.ValueType  # 107
+"""The budgets that count the call are kept in Redis, which can't be reached: hard ones refuse
+what they can't count. As a notice: budgets that only warn have not counted the call.
+UNAVAILABLE. Metadata: {}
 """
 ERROR_REASON_TOOL_ARGUMENTS_INVALID: ErrorReason.ValueType  # 120
 """The arguments do not fit the tool's JSON Schema.

@@ -114,7 +114,8 @@ class RouterServiceServicer:
         * PERMISSION_DENIED: `api_key_env` names a variable that is no key (VARIABLE_DENIED).
         * UNAVAILABLE: every candidate failed, is left alone or is at its limits. RetryInfo says
         when the first one may be asked again. With `output_schema` also: the answer did not
-        fit it, nor did a second one (OUTPUT_INVALID).
+        fit it, nor did a second one (OUTPUT_INVALID). Also: budgets are kept in Redis, which
+        can't be reached (BUDGETS_UNAVAILABLE).
         * DEADLINE_EXCEEDED: candidates were tried, none finished in time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -208,8 +209,8 @@ class RouterServiceServicer:
         """GetUsage adds up what the caller's tenant has used. Rows are durable.
 
         Errors:
-        * INVALID_ARGUMENT: an unknown dimension in `group_by`, or a time that ends before it
-        begins.
+        * INVALID_ARGUMENT: an unknown dimension in `group_by`, a time that ends before it
+        begins, or an answer of more than 10,000 rows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -218,8 +219,13 @@ class RouterServiceServicer:
     def ListBudgets(self, request, context):
         """ListBudgets shows the counters of the budgets that count the caller's tenant.
 
+        Of the windows that are open: those that count the tenant alone, and those that don't tell
+        tenants apart; at most the last used 1000 of a budget.
+
         Errors:
-        * NOT_FOUND: no budget has the name that was given.
+        * NOT_FOUND: no budget that counts the tenant has the name that was given.
+        * UNAVAILABLE: the counters are kept in Redis, which can't be reached
+        (BUDGETS_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

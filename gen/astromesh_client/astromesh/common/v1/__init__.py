@@ -437,6 +437,13 @@ class ErrorReason(betterproto2.Enum):
     INVALID_ARGUMENT. Metadata: {}
     """
 
+    BUDGETS_UNAVAILABLE = 107
+    """
+    The budgets that count the call are kept in Redis, which can't be reached: hard ones refuse
+    what they can't count. As a notice: budgets that only warn have not counted the call.
+    UNAVAILABLE. Metadata: {}
+    """
+
     TOOL_ARGUMENTS_INVALID = 120
     """
     The arguments do not fit the tool's JSON Schema.
@@ -690,6 +697,7 @@ class ErrorReason(betterproto2.Enum):
             105: "ERROR_REASON_PROVIDER_UNFIT",
             106: "ERROR_REASON_FOLDER_DENIED",
             109: "ERROR_REASON_CONTENT_FILTERED",
+            107: "ERROR_REASON_BUDGETS_UNAVAILABLE",
             120: "ERROR_REASON_TOOL_ARGUMENTS_INVALID",
             121: "ERROR_REASON_TOOL_NAME_INVALID",
             122: "ERROR_REASON_TOOL_NAME_TAKEN",
@@ -789,6 +797,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_PROVIDER_UNFIT": 105,
             "ERROR_REASON_FOLDER_DENIED": 106,
             "ERROR_REASON_CONTENT_FILTERED": 109,
+            "ERROR_REASON_BUDGETS_UNAVAILABLE": 107,
             "ERROR_REASON_TOOL_ARGUMENTS_INVALID": 120,
             "ERROR_REASON_TOOL_NAME_INVALID": 121,
             "ERROR_REASON_TOOL_NAME_TAKEN": 122,
