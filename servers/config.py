@@ -1,7 +1,8 @@
 """The configuration folder -> one frozen MeshConfig.
 
-Faulty agents are kept with their reason and don't stop the others; a faulty runtime.yaml
-or providers.yaml stops the mesh before it starts. What has no effect is said in `notices`.
+Faulty agents are kept with their reason and don't stop the others; a faulty runtime.yaml,
+providers.yaml or budget stops the mesh before it starts. What has no effect is said in
+`notices`.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,6 +19,9 @@ from servers.kernel.manifest import Manifest, invalid, kind_of, parse
 from servers.kernel.paths import Path as Place
 from servers.kernel.paths import Wrong
 from servers.kernel.yaml_text import MAX_BYTES, Document, read_yaml
+from servers.router.budget_manifest import Budget as BudgetManifest
+from servers.router.budget_manifest import budgets_of
+from servers.router.budgets.budget import Budget
 from servers.router.manifest import ProviderConfig
 from servers.router.ports import RouterSettings
 from servers.router.targets import resolve
@@ -31,6 +35,7 @@ HTTP_PORT = 8080
 GRPC_PORTS = {"agents": 50051, "router": 50052, "memory": 50053, "tools": 50054}
 
 _RUNTIME, _PROVIDERS, _PRICES = "runtime.yaml", "providers.yaml", "prices.yaml"
+_BUDGETS, _BUDGET_FILES = "budgets.yaml", (".budget.yaml", ".budget.yml")
 
 M = TypeVar("M", bound=Manifest)
 
@@ -53,6 +58,7 @@ class MeshConfig:
     tool_functions: Mapping[str, str]  # tool name -> "module:function"
     host: str = "127.0.0.1"
     notices: tuple[str, ...] = ()  # files that have no effect
+    budgets: tuple[Budget, ...] = ()
 
     @property
     def agents_dir(self) -> Path:
@@ -120,6 +126,7 @@ def load_config(
         tool_functions=_functions(runtime, agents),
         host=runtime.api.host,
         notices=tuple(_without_effect(config_dir)),
+        budgets=_budgets(config_dir, env, router),
     )
 
 
@@ -157,11 +164,25 @@ def _router(config_dir: Path, env: Mapping[str, str]) -> RouterSettings:
     return settings
 
 
+def _budgets(
+    config_dir: Path, env: Mapping[str, str], router: RouterSettings
+) -> tuple[Budget, ...]:
+    """One that is not applied would be worse than none: any fault is an error."""
+    files = [config_dir / _BUDGETS, *filter(_holds_budgets, sorted(config_dir.glob("budgets/*")))]
+    found = [each for file in files for each in _manifests(file, BudgetManifest, env)]
+    return budgets_of(found, router)
+
+
+def _holds_budgets(path: Path) -> bool:
+    return path.parent.name == "budgets" and path.name.endswith(_BUDGET_FILES)
+
+
 def _without_effect(config_dir: Path) -> Iterator[str]:
     """Files that users may expect to matter."""
-    known = {_RUNTIME, _PROVIDERS, _PRICES}
-    for path in sorted([*config_dir.glob("*.y*ml"), *config_dir.glob("rag/*.y*ml")]):
-        if path.name not in known:
+    known = {config_dir / name for name in (_RUNTIME, _PROVIDERS, _PRICES, _BUDGETS)}
+    places = ("*.y*ml", "rag/*.y*ml", "budgets/*.y*ml")
+    for path in sorted(path for place in places for path in config_dir.glob(place)):
+        if path not in known and not _holds_budgets(path):
             yield f"{path.relative_to(config_dir)}: {_what_it_is(path)}; the file has no effect"
 
 
@@ -172,6 +193,8 @@ def _what_it_is(path: Path) -> str:
         return error.message.removeprefix(f"{path.name}: ")
     if kinds & {"Agent"}:
         return "agents are read from agents/*.agent.yaml only"
+    if kinds & {"Budget"}:
+        return "budgets are read from budgets.yaml and budgets/*.budget.yaml only"
     named = ", ".join(sorted(kinds - {"?"}))
     return f"kind {named} is not part of this version" if named else "nothing reads it"
 

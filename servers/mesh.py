@@ -33,6 +33,7 @@ from servers.config import MeshConfig
 from servers.domain.caller import Caller
 from servers.domain.services import Agents, Memory, Router, Tools
 from servers.kernel import serving
+from servers.kernel.errors import NotReady
 from servers.kernel.health import HealthServicer, Readiness
 from servers.kernel.netguard import allow, guarded_client
 from servers.kernel.serving import Service, serve
@@ -41,9 +42,17 @@ from servers.memory.adapters import sqlite as sqlite_memory
 from servers.memory.remote import RemoteMemory
 from servers.memory.service import ConversationMemory
 from servers.memory.servicer import MemoryServicer
+from servers.router.adapters import sqlite_usage
 from servers.router.adapters.pool import open_providers
 from servers.router.adapters.tokenizers import PackagedTokenizers
+from servers.router.budgets.books import Books
+from servers.router.budgets.journal import open_journal
+from servers.router.budgets.ledger import Ledger
+from servers.router.budgets.restoring import restored_ledger
+from servers.router.budgets.retention import forget_old
+from servers.router.budgets.sparing import Sparing
 from servers.router.guard import GuardedRouter
+from servers.router.ports import Board
 from servers.router.prices import PriceList, load_prices
 from servers.router.remote import RemoteRouter
 from servers.router.service import ModelRouter
@@ -64,6 +73,8 @@ _ROUTER = "astromesh.router.v1.RouterService"
 _MEMORY = "astromesh.memory.v1.MemoryService"
 _TOOLS = "astromesh.tools.v1.ToolService"
 _HEALTH = "astromesh.common.v1.HealthService"
+
+_LEASE = 900.0  # seconds that a call has its part of a budget in Redis, at least
 
 _DIALLING = [
     # A service that was started again is found again within seconds, not minutes.
@@ -135,17 +146,57 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
 async def _open_router(config: MeshConfig, stack: AsyncExitStack) -> ModelRouter:
     providers = await stack.enter_async_context(open_providers(config.state_dir))
     prices = load_prices(config.prices_file) if config.prices_file.exists() else PriceList()
+    ledger, board = await _open_shared(config, stack)
+    books = await _open_books(config, stack, ledger)
     router = ModelRouter(
         config.router,
         providers,
         env=config.env,
         prices=prices,
+        spending=books,
         tokenizers=PackagedTokenizers(),
+        board=board,
     )
     if _wants_local_model(config):
         providers.local.start()  # loads while the rest starts
     await stack.enter_async_context(_for_ever(router.watch_health()))
+    await stack.enter_async_context(_for_ever(router.hear_replicas()))
     return router
+
+
+async def _open_shared(
+    config: MeshConfig, stack: AsyncExitStack
+) -> tuple[Ledger | None, Board | None]:
+    """What this process shares with others through Redis; nothing where it is alone."""
+    settings = config.runtime.redis
+    if not settings.url:
+        return None, None
+    try:
+        from servers.router.adapters.shared import open_shared
+    except ModuleNotFoundError as missing:
+        raise NotReady(
+            f"spec.redis of runtime.yaml needs the package {missing.name!r}: "
+            "pip install 'astromesh-grpc[redis]'",
+            reason="EXTRA_MISSING",
+            extra="redis",
+            module=missing.name or "",
+        ) from missing
+    longest = max((each.timeouts.total for each in config.router.providers.values()), default=0.0)
+    lease = max(_LEASE, longest + 60)
+    return await stack.enter_async_context(
+        open_shared(settings.url, settings.prefix, lease, time.time, _new_id)
+    )
+
+
+async def _open_books(config: MeshConfig, stack: AsyncExitStack, shared: Ledger | None) -> Books:
+    """Budgets and the record of usage."""
+    enter = stack.enter_async_context
+    usage = await enter(open_database(config.state_dir / "usage.db", sqlite_usage.MIGRATIONS))
+    record, sparing = sqlite_usage.SqliteUsage(usage), Sparing()
+    ledger = shared or await restored_ledger(config.budgets, record, time.time())
+    journal = await enter(open_journal(record, sparing))
+    await enter(_for_ever(forget_old(record, config.runtime.usage.keep_days, time.time)))
+    return Books(config.budgets, ledger, record, journal, time.time, sparing)
 
 
 def _wants_local_model(config: MeshConfig) -> bool:
@@ -190,13 +241,13 @@ async def _open_agents(
     catalogue.take_files(config.agents)
     limits = Limits(config.runtime.limits.active_runs, config.runtime.limits.drain_seconds)
     store = sqlite_runs.SqliteRuns(runs)
-    runtime = AgentRuntime(catalogue, planner, store, time.time, _new_run_id, limits)
+    runtime = AgentRuntime(catalogue, planner, store, time.time, _new_id, limits)
     await enter(runtime)
     await enter(watching(config.agents_dir, config.declaring, catalogue.take_files))
     return runtime
 
 
-def _new_run_id() -> str:
+def _new_id() -> str:
     """Later ones sort later, which keeps the tables of runs in order (as UUIDv7 does)."""
     return f"{time.time_ns() // 1_000_000:012x}{random.getrandbits(80):020x}"
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from servers.kernel.fields import Count, FunctionPath, Seconds, ToolName
+from servers.kernel.fields import Count, FunctionPath, Seconds, Secret, ToolName
 from servers.kernel.later import Later
 from servers.kernel.manifest import Manifest, Strict
 from servers.kernel.spelling import Spelling
@@ -69,12 +70,43 @@ class RunLimits(Strict):
     drain_seconds: Seconds = 10.0
 
 
+class Redis(Strict):
+    """What several processes share; without it, each has its own. Needs the extra `redis`."""
+
+    url: Secret = ""
+    prefix: Annotated[str, Field(min_length=1, max_length=64)] = "astromesh"
+
+    @field_validator("url")
+    @classmethod
+    def _is_redis(cls, url: str) -> str:
+        # Its text is not shown: it may hold a password.
+        if url and not _redis_address(url):
+            raise ValueError("expected redis://HOST:PORT/DATABASE, or rediss:// for TLS")
+        return url
+
+    @field_validator("prefix")
+    @classmethod
+    def _is_plain(cls, prefix: str) -> str:
+        # Braces would decide in which part of a cluster the keys are.
+        if any(character in "{}*?[]" or character.isspace() for character in prefix):
+            raise ValueError("has a character that keys can't have: braces, brackets, *, ?, blanks")
+        return prefix
+
+
+class UsageSettings(Strict):
+    """The record of what calls used."""
+
+    keep_days: Count = 400
+
+
 class RuntimeSpec(Strict):
     api: Api = Api()
     defaults: Defaults = Defaults()
     services: Services = Services()
     tools: ToolSettings = ToolSettings()
     limits: RunLimits = RunLimits()
+    redis: Redis = Redis()
+    usage: UsageSettings = UsageSettings()
     peers: tuple[str, ...] = ()
     observability: dict[str, object] = {}  # noqa: RUF012
 
@@ -95,6 +127,14 @@ class RuntimeConfig(Manifest):
     def respell(cls, spelling: Spelling) -> None:
         spelling.named("spec.services.*", "address")
         spelling.rename("spec.api", {"http_port": "port"})
+
+
+def _redis_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        return False
 
 
 def _loopback(host: str) -> bool:

@@ -12,11 +12,17 @@ from servers.kernel.errors import AstromeshError, InvalidInput
 from servers.kernel.explain import nearest
 from servers.kernel.manifest import invalid, kind_of, parse
 from servers.kernel.yaml_text import Document
+from servers.router.budget_manifest import Budget
 from servers.router.manifest import ProviderConfig
 from servers.router.prices import load_prices
 from servers.runtime_config import RuntimeConfig
 
-_MARKS = ("agents", "runtime.yaml", "providers.yaml")  # a folder with one of them is a config
+_MARKS = (
+    "agents",
+    "runtime.yaml",
+    "providers.yaml",
+    "budgets.yaml",
+)  # a folder with one of them is a config
 
 
 def validate(paths: Sequence[Path]) -> int:
@@ -88,6 +94,7 @@ def _provider(document: Document) -> None:
 
 
 _CHECKS: dict[str, Callable[[Document], object]] = {
+    "Budget": lambda document: parse(Budget, document, os.environ),
     "Agent": lambda document: Declaring(os.environ).from_file(document),
     "ProviderConfig": _provider,
     "RuntimeConfig": lambda document: parse(RuntimeConfig, document, os.environ),
