@@ -11,6 +11,7 @@ from servers.cli import failures
 from servers.cli.choices import LogFormat, Output, State
 from servers.cli.options import HERE, Address, Form, done
 from servers.cli.provider_commands import providers
+from servers.cli.spending_commands import spending
 from servers.kernel.errors import AstromeshError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.add_typer(agents, name="agents")
 app.add_typer(runs, name="runs")
 app.add_typer(tools, name="tools")
 app.add_typer(providers, name="providers")
+app.add_typer(spending)  # usage, budgets
 
 ConfigDir = Annotated[
     Path | None,
