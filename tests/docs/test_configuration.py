@@ -13,6 +13,7 @@ from servers.agents.manifest.agent import Agent, AgentSpec
 from servers.cli.app import app
 from servers.kernel.manifest import Manifest, parse
 from servers.kernel.yaml_text import read_yaml
+from servers.router.budget_manifest import Budget, BudgetSpec
 from servers.router.kinds import PROVIDERS
 from servers.router.manifest import ProviderConfig, ProviderSpec
 from servers.router.prices import load_prices
@@ -37,7 +38,12 @@ REFUSED = {
     "Connection",
     "Embeddings",
 }
-KINDS = {"Agent": Agent, "ProviderConfig": ProviderConfig, "RuntimeConfig": RuntimeConfig}
+KINDS = {
+    "Agent": Agent,
+    "Budget": Budget,
+    "ProviderConfig": ProviderConfig,
+    "RuntimeConfig": RuntimeConfig,
+}
 
 
 def models_in(annotation):
@@ -59,7 +65,7 @@ def models_below(model, seen):
 ALL = sorted(
     {
         model
-        for spec in (AgentSpec, ProviderSpec, RuntimeSpec)
+        for spec in (AgentSpec, BudgetSpec, ProviderSpec, RuntimeSpec)
         for model in models_below(spec, set())
     },
     key=lambda model: model.__name__,
@@ -124,7 +130,12 @@ def test_every_option_of_up_is_named():
         assert option.envvar is None or f"`{option.envvar}`" in TEXT
 
 
-EXAMPLES = [block for block in blocks_of(PAGE) if block.language == "yaml"]
+EXAMPLES = [
+    block
+    for page in (PAGE, PAGE.with_name("budgets.md"))
+    for block in blocks_of(page)
+    if block.language == "yaml"
+]
 
 
 @pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: block.name)
