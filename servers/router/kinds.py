@@ -68,8 +68,8 @@ _KINDS = {
     "azure_openai": Kind(
         api_key_env="AZURE_OPENAI_API_KEY", does=_TALKS, options={"api_version": str}
     ),
-    "vllm": Kind("http://127.0.0.1:8000/v1", does=_TALKS | _COUNTS),
-    "llamacpp": Kind(does=_TALKS | _COUNTS),  # its own default port is that of our Envoy
+    "vllm": Kind("http://127.0.0.1:8000/v1", does=_TALKS | _COUNTS | _TEXTS),
+    "llamacpp": Kind(does=_TALKS | _COUNTS | _TEXTS),  # its own default port is that of our Envoy
     "hf_tgi": Kind(does=_COUNTS),
     "ollama": Kind("http://127.0.0.1:11434", does=_TALKS, options=_TRUNCATE),
     "local": Kind("local:", model="smollm2-135m-instruct", does=_COUNTS, schemes=()),

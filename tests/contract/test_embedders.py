@@ -24,9 +24,9 @@ from tests.contract.text_fixture import (
     EMBEDDERS,
     HTTP_EMBEDDERS,
     IN_BASE64,
-    Embedding,
     OverHttp,
 )
+from tests.contract.text_subjects import Embedding
 from tests.scripted.cohere_server import cohere_server
 from tests.scripted.http_server import Reply, Then, nobody, refuses
 from tests.scripted.ollama_server import ollama_server
@@ -151,7 +151,7 @@ class TestVectorsOverHttp:
         found = await self.found(kind, http, asked=ask(*MANY))
         assert [tuple(each) for each in found.vectors] == [vector_for(text) for text in MANY]
 
-    @pytest.mark.parametrize("name", ["openai", "openai_compat"])
+    @pytest.mark.parametrize("name", ["openai", "openai_compat", "vllm", "llamacpp"])
     async def test_are_put_in_order_by_their_number(self, http, name):
         found = await self.found(HTTP_EMBEDDERS[name], http, Texts(shuffled=True))
         assert [tuple(each) for each in found.vectors] == [vector_for(text) for text in FEW]
@@ -210,11 +210,15 @@ class TestARequest:
             await kind.adapter(server.endpoint, http).embed(ask(api_key="abc"))
         assert server.requests[0].headers[kind.key] in ("Bearer abc", "abc")
 
-    async def test_wants_base64_only_of_openai_itself(self, http):
-        (compat,) = await self.bodies(HTTP_EMBEDDERS["openai_compat"], http, ask())
-        (openai,) = await self.bodies(HTTP_EMBEDDERS["openai"], http, ask())
-        assert compat == {"model": "m", "input": list(FEW)}
-        assert openai == {"model": "m", "input": list(FEW), "encoding_format": "base64"}
+    @pytest.mark.parametrize("name", sorted(IN_BASE64))
+    async def test_wants_base64_where_it_is_known_to_be_understood(self, http, name):
+        (body,) = await self.bodies(HTTP_EMBEDDERS[name], http, ask())
+        assert body == {"model": "m", "input": list(FEW), "encoding_format": "base64"}
+
+    @pytest.mark.parametrize("name", ["openai_compat", "llamacpp"])
+    async def test_wants_what_every_server_has_elsewhere(self, http, name):
+        (body,) = await self.bodies(HTTP_EMBEDDERS[name], http, ask())
+        assert body == {"model": "m", "input": list(FEW)}
 
     @pytest.mark.parametrize(
         ("purpose", "said"),

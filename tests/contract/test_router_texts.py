@@ -15,12 +15,15 @@ from servers.router.kinds import PROVIDERS
 from servers.router.ports import ModelSettings, Price, ProviderSettings
 from servers.router.prices import PriceList
 from tests.contract.router_fixture import Clock, in_process, over_the_wire, provider, router
+from tests.scripted.azure_server import azure_server
 from tests.scripted.cohere_server import cohere_server
 from tests.scripted.http_server import Then, nobody, refuses
+from tests.scripted.llamacpp_server import llamacpp_server
 from tests.scripted.ollama_server import ollama_server
 from tests.scripted.openai_server import openai_server
 from tests.scripted.tei_server import tei_server
 from tests.scripted.texts import Texts, score_for, tokens, vector_for
+from tests.scripted.vllm_server import vllm_server
 
 FEW = ("A cat sat on the mat.", "Interest rates rose again.", "Grüße aus 漢字 🦊")
 QUERY = "Where does the cat sit?"
@@ -84,13 +87,20 @@ class TestVectors:
         [
             ("openai", openai_server),
             ("openai_compat", openai_server),
+            ("azure_openai", azure_server),
+            ("vllm", vllm_server),
+            ("llamacpp", llamacpp_server),
             ("ollama", ollama_server),
             ("tei", tei_server),
             ("cohere", cohere_server),
         ],
     )
     async def test_come_from_every_type_that_has_them(self, opened, kind, server):
-        async with server() as up, opened(ranks("up", up.endpoint, kind, dimensions=8)) as models:
+        env = {"AZURE_OPENAI_API_KEY": "abc"}
+        async with (
+            server() as up,
+            opened(ranks("up", up.endpoint, kind, dimensions=8), env=env) as models,
+        ):
             found = await models.embed(embed("up"))
         assert [list(each) for each in found.vectors] == [
             pytest.approx(direction(text), abs=1e-6) for text in FEW
@@ -180,6 +190,22 @@ class TestARanking:
             Ranked(at, pytest.approx(scores[at], rel=1e-12)) for at in best
         )
         assert (found.provider, found.model) == ("up", "BAAI/bge-small-en-v1.5")
+
+    @pytest.mark.parametrize(
+        ("kind", "server"),
+        [
+            ("vllm", vllm_server),
+            ("llamacpp", llamacpp_server),
+            ("tei", partial(tei_server, kind="reranker")),
+            ("cohere", cohere_server),
+        ],
+    )
+    async def test_comes_from_every_type_that_has_them(self, opened, kind, server):
+        async with server() as up, opened(ranks("up", up.endpoint, kind)) as models:
+            found = await models.rerank(rerank("up"))
+        assert {each.index: each.score for each in found.ranked} == pytest.approx(
+            {at: score_for(QUERY, each) for at, each in enumerate(FEW)}
+        )
 
     async def test_has_only_as_many_as_are_wanted(self, opened):
         async with (
@@ -401,8 +427,9 @@ class TestWhatIsRefused:
                 await models.embed(replace(embed(), candidates=(ModelRef("local"),)))
         assert caught.value.reason == "PROVIDER_UNFIT"
 
-    async def test_rankings_of_a_type_that_has_none(self, opened):
-        async with opened(provider("up", "http://127.0.0.1:9")) as models:
+    @pytest.mark.parametrize("kind", ["openai_compat", "openai", "ollama", "hf_tgi"])
+    async def test_rankings_of_a_type_that_has_none(self, opened, kind):
+        async with opened(ranks("up", "http://127.0.0.1:9", kind)) as models:
             with pytest.raises(InvalidInput, match="can't rerank"):
                 await models.rerank(rerank("up"))
 

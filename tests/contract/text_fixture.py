@@ -1,7 +1,8 @@
 """Embedders and rerankers as the contract suites meet them: over HTTP, or in this process.
 
 To put another one under the suites, write an async context manager that takes a folder and
-gives an `Embedding` or a `Ranking`, and add it to the list at the end of this module.
+gives an `Embedding` or a `Ranking` (text_subjects.py), and add it to the lists at the end of
+this module.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +22,8 @@ from servers.router.adapters.ollama import Ollama
 from servers.router.adapters.openai_compat import OpenAI, OpenAICompat
 from servers.router.adapters.tei import TextEmbeddingsInference
 from servers.router.adapters.vllm import Vllm
-from servers.router.ports import Embedder, Reranker
+from tests.contract import llama_fixture
+from tests.contract.text_subjects import Embedding, Ranking
 from tests.scripted.azure_server import azure_server
 from tests.scripted.cohere_server import cohere_server
 from tests.scripted.http_server import ScriptedServer
@@ -30,23 +32,6 @@ from tests.scripted.ollama_server import ollama_server
 from tests.scripted.openai_server import openai_server
 from tests.scripted.tei_server import tei_server
 from tests.scripted.vllm_server import vllm_server
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """An embedder that is ready to be asked."""
-
-    embedder: Embedder
-    model: str = "m"
-    shorter: int | None = None  # a number of dimensions that it can be asked for; None: no other
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """A reranker that is ready to be asked."""
-
-    reranker: Reranker
-    model: str = "m"
 
 
 @dataclass(frozen=True)
@@ -86,6 +71,8 @@ HTTP_EMBEDDERS = {
 }
 IN_BASE64 = {"openai", "azure_openai", "azure_openai-dated", "vllm"}  # it has no null
 HTTP_RERANKERS = {
+    "vllm": OverHttp(Vllm, vllm_server, ALL),
+    "llamacpp": OverHttp(LlamaCpp, llamacpp_server, ALL),
     "tei": OverHttp(TextEmbeddingsInference, partial(tei_server, kind="reranker"), 32),
     "cohere": OverHttp(Cohere, cohere_server, ALL),
 }
@@ -93,3 +80,7 @@ HTTP_RERANKERS = {
 # What every embedder and every reranker is held to. Slow or optional ones bring their marks.
 EMBEDDERS = [pytest.param(each.embedding, id=name) for name, each in HTTP_EMBEDDERS.items()]
 RERANKERS = [pytest.param(each.ranking, id=name) for name, each in HTTP_RERANKERS.items()]
+
+_REAL_LLAMA = {"id": "llamacpp-real", "marks": pytest.mark.local_model}
+EMBEDDERS.append(pytest.param(llama_fixture.embedding, **_REAL_LLAMA))
+RERANKERS.append(pytest.param(llama_fixture.ranking, **_REAL_LLAMA))

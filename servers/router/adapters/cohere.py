@@ -30,16 +30,18 @@ class Cohere:
         self._truncate = truncate
 
     async def embed(self, ask: EmbedAsk) -> Embedded:
+        where = url(self._base + "/embed")
+
         async def send(part: Batch) -> Embedded:
-            call = self._call("/embed", self._request(ask, part.texts), ask.api_key)
+            call = Call(where, self.endpoint, self._request(ask, part.texts), ask.api_key)
             return _embedded(loads(await self._http.fetch(call, ask.timeouts), call), part, call)
 
         parts = batches(ask.texts, _MOST, _CHARACTERS)
         return joined(await answers(parts, send, self.endpoint, ask.timeouts))
 
     async def rerank(self, ask: RerankAsk) -> Reranked:
-        call = self._call("/rerank", ranking_wire.request(ask), ask.api_key)
-        return await ranking_wire.rerank(self._http, ask, call)
+        where = url(self._base + "/rerank")
+        return await ranking_wire.rerank(self._http, ask, where, self.endpoint)
 
     async def health(self, api_key: str) -> None:
         root = self._base.removesuffix("/v1").removesuffix("/v2")
@@ -62,9 +64,6 @@ class Cohere:
         if ask.dimensions is not None:
             body["output_dimension"] = ask.dimensions
         return orjson.dumps(body)
-
-    def _call(self, path: str, body: bytes, api_key: str) -> Call:
-        return Call(url(self._base + path), self.endpoint, body, api_key)
 
 
 def _base(endpoint: str) -> str:

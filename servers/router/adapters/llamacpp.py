@@ -1,15 +1,15 @@
-"""llama.cpp's server: OpenAI's chats, with grammars and its own ways to sample."""
+"""llama.cpp's server: OpenAI's API, with grammars and its own ways to sample."""
 
 from typing import Any, ClassVar
 
 from servers.domain.chat import Image
 from servers.domain.models import Capabilities
 from servers.kernel.errors import InvalidInput, NotReady
-from servers.router.adapters import openai_request
-from servers.router.adapters.http import Http
+from servers.router.adapters import openai_request, ranking_wire
+from servers.router.adapters.http import Http, url
 from servers.router.adapters.openai_request import Words
 from servers.router.adapters.own_server import OwnServer, found
-from servers.router.ports import Ask
+from servers.router.ports import Ask, RerankAsk, Reranked
 
 _COUNT = "/v1/chat/completions/input_tokens"
 
@@ -40,6 +40,10 @@ class LlamaCpp(OwnServer):
         prompt = found(*await self._told("/apply-template", ask, body), "prompt")
         asked = {"content": prompt, "add_special": True, "parse_special": True}
         return len(found(*await self._told("/tokenize", ask, asked), "tokens"))
+
+    async def rerank(self, ask: RerankAsk) -> Reranked:
+        where = url(self._root + "/v1/rerank")
+        return await ranking_wire.rerank(self._http, ask, where, self.endpoint)
 
     def _body(self, ask: Ask, stream: bool) -> dict[str, Any]:
         body = openai_request.body(ask, stream, self.words)

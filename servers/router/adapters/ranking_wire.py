@@ -7,6 +7,7 @@ provider orders equals alike.
 from collections.abc import Mapping
 from typing import Any
 
+import httpx
 import orjson
 
 from servers.domain.chat import Usage
@@ -23,7 +24,8 @@ def request(ask: RerankAsk) -> bytes:
     return orjson.dumps({"model": ask.model, "query": ask.query, "documents": ask.documents})
 
 
-async def rerank(http: Http, ask: RerankAsk, call: Call) -> Reranked:
+async def rerank(http: Http, ask: RerankAsk, where: httpx.URL, base: str) -> Reranked:
+    call = Call(where, base, request(ask), ask.api_key)
     with the_text_s_fault():
         body = await http.fetch(call, ask.timeouts)
     return reranked(loads(body, call), ask, call)

@@ -1,13 +1,13 @@
-"""vLLM: OpenAI's chats with guided answers and more ways to sample."""
+"""vLLM: OpenAI's API with guided answers and more ways to sample."""
 
 from typing import Any, ClassVar
 
 from servers.domain.models import Capabilities
-from servers.router.adapters import openai_request
-from servers.router.adapters.http import Http
+from servers.router.adapters import openai_request, ranking_wire
+from servers.router.adapters.http import Http, url
 from servers.router.adapters.openai_request import Words
 from servers.router.adapters.own_server import OwnServer, found
-from servers.router.ports import Ask
+from servers.router.ports import Ask, RerankAsk, Reranked
 
 # What guided answers were asked for with until vLLM 0.12, which ignores these without a word.
 _GUIDED = {
@@ -39,6 +39,10 @@ class Vllm(OwnServer):
         body = openai_request.body(ask, False, self.words)
         asked = {key: body[key] for key in ("model", "messages", "tools") if key in body}
         return int(found(*await self._told("/tokenize", ask, asked), "count"))
+
+    async def rerank(self, ask: RerankAsk) -> Reranked:
+        where = url(self._root + "/v1/rerank")
+        return await ranking_wire.rerank(self._http, ask, where, self.endpoint)
 
     def _body(self, ask: Ask, stream: bool) -> dict[str, Any]:
         body = openai_request.body(ask, stream, self.words)
