@@ -58,6 +58,7 @@ async def router(
     env: Mapping[str, str] | None = None,
     prices: PriceList | None = None,
     clock: Callable[[], float] | None = None,
+    wrapped: Callable[[Router], Router] = lambda bare: bare,
     **settings,
 ) -> AsyncIterator[Router]:
     """The real router over the real adapters; only the model servers are scripted."""
@@ -67,5 +68,5 @@ async def router(
         real = ModelRouter(
             declared, pool, env=env or {}, prices=prices, **({"now": clock} if clock else {})
         )
-        async with reach(real) as reached:
+        async with reach(wrapped(real)) as reached:
             yield reached
