@@ -18,6 +18,7 @@ from servers.domain.chat import (
 from servers.router.attempt import Attempt
 from servers.router.candidates import Candidates, answer_limit
 from servers.router.counting import Prompt
+from servers.router.emulation import fitting
 from servers.router.kinds import check_strategy
 from servers.router.ports import Ask, Provider, Providers, RouterSettings
 from servers.router.race import Race
@@ -106,7 +107,8 @@ class Chats:
                 target.credential(self.env),
                 request.output_schema,
             )
-            return self.providers.get(target.kind, target.endpoint, target.options), ask
+            provider = self.providers.get(target.kind, target.endpoint, target.options)
+            return fitting(provider, attempt.candidate.able, ask), ask
 
         return prepare
 
