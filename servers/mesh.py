@@ -51,12 +51,14 @@ from servers.router.budgets.ledger import Ledger
 from servers.router.budgets.restoring import restored_ledger
 from servers.router.budgets.retention import forget_old
 from servers.router.budgets.sparing import Sparing
+from servers.router.cache import CachingRouter
 from servers.router.guard import GuardedRouter
 from servers.router.ports import Board
 from servers.router.prices import PriceList, load_prices
 from servers.router.remote import RemoteRouter
 from servers.router.service import ModelRouter
 from servers.router.servicer import RouterServicer
+from servers.router.structured import StructuredRouter
 from servers.tools.adapters.builtin import builtin_tools, function_tools
 from servers.tools.catalogue import configured_functions, plugin_functions
 from servers.tools.remote import RemoteTools
@@ -143,7 +145,7 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
         yield Mesh(agents, router, memory, tools, config.local, drain, config.key_variables)
 
 
-async def _open_router(config: MeshConfig, stack: AsyncExitStack) -> ModelRouter:
+async def _open_router(config: MeshConfig, stack: AsyncExitStack) -> Router:
     providers = await stack.enter_async_context(open_providers(config.state_dir))
     prices = load_prices(config.prices_file) if config.prices_file.exists() else PriceList()
     ledger, board = await _open_shared(config, stack)
@@ -161,7 +163,7 @@ async def _open_router(config: MeshConfig, stack: AsyncExitStack) -> ModelRouter
         providers.local.start()  # loads while the rest starts
     await stack.enter_async_context(_for_ever(router.watch_health()))
     await stack.enter_async_context(_for_ever(router.hear_replicas()))
-    return router
+    return CachingRouter(StructuredRouter(router))
 
 
 async def _open_shared(
