@@ -232,6 +232,18 @@ class TestAProviderThatFails:
             await heard(provider, ask(sampling=told(fail_after=2)))
         assert caught.value.reason == "PROVIDER_FAILED"
 
+    async def test_has_not_answered_where_the_end_is_missing(self, provider, heard):
+        with pytest.raises(ProviderDown, match="before the end") as caught:
+            await heard(provider, ask(sampling=told(end_after=2)))
+        assert caught.value.reason == "BAD_ANSWER"
+
+    async def test_leaves_the_calls_beside_it_alone(self, provider):
+        staying = asyncio.create_task(streamed(provider, ask(sampling=told(delay=0.3))))
+        asked = ask(sampling=told(hang_after=0), timeouts=Timeouts(total=0.2))
+        with pytest.raises(ProviderDown):
+            await streamed(provider, asked)
+        assert text(await staying) == "one two three four"
+
     async def test_is_none_where_another_service_answers(self, heard):
         other = grpc.aio.server()
         port = other.add_insecure_port("127.0.0.1:0")

@@ -2,8 +2,9 @@
 
 A word is a token. `sampling_parameters` may hold: max_tokens; `delay`, seconds before each word;
 `fail_after`, words after which it fails; `hang_after`, words after which it says no more;
-`cut`, whether each word comes in pieces of one byte; `id`, what to call the request. What
-becomes of it is written to the file WORDS_LOG: that is how a test sees that a cancel got here.
+`end_after`, words after which it ends without saying why; `cut`, whether each word comes in
+pieces of one byte; `id`, what to call the request. What becomes of it is written to the file
+WORDS_LOG: that is how a test sees that a cancel got here.
 """
 
 import json
@@ -38,6 +39,9 @@ class TritonPythonModel:
             if spoken == asked.parameters.get("fail_after"):
                 failed = triton.TritonError("out of memory", triton.TritonError.INTERNAL)
                 sender.send(triton.InferenceResponse(error=failed), flags=FINAL)
+                return
+            if spoken == asked.parameters.get("end_after"):
+                sender.send(flags=FINAL)
                 return
             spoken, last = number, number == len(asked.words)
             if asked.stream:
