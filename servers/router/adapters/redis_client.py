@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from servers.kernel.errors import Unavailable
 
 _PATIENCE: Final = 1.0  # seconds for a connection, and for an answer: a call waits for it
-_CONNECTIONS: Final = 32
+_CONNECTIONS: Final = 8  # most of what is asked goes over one, see `redis_batches`
 
 
 @asynccontextmanager

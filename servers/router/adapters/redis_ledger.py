@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from servers.kernel.errors import Unavailable
+from servers.router.adapters.redis_batches import Batches
 from servers.router.adapters.redis_scripts import RESERVE, SETTLE, STANDINGS
 from servers.router.budgets.amounts import Amount
 from servers.router.budgets.budget import Budget, Claim, Counter
@@ -40,9 +41,6 @@ class Keys:
 
     def counter(self, counter: Counter) -> str:
         return f"{self._of(counter.budget, counter.starts_at)}:{group_text(counter)}"
-
-    def leases(self, counter: Counter) -> str:
-        return f"{self.counter(counter)}:leases"
 
     def listing(self, budget: str, starts_at: int, tenant: str | None) -> str:
         whose = "" if tenant is None else f":{tenant}"
@@ -73,6 +71,7 @@ class RedisLedger:
         self._reserve = redis.register_script(RESERVE)
         self._settle = redis.register_script(SETTLE)
         self._standings = redis.register_script(STANDINGS)
+        self._batches = Batches(redis)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._away_until = 0.0
 
@@ -96,7 +95,9 @@ class RedisLedger:
         groups = await self._asked(lambda: self._redis.zrevrange(listing, 0, LISTED - 1))
         counters = [_counter(budget, starts_at, text) for text in groups]
         keys = [key for each in counters for key in self._both(each)]
-        found = await self._asked(lambda: self._standings(keys)) if keys else []
+        found = (
+            await self._asked(lambda: self._batches.ask(self._standings, keys, ())) if keys else []
+        )
         return [(each, _standing(row)) for each, row in zip(counters, found, strict=True)]
 
     async def aclose(self) -> None:
@@ -107,13 +108,16 @@ class RedisLedger:
                 task.cancel()
             if unfinished:
                 _log.error("usage not counted in Redis: it is away", calls=len(unfinished))
+        await self._batches.aclose()
 
     async def _take(self, hold: Hold) -> Reserved:
         keys = [key for claim in hold.claims for key in self._three(claim.counter)]
         limits = [part for claim in hold.claims for part in self._terms(claim)]
         amount = hold.amount
         common: list[str | int] = [_lease(hold), amount.nano, amount.tokens, _millis(self._lease)]
-        taken, found = await self._asked(lambda: self._reserve(keys, [*common, *limits]))
+        taken, found = await self._asked(
+            lambda: self._batches.ask(self._reserve, keys, [*common, *limits])
+        )
         return Reserved(hold if taken else None, tuple(_standing(row) for row in found))
 
     async def _give_back(self, taking: "asyncio.Task[Reserved]") -> None:
@@ -124,12 +128,13 @@ class RedisLedger:
     async def _count(self, hold: Hold, used: Amount) -> None:
         """However long Redis is away; but a lease that has ended gives back by itself."""
         keys = [key for claim in hold.claims for key in self._both(claim.counter)]
+        keys.append(self._keys.mark(hold.id))
         ages = [self._age(claim.counter) for claim in hold.claims]
         args: list[str | int] = [_lease(hold), used.nano, used.tokens, _millis(self._lease), *ages]
         began, delay = monotonic(), 0.1
         while True:
             try:
-                await self._settle([*keys, self._keys.mark(hold.id)], args)
+                await self._batches.ask(self._settle, keys, args)
                 return
             except (RedisError, OSError) as error:
                 if monotonic() - began > self._lease:
@@ -154,7 +159,8 @@ class RedisLedger:
         return task
 
     def _both(self, counter: Counter) -> tuple[str, str]:
-        return self._keys.counter(counter), self._keys.leases(counter)
+        key = self._keys.counter(counter)
+        return key, f"{key}:leases"
 
     def _three(self, counter: Counter) -> tuple[str, str, str]:
         listing = self._keys.listing(counter.budget, counter.starts_at, counter.tenant)
@@ -189,7 +195,7 @@ async def open_redis_ledger(
 
 
 def group_text(counter: Counter) -> str:
-    return json.dumps(counter.group, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(counter.group)
 
 
 def _counter(budget: Budget, starts_at: int, text: str) -> Counter:
