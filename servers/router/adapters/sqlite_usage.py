@@ -34,7 +34,7 @@ MIGRATIONS = (
     );
     CREATE INDEX usage_by_tenant ON usage(tenant, time_ms);
     CREATE INDEX usage_by_time ON usage(time_ms);
-    CREATE INDEX usage_by_run ON usage(run) WHERE run != '';
+    CREATE INDEX usage_by_run ON usage(run, tenant);
     """,
 )
 MOST_ROWS = 10_000  # of one answer
