@@ -10,6 +10,7 @@ import structlog
 
 from servers.kernel.errors import Exhausted, Unavailable
 from servers.router.adapters.redis_client import open_redis
+from servers.router.budgets.journal import MOST_WAITING
 from tests.contract.spending_fixture import ANYBODY, Clock, books, budget, tokens, used
 from tests.redis_server import redis_server
 
@@ -154,6 +155,22 @@ class TestAFullDisk:
             await room(kept, 1_000_000)
         with closing(sqlite3.connect(tmp_path / "usage.db")) as connection:
             assert connection.execute("SELECT count(*) FROM usage").fetchone() == (10,)
+
+    async def test_does_not_fill_the_memory_instead(self, tmp_path):
+        with structlog.testing.capture_logs() as logs:
+            async with books(tmp_path) as kept:
+                await room(kept, 1)
+                await spend(kept, 1)
+                await kept.journal.on_disk()  # from now on it is known to be full
+                for _ in range(MOST_WAITING + 10):
+                    reservation = await kept.reserve(ANYBODY, "company", "m", tokens(1))
+                    await reservation.settle(used(1), "chat")
+        lost = [line for line in logs if line["event"] == "usage rows lost"]
+        # Told at once, and not of each; in the end of all that waited in vain.
+        assert [(line["rows"], line["why"]) for line in lost] == [
+            (1, "no room"),
+            (MOST_WAITING, "closed"),
+        ]
 
     async def test_tells_in_the_end_how_much_was_lost(self, tmp_path):
         with structlog.testing.capture_logs() as logs:

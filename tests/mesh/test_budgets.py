@@ -6,9 +6,12 @@ may write 10, which together with its prompt is set aside at first: 0.05 USD and
 
 import asyncio
 import json
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -23,8 +26,17 @@ from astromesh.router.v1 import router_service_pb2_grpc as router_grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from servers.config import load_config
+from servers.domain.caller import Account
+from servers.domain.chat import Usage
+from servers.domain.usage import UsageQuery
+from servers.kernel.sqlite import open_database
+from servers.mesh import open_mesh
+from servers.router.adapters.sqlite_usage import MIGRATIONS, SqliteUsage
+from servers.router.budgets.records import Entry
 from tests.mesh.mesh_process import command, mesh_process
 from tests.mesh.program import invoked
+from tests.mesh.test_tracing import collecting
 from tests.redis_server import redis_server
 from tests.scripted.http_server import Call, Reply
 from tests.scripted.openai_server import openai_server
@@ -311,6 +323,33 @@ class TestBudgetsAreListed:
         answer = await mesh.http.get("/v1/budgets", params={"budget": "sotf"})
         assert answer.status_code == 404
         assert "did you mean 'soft'" in answer.json()["message"]
+
+
+async def test_usage_that_is_too_old_is_forgotten(tmp_path):
+    config = write_config(tmp_path, "http://127.0.0.1:9/v1", {}, usage={"keep_days": 30})
+    state, day, now = tmp_path / "state", 86400, time.time()
+    async with open_database(state / "usage.db", MIGRATIONS) as database:
+        ages = [Entry(now - age * day, Account(), "p", "m", "", "", Usage()) for age in (29, 31)]
+        await SqliteUsage(database).add(ages)
+    async with open_mesh(load_config(config, state, {})) as mesh, asyncio.timeout(30):
+        while (  # noqa: ASYNC110  # it happens in the background
+            await mesh.router.usage(UsageQuery())
+        )[0].calls == 2:
+            await asyncio.sleep(0.02)
+        (row,) = await mesh.router.usage(UsageQuery(group_by=("day",)))
+    assert row.group["day"] == f"{datetime.fromtimestamp(now - 29 * day, UTC):%Y-%m-%d}"
+
+
+async def test_what_calls_cost_is_a_metric(tmp_path, model):
+    write_config(tmp_path, model.endpoint, BUDGETS)
+    async with collecting() as (collector, endpoint):
+        env = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+        with mesh_process(tmp_path, command(tmp_path, "--no-envoy"), env) as mesh:
+            async with grpc.aio.insecure_channel(mesh.address) as channel:
+                await refused(Reached(mesh, None, channel, model), "spender")
+            mesh.signal(signal.SIGTERM)  # what is left is sent at the end
+            assert await mesh.ended() == 0
+    assert {"astromesh.cost.usd", "astromesh.budget.refusals"} <= collector.metrics
 
 
 @pytest.mark.slow

@@ -72,6 +72,23 @@ class TestWithACollector:
                 raise ValueError("broken")
         assert collector.spans[0].status.code == 2
 
+    @pytest.mark.parametrize(
+        ("name", "unit"),
+        [
+            (telemetry.MODEL_DURATION, "s"),
+            (telemetry.FIRST_CHUNK, "s"),
+            (telemetry.TOKENS, "{token}"),
+            (telemetry.COST, "USD"),
+            (telemetry.REFUSALS, "{refusal}"),
+            (telemetry.USAGE_LOST, "{call}"),
+        ],
+    )
+    async def test_a_measurement_says_in_what_it_is_measured(self, collector, name, unit):
+        async with telemetry.open_telemetry({telemetry.ENDPOINT: collector.endpoint}, "test"):
+            telemetry.record(name, 1)
+        (metric,) = collector.metrics
+        assert metric.unit == unit
+
     async def test_a_measurement_arrives(self, collector):
         async with telemetry.open_telemetry({telemetry.ENDPOINT: collector.endpoint}, "test"):
             telemetry.record(telemetry.MODEL_DURATION, 0.5, {telemetry.MODEL: "m"})

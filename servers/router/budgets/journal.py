@@ -41,7 +41,7 @@ class Journal:
     def note(self, entry: Entry) -> None:
         """Never waits."""
         if self._closing or len(self._waiting) >= MOST_WAITING:
-            self._lost(1)
+            self._lost(1, "no room")
             return
         self._waiting.append(entry)
         self._noted += 1
@@ -61,7 +61,7 @@ class Journal:
         while await self._time_to_write():
             await self._write()
             if self._failing and self._closing:
-                self._lost(len(self._waiting))
+                self._lost(len(self._waiting), "closed")
                 return
 
     def close(self) -> None:
@@ -95,6 +95,7 @@ class Journal:
                 self._hurry.set()
                 return
             self._together = _TOGETHER
+            telemetry.record(telemetry.USAGE_LOST, 1)
             _log.error("usage rows lost", rows=1, exc_info=bug)
         for _ in batch:
             self._waiting.popleft()
@@ -117,10 +118,10 @@ class Journal:
         if self._readers or self._together == 1:
             self._hurry.set()
 
-    def _lost(self, rows: int) -> None:
+    def _lost(self, rows: int, why: str) -> None:
         telemetry.record(telemetry.USAGE_LOST, rows)
-        if times := self._sparing.times("lost"):
-            _log.error("usage rows lost", rows=rows, times=times)
+        if times := self._sparing.times(why):
+            _log.error("usage rows lost", rows=rows * times, why=why)
 
 
 @asynccontextmanager
