@@ -6,10 +6,19 @@ from contextlib import aclosing
 
 import pytest
 
-from servers.domain.chat import ChatRequest, ModelRef, Role, Sampling, TextPiece, says
+from servers.domain.chat import (
+    ChatRequest,
+    Image,
+    Message,
+    ModelRef,
+    Role,
+    Sampling,
+    TextPiece,
+    says,
+)
 from servers.domain.models import BreakerState
 from servers.domain.services import Router
-from servers.kernel.errors import Interrupted, Unavailable
+from servers.kernel.errors import Interrupted, NotReady, Unavailable
 from servers.router.ports import ModelSettings, ProviderSettings
 from tests.contract.router_fixture import Clock, in_process, over_the_wire, provider, router
 from tests.scripted.http_server import Reply
@@ -96,3 +105,18 @@ async def test_it_is_left_alone_while_dead_and_found_when_it_is_back(server, mod
     answer = await models.complete(ask())
     assert answer.message.text == "one two three"
     assert await breaker(models) is BreakerState.CLOSED
+
+
+async def test_an_answer_fits_a_schema_that_the_model_is_told_in_words(models):
+    said = says(Role.USER, '{"wine": "red"}')
+    schema = {"type": "object", "required": ["wine"]}
+    request = ChatRequest((said,), (ModelRef("gpu"),), output_schema=schema)
+    assert (await models.complete(request)).message.text == '{"wine": "red"}'
+
+
+async def test_a_picture_is_refused_before_the_server_is_asked(server, models):
+    picture = Message(Role.USER, (Image(data=b"png", media_type="image/png"),))
+    with pytest.raises(NotReady) as caught:
+        await models.complete(ChatRequest((picture,), (ModelRef("gpu"),)))
+    assert caught.value.reason == "MODEL_CANNOT"
+    assert server.words() == []
