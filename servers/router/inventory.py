@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
-from servers.domain.models import ModelInfo, ProviderInfo
-from servers.kernel.errors import NotFound
+from servers.domain.models import Capabilities, ModelInfo, ProviderInfo
+from servers.kernel.errors import AstromeshError, NotFound
 from servers.router.kinds import kind
 from servers.router.lanes import Lane, Lanes, breaker_info
 from servers.router.ports import (
@@ -59,7 +59,7 @@ def _model(
     provider: ProviderSettings, model: ModelSettings, adapters: Providers, prices: PriceList
 ) -> ModelInfo:
     endpoint = endpoint_of(provider)
-    known = adapters.get(provider.kind, endpoint, provider.options).capabilities(model.name)
+    known = _known(provider, endpoint, model.name, adapters)
     price = model.price or prices.price(provider.kind, endpoint, model.name)
     return ModelInfo(
         provider.name,
@@ -71,6 +71,16 @@ def _model(
         model.quality_rank,
         kind(provider.kind).does,
     )
+
+
+def _known(
+    provider: ProviderSettings, endpoint: str, model: str, adapters: Providers
+) -> Capabilities:
+    """Nothing of a provider that can't be made: the others are listed all the same."""
+    try:
+        return adapters.get(provider.kind, endpoint, provider.options).capabilities(model)
+    except AstromeshError:
+        return Capabilities()
 
 
 def _provider(provider: ProviderSettings, lanes: Lanes) -> ProviderInfo:

@@ -482,6 +482,15 @@ class TestLatency:
         assert 0 < info.first_token < info.latency
 
 
+class TestModels:
+    async def test_are_listed_though_one_provider_can_not_be_made(self, opened):
+        broken = ProviderSettings(
+            "broken", "openai_compat", "no address", models=(ModelSettings("m"),)
+        )
+        async with opened(broken, provider("up", "http://127.0.0.1:9")) as models:
+            assert [each.provider for each in await models.models()] == ["broken", "up"]
+
+
 class TestTokens:
     async def test_are_estimated_where_nothing_counts_them(self, opened):
         async with opened(provider("up", "http://127.0.0.1:9")) as models:

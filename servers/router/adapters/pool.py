@@ -67,6 +67,8 @@ class Pool:
             if len(self._made) >= _MOST:
                 self._close(self._made.popitem(last=False)[1])
             made = self._made[key] = self._make(kind, endpoint, options)
+        else:
+            self._made.move_to_end(key)  # the longest unused makes room
         return made
 
     def _make(self, kind: str, endpoint: str, options: Options) -> Any:
