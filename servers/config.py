@@ -22,6 +22,7 @@ from servers.kernel.yaml_text import MAX_BYTES, Document, read_yaml
 from servers.router.budget_manifest import Budget as BudgetManifest
 from servers.router.budget_manifest import budgets_of
 from servers.router.budgets.budget import Budget
+from servers.router.candidates import check_does
 from servers.router.manifest import ProviderConfig
 from servers.router.ports import RouterSettings
 from servers.router.targets import resolve
@@ -273,7 +274,7 @@ def _models_exist(settings: RouterSettings) -> Check:
     def check(agent: Agent) -> Iterator[Wrong]:
         for place, choice in _choices(agent):
             try:
-                resolve(choice.ref(), settings)
+                check_does(resolve(choice.ref(), settings), "chat")
             except InvalidInput as error:
                 yield Wrong(place, error.message)
 

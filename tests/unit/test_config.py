@@ -97,6 +97,20 @@ class TestAgents:
         (folder / "agents" / "big.agent.yaml").write_text("#" * 10_000_000)
         assert by_name(loaded(folder))["big"].reason == "big.agent.yaml: larger than 1024 KiB"
 
+    @pytest.mark.parametrize("provider", ["tei", "cohere"])
+    def test_on_a_provider_without_chats_are_told_what_it_can(self, folder, provider):
+        write(
+            folder,
+            "providers.yaml",
+            "ProviderConfig",
+            f"{{providers: {{v: {{type: {provider}, endpoint: 'http://h'}}}}}}",
+        )
+        declare(folder, "a", provider="v")
+        assert by_name(loaded(folder))["a"].reason == (
+            "a.agent.yaml:4: spec.model.primary.provider: provider 'v' (type "
+            f"{provider!r}) can't chat; it can embed, rerank"
+        )
+
     def test_of_another_kind_are_refused(self, folder):
         (folder / "agents" / "x.agent.yaml").write_text(HEAD.replace("KIND", "Workflow"))
         assert by_name(loaded(folder))["x"].reason == (
