@@ -12,6 +12,7 @@ from servers.cli.choices import LogFormat, Output, State
 from servers.cli.options import HERE, Address, Form, done
 from servers.cli.provider_commands import providers
 from servers.cli.spending_commands import spending
+from servers.cli.text_commands import texts
 from servers.kernel.errors import AstromeshError
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.add_typer(runs, name="runs")
 app.add_typer(tools, name="tools")
 app.add_typer(providers, name="providers")
 app.add_typer(spending)  # usage, budgets
+app.add_typer(texts)  # embed, rerank
 
 ConfigDir = Annotated[
     Path | None,

@@ -22,6 +22,7 @@ metadata: {{name: providers}}
 spec:
   providers:
     scripted: {{type: openai_compat, endpoint: "{endpoint}", models: [m]}}
+    ranks: {{type: vllm, endpoint: "{endpoint}", models: [m]}}
 """
 AGENT = """
 apiVersion: astromesh/v1

@@ -13,6 +13,7 @@ from servers.cli import failures
 from tests.mesh.program import Done, Up, astromesh, invoked, start, up, write_config
 from tests.scripted.http_server import Call, Reply, ScriptedServer, refuses
 from tests.scripted.openai_server import openai_server
+from tests.scripted.texts import Texts, score_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -250,6 +251,35 @@ class TestTools:
 async def test_models_are_listed(mesh):
     listed = json.loads((await mesh.cli("models", "-o", "json")).out)
     assert ("scripted", "m") in [(model["provider"], model["model"]) for model in listed]
+
+
+class TestTexts:
+    ASK = ("--provider", "scripted", "--model", "m")
+
+    async def test_are_shown_as_vectors(self, mesh):
+        mesh.answers(Texts())
+        done = await mesh.cli("embed", "a cat", "a dog", *self.ASK)
+        _, first, _ = done.out.splitlines()
+        assert (done.code, first.split()[0]) == (0, "8")
+
+    async def test_have_all_their_numbers_where_programs_read_them(self, mesh):
+        mesh.answers(Texts())
+        done = await mesh.cli("embed", "-", *self.ASK, "-o", "json", input="a cat\n\na dog\n")
+        answer = json.loads(done.out)
+        assert [len(each["values"]) for each in answer["embeddings"]] == [8, 8]
+        assert answer["usage"]["prompt_tokens"] == len("a cat" + "a dog")
+
+    async def test_are_ordered_by_a_query(self, mesh):
+        model = ("--provider", "ranks", "--top-n", "1")
+        mesh.answers(Texts())
+        done = await mesh.cli("rerank", "where?", "here", "there", *model)
+        best = max(("here", "there"), key=lambda each: score_for("where?", each))
+        assert done.out.splitlines()[1].split() == [f"{score_for('where?', best):.4f}", best]
+
+    async def test_of_a_model_of_nobody_give_a_failure(self, mesh):
+        done = await mesh.cli("embed", "a cat", "--model", "m")
+        assert done.code == failures.FAILED
+        assert "--provider" in done.out + done.err
 
 
 class TestProviders:
