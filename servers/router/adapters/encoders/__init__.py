@@ -1,0 +1,1 @@
+"""Models that read texts on this machine: embeddings and rankings, outside the event loop."""
