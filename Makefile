@@ -24,7 +24,7 @@ export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test lint check gen native bench golden clean
+.PHONY: help install up test lint check gen native torch bench golden clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -64,6 +64,14 @@ native: $(READY) ## test the C++ alone, under the sanitizers
 	@$(CMAKE) cmake -S native_cpp/tests -B build/native
 	@$(CMAKE) cmake --build build/native
 	@$(CMAKE) ctest --test-dir build/native --output-on-failure
+
+# PyTorch is too big to be everybody's. By pip, which may know of a smaller build for this machine.
+torch: $(READY) ## test sentence-transformers, in an environment of its own with PyTorch (1.4 GB or more)
+	@$(BIN)/python -m venv build/torch
+	@build/torch/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 "sentence-transformers>=6.2"
+	@site='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	$(BIN)/python -c "$$site" > "$$(build/torch/bin/python -c "$$site")/mesh.pth"
+	@build/torch/bin/python -m pytest tests/contract/test_sentence_transformers.py $(ARGS)
 
 bench: $(READY) ## measure, next to the upstream package where it can be had
 	@$(BIN)/python -m bench $(ARGS)

@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-QUICK = ("agent_runs", "first_token", "stages", "memory_growth")
+QUICK = ("agent_runs", "first_token", "stages", "memory_growth", "embeddings")
 SLOW = ()
 
 

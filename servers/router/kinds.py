@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from servers.kernel.errors import InvalidInput
@@ -26,6 +27,9 @@ PROVIDERS = Registry(
     tei="servers.router.adapters.tei:TextEmbeddingsInference",
     cohere="servers.router.adapters.cohere:Cohere",
     triton="servers.router.adapters.triton:Triton",
+    onnx_embeddings="servers.router.adapters.encoders.onnx_embeddings:OnnxEmbeddings",
+    onnx_cross_encoder="servers.router.adapters.encoders.onnx_cross_encoder:OnnxCrossEncoder",
+    sentence_transformers="servers.router.adapters.encoders.torch_encoders:SentenceTransformers",
 )
 
 IN_ORDER = "in_order"
@@ -39,6 +43,10 @@ STRATEGIES = (
 )
 
 
+# A type of value, the words that there are, or the whole numbers.
+OptionShape: TypeAlias = type | tuple[str, ...] | range
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What holds for a provider type where a manifest is silent, and what it can do."""
@@ -47,20 +55,30 @@ class Kind:
     api_key_env: str = ""
     model: str = ""
     does: frozenset[str] = frozenset({"chat"})  # chat, embed, rerank, count
-    options: Mapping[str, type] = field(default_factory=dict)  # what `options` may hold
+    options: Mapping[str, OptionShape] = field(default_factory=dict)  # what `options` may hold
     schemes: tuple[str, ...] = ("http", "https")  # of its endpoint; none: any text will do
     folder: bool = False  # its endpoint is a folder of this machine: only configuration may name it
+    free: bool = False  # it runs on this machine and costs nothing
 
 
 _TALKS = frozenset({"chat", "embed"})
 _TEXTS = frozenset({"embed", "rerank"})
 _COUNTS = frozenset({"chat", "count"})
-_TRUNCATE = {"truncate": bool}  # whether texts to embed that are too long are cut
 _TRITON = (
     *("input", "output", "query_input", "document_input"),  # names of tensors
     *("chat_template", "bos_token", "eos_token"),
     *("ca_file", "cert_file", "key_file"),
 )
+_TRUNCATE = {"truncate": bool}  # whether texts that are too long are cut
+_ENCODER: Mapping[str, OptionShape] = {
+    **_TRUNCATE,
+    "max_tokens": range(8, 1_000_001),
+    "device": ("auto", "cpu", "cuda"),
+    "threads": range(1, 1025),
+    "max_batch": range(1, 4097),
+    "max_waiting": range(1, 1_000_001),
+}
+_EMBEDDER: Mapping[str, OptionShape] = {"query_prefix": str, "document_prefix": str, **_ENCODER}
 
 _KINDS = {
     "openai": Kind("https://api.openai.com/v1", "OPENAI_API_KEY", does=_TALKS),
@@ -72,7 +90,7 @@ _KINDS = {
     "llamacpp": Kind(does=_TALKS | _COUNTS | _TEXTS),  # its own default port is that of our Envoy
     "hf_tgi": Kind(does=_COUNTS),
     "ollama": Kind("http://127.0.0.1:11434", does=_TALKS, options=_TRUNCATE),
-    "local": Kind("local:", model="smollm2-135m-instruct", does=_COUNTS, schemes=()),
+    "local": Kind("local:", model="smollm2-135m-instruct", does=_COUNTS, schemes=(), free=True),
     "tei": Kind(does=_TEXTS, options=_TRUNCATE),
     "cohere": Kind("https://api.cohere.com", "COHERE_API_KEY", does=_TEXTS, options=_TRUNCATE),
     "triton": Kind(
@@ -81,6 +99,21 @@ _KINDS = {
         options=dict.fromkeys(_TRITON, str),
         schemes=("grpc", "grpcs"),
     ),
+    "onnx_embeddings": Kind(
+        "packaged:",
+        model="all-minilm-l6-v2",
+        does=_TEXTS,
+        options={"pooling": ("mean", "cls", "last"), **_EMBEDDER},
+        folder=True,
+        free=True,
+    ),
+    "onnx_cross_encoder": Kind(
+        does=frozenset({"rerank"}),
+        options={"activation": ("none", "sigmoid"), **_ENCODER},
+        folder=True,
+        free=True,
+    ),
+    "sentence_transformers": Kind(does=_TEXTS, options=_EMBEDDER, folder=True, free=True),
 }
 
 

@@ -12,7 +12,7 @@ from servers.kernel.fields import Count, Flag, FreeJson, Number, Seconds, Secret
 from servers.kernel.manifest import Manifest, Strict
 from servers.kernel.paths import Wrong
 from servers.kernel.spelling import Spelling
-from servers.router.kinds import PROVIDERS, check_endpoint, kind
+from servers.router.kinds import PROVIDERS, OptionShape, check_endpoint, kind
 from servers.router.ports import (
     ModelSettings,
     Price,
@@ -154,15 +154,20 @@ class ProviderConfig(Manifest):
         )
 
 
-def _wrong_option(option: str, value: object, known: Mapping[str, type]) -> str:
+def _wrong_option(option: str, value: object, known: Mapping[str, OptionShape]) -> str:
     """What is wrong with an option of a type of provider; empty where nothing is."""
     if option not in known:
         return f"unknown option {option!r}{nearest(option, sorted(known))}"
-    wanted = known[option]
-    right = isinstance(value, wanted) or (wanted is float and type(value) is int)
-    return (
-        "" if right and (wanted is bool) == isinstance(value, bool) else f"is no {_TYPES[wanted]}"
-    )
+    match known[option]:
+        case tuple(words):
+            return "" if value in words else f"is none of {', '.join(words)}"
+        case range() as numbers:
+            right = type(value) is int and value in numbers
+            return "" if right else f"is no whole number from {numbers[0]} to {numbers[-1]}"
+        case wanted:
+            right = isinstance(value, wanted) or (wanted is float and type(value) is int)
+            right = right and (wanted is bool) == isinstance(value, bool)
+            return "" if right else f"is no {_TYPES[wanted]}"
 
 
 _TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false"}

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from servers.domain.chat import Usage
 from servers.kernel import yaml_text
 from servers.kernel.errors import InvalidInput, Violation
+from servers.router import kinds
 from servers.router.ports import Price
 
 FREE = Price(0.0, 0.0, 0.0)
@@ -30,7 +31,7 @@ class PriceList:
 
     def price(self, kind: str, endpoint: str, model: str) -> Price | None:
         """None where nobody said: unknown, not free."""
-        if kind == "local":
+        if kinds.kind(kind).free:
             return FREE
         models = self.hosts.get(urlsplit(endpoint).hostname or "")
         if models is None:

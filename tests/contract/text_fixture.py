@@ -22,7 +22,7 @@ from servers.router.adapters.ollama import Ollama
 from servers.router.adapters.openai_compat import OpenAI, OpenAICompat
 from servers.router.adapters.tei import TextEmbeddingsInference
 from servers.router.adapters.vllm import Vllm
-from tests.contract import llama_fixture
+from tests.contract import encoder_fixture, llama_fixture
 from tests.contract.text_subjects import Embedding, Ranking
 from tests.scripted.azure_server import azure_server
 from tests.scripted.cohere_server import cohere_server
@@ -84,3 +84,8 @@ RERANKERS = [pytest.param(each.ranking, id=name) for name, each in HTTP_RERANKER
 _REAL_LLAMA = {"id": "llamacpp-real", "marks": pytest.mark.local_model}
 EMBEDDERS.append(pytest.param(llama_fixture.embedding, **_REAL_LLAMA))
 RERANKERS.append(pytest.param(llama_fixture.ranking, **_REAL_LLAMA))
+
+_PACKAGED = "onnx_embeddings"
+EMBEDDERS.append(pytest.param(encoder_fixture.embedding, id=_PACKAGED))
+RERANKERS.append(pytest.param(encoder_fixture.late_interaction, id=_PACKAGED))
+RERANKERS.append(pytest.param(encoder_fixture.cross_encoding, id="onnx_cross_encoder"))

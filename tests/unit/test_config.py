@@ -230,6 +230,18 @@ class TestProviders:
                 "spec.providers.v.options.speed: unknown option 'speed'",
             ),
             (
+                "{providers: {v: {type: onnx_embeddings, options: {pooling: max}}}}",
+                "spec.providers.v.options.pooling: is none of mean, cls, last",
+            ),
+            (
+                "{providers: {v: {type: onnx_embeddings, options: {threads: 0}}}}",
+                "spec.providers.v.options.threads: is no whole number from 1 to 1024",
+            ),
+            (
+                "{providers: {v: {type: onnx_embeddings, options: {truncate: 1}}}}",
+                "spec.providers.v.options.truncate: is no true or false",
+            ),
+            (
                 "{routing: {retries: {'on': [rain]}}}",
                 r"spec.routing.retries.on\[0\]: ",
             ),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from servers.router.adapters.encoders.owner import Encoders, open_encoders
 from servers.router.adapters.http import Http, open_http
 from servers.router.adapters.local_model import LocalModel, open_local_model
 from servers.router.kinds import PROVIDERS
@@ -23,6 +24,7 @@ class Means:
 
     http: Http
     local: LocalModel
+    encoders: Encoders
 
 
 class Pool:
@@ -86,9 +88,13 @@ class Pool:
 
 @asynccontextmanager
 async def open_providers(state_dir: Path) -> AsyncIterator[Pool]:
-    """Leaving the context closes every connection and ends the local model."""
-    async with open_http() as http, open_local_model(state_dir) as local:
-        pool = Pool(Means(http, local))
+    """Leaving the context closes every connection and ends the models of this machine."""
+    async with (
+        open_http() as http,
+        open_local_model(state_dir) as local,
+        open_encoders() as encoders,
+    ):
+        pool = Pool(Means(http, local, encoders))
         try:
             yield pool
         finally:

@@ -30,8 +30,11 @@ def test_without_a_price_the_cost_is_unknown(price):
     assert cost(price, Usage(10, 10)) is None
 
 
-def test_the_local_model_is_free():
-    assert PriceList().price("local", "local:", "any") == FREE
+@pytest.mark.parametrize(
+    "kind", ["local", "onnx_embeddings", "onnx_cross_encoder", "sentence_transformers"]
+)
+def test_a_model_of_this_machine_is_free(kind):
+    assert PriceList().price(kind, "local:", "any") == FREE
 
 
 def test_the_shipped_list_knows_openai():

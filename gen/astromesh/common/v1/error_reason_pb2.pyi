@@ -232,15 +232,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     UNAVAILABLE. Metadata: {}
     """
     ERROR_REASON_MODEL_BROKEN: _ErrorReason.ValueType  # 96
-    """The local model can't start; the message says why.
+    """A model of the router's machine can't be loaded or started; the message says why.
     FAILED_PRECONDITION. Metadata: {}
     """
     ERROR_REASON_MODEL_MISSING: _ErrorReason.ValueType  # 97
-    """The package of the local model lacks its file.
+    """A model of the router's machine is not where it should be: its folder, or a file of it.
     FAILED_PRECONDITION. Metadata: {}
     """
     ERROR_REASON_MODEL_DAMAGED: _ErrorReason.ValueType  # 98
-    """The file of the local model has another checksum than it should.
+    """The file of a model that came in a package has another checksum than it should.
     DATA_LOSS. Metadata: {}
     """
     ERROR_REASON_ENDPOINT_MISSING: _ErrorReason.ValueType  # 99
@@ -277,6 +277,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_FOLDER_DENIED: _ErrorReason.ValueType  # 106
     """A folder of the router's machine was named by a request; only its configuration may.
     INVALID_ARGUMENT. Metadata: {"provider": "onnx"}
+    """
+    ERROR_REASON_TEXT_TOO_LONG: _ErrorReason.ValueType  # 108
+    """A text is longer than its embedding model or reranker can read. The violation names it.
+    INVALID_ARGUMENT. Metadata: {}
     """
     ERROR_REASON_CONTENT_FILTERED: _ErrorReason.ValueType  # 109
     """The provider's content filter does not let the prompt through. The message says what it
@@ -635,15 +639,15 @@ ERROR_REASON_MODEL_RESTARTING: ErrorReason.ValueType  # 95
 UNAVAILABLE. Metadata: {}
 """
 ERROR_REASON_MODEL_BROKEN: ErrorReason.ValueType  # 96
-"""The local model can't start; the message says why.
+"""A model of the router's machine can't be loaded or started; the message says why.
 FAILED_PRECONDITION. Metadata: {}
 """
 ERROR_REASON_MODEL_MISSING: ErrorReason.ValueType  # 97
-"""The package of the local model lacks its file.
+"""A model of the router's machine is not where it should be: its folder, or a file of it.
 FAILED_PRECONDITION. Metadata: {}
 """
 ERROR_REASON_MODEL_DAMAGED: ErrorReason.ValueType  # 98
-"""The file of the local model has another checksum than it should.
+"""The file of a model that came in a package has another checksum than it should.
 DATA_LOSS. Metadata: {}
 """
 ERROR_REASON_ENDPOINT_MISSING: ErrorReason.ValueType  # 99
@@ -680,6 +684,10 @@ INVALID_ARGUMENT. Metadata: {"provider": "embeddings"}
 ERROR_REASON_FOLDER_DENIED: ErrorReason.ValueType  # 106
 """A folder of the router's machine was named by a request; only its configuration may.
 INVALID_ARGUMENT. Metadata: {"provider": "onnx"}
+"""
+ERROR_REASON_TEXT_TOO_LONG: ErrorReason.ValueType  # 108
+"""A text is longer than its embedding model or reranker can read. The violation names it.
+INVALID_ARGUMENT. Metadata: {}
 """
 ERROR_REASON_CONTENT_FILTERED: ErrorReason.ValueType  # 109
 """The provider's content filter does not let the prompt through. The message says what it

@@ -363,19 +363,19 @@ class ErrorReason(betterproto2.Enum):
 
     MODEL_BROKEN = 96
     """
-    The local model can't start; the message says why.
+    A model of the router's machine can't be loaded or started; the message says why.
     FAILED_PRECONDITION. Metadata: {}
     """
 
     MODEL_MISSING = 97
     """
-    The package of the local model lacks its file.
+    A model of the router's machine is not where it should be: its folder, or a file of it.
     FAILED_PRECONDITION. Metadata: {}
     """
 
     MODEL_DAMAGED = 98
     """
-    The file of the local model has another checksum than it should.
+    The file of a model that came in a package has another checksum than it should.
     DATA_LOSS. Metadata: {}
     """
 
@@ -428,6 +428,12 @@ class ErrorReason(betterproto2.Enum):
     """
     A folder of the router's machine was named by a request; only its configuration may.
     INVALID_ARGUMENT. Metadata: {"provider": "onnx"}
+    """
+
+    TEXT_TOO_LONG = 108
+    """
+    A text is longer than its embedding model or reranker can read. The violation names it.
+    INVALID_ARGUMENT. Metadata: {}
     """
 
     CONTENT_FILTERED = 109
@@ -696,6 +702,7 @@ class ErrorReason(betterproto2.Enum):
             104: "ERROR_REASON_PROVIDER_BUSY",
             105: "ERROR_REASON_PROVIDER_UNFIT",
             106: "ERROR_REASON_FOLDER_DENIED",
+            108: "ERROR_REASON_TEXT_TOO_LONG",
             109: "ERROR_REASON_CONTENT_FILTERED",
             107: "ERROR_REASON_BUDGETS_UNAVAILABLE",
             120: "ERROR_REASON_TOOL_ARGUMENTS_INVALID",
@@ -796,6 +803,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_PROVIDER_BUSY": 104,
             "ERROR_REASON_PROVIDER_UNFIT": 105,
             "ERROR_REASON_FOLDER_DENIED": 106,
+            "ERROR_REASON_TEXT_TOO_LONG": 108,
             "ERROR_REASON_CONTENT_FILTERED": 109,
             "ERROR_REASON_BUDGETS_UNAVAILABLE": 107,
             "ERROR_REASON_TOOL_ARGUMENTS_INVALID": 120,

@@ -1,0 +1,229 @@
+"""How much of ONNX Runtime's speed is left behind the router, and what dynamic batching does.
+
+`direct` is what one would write oneself: batches of 32 texts in their order, each filled up to
+its longest, `session.run`, the mean over the mask, length 1; with the same model and as many
+threads. `direct, by length` sorts the texts first. `router` is ModelRouter.embed in the same
+process. All take turns in every round.
+
+    python -m bench embeddings [--rounds 7] [--texts 256]
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from tokenizers import Tokenizer
+
+from bench.processes import ROOT
+from bench.report import Spread, console, table, write
+from servers.domain.embeddings import EmbedRequest
+from servers.router.adapters.encoders.onnx_load import Loading, load
+from servers.router.adapters.encoders.owner import open_encoders
+from servers.router.adapters.encoders.packaged import ENDPOINT, WINDOW, packaged
+from servers.router.adapters.encoders.worker import Bounds
+from servers.router.adapters.http import open_http
+from servers.router.adapters.local_model import open_local_model
+from servers.router.adapters.pool import Means, Pool
+from servers.router.ports import RouterSettings
+from servers.router.service import ModelRouter
+
+BATCH = Bounds().batch
+CALLERS = 64
+Embed = Callable[[Sequence[str]], Awaitable[object]]
+
+
+@dataclass
+class Direct:
+    """The usual twenty lines around onnxruntime."""
+
+    session: Any = field(init=False)
+    tokenizer: Tokenizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        folder, options = packaged(), ort.SessionOptions()
+        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        self.session = ort.InferenceSession(
+            str(folder.model), options, providers=["CPUExecutionProvider"]
+        )
+        self.tokenizer = Tokenizer.from_file(str(folder.tokenizer))
+        self.tokenizer.enable_truncation(WINDOW)
+        self.tokenizer.enable_padding()
+
+    def embed(self, texts: Sequence[str]) -> list[Any]:
+        rows: list[Any] = []
+        for start in range(0, len(texts), BATCH):
+            read = self.tokenizer.encode_batch(list(texts[start : start + BATCH]))
+            ids = np.array([each.ids for each in read], np.int64)
+            mask = np.array([each.attention_mask for each in read], np.int64)
+            feeds = {
+                "input_ids": ids,
+                "attention_mask": mask,
+                "token_type_ids": np.zeros_like(ids),
+            }
+            (hidden,) = self.session.run(None, feeds)
+            summed = np.einsum("btd,bt->bd", hidden, mask.astype(np.float32))
+            means = summed / mask.sum(axis=1, keepdims=True)
+            rows.extend(means / np.linalg.norm(means, axis=1, keepdims=True))
+        return rows
+
+    def by_length(self, texts: Sequence[str]) -> list[Any]:
+        return self.embed(sorted(texts, key=len))
+
+
+def prose(number: int) -> list[str]:
+    """Pieces of this project's documents, 4 to 80 words each: always the same ones."""
+    words = re.findall(r"[\w'-]+[.,;:]?", " ".join(p.read_text() for p in documents()))
+    dice = random.Random(1)
+    found = []
+    for _ in range(number):
+        length = dice.choice((4, 8, 12, 16, 24, 32, 48, 80))
+        start = dice.randrange(len(words) - length)
+        found.append(" ".join(words[start : start + length]))
+    return found
+
+
+def documents() -> list[Path]:
+    return sorted((ROOT / "docs").glob("*.md"))
+
+
+async def seconds(embed: Embed, texts: Sequence[str]) -> float:
+    began = time.perf_counter()
+    await embed(texts)
+    return time.perf_counter() - began
+
+
+async def interleaved(
+    variants: dict[str, Embed], texts: Sequence[str], rounds: int
+) -> dict[str, list[float]]:
+    """Texts per second of each variant in each round; a first round is for warming up."""
+    speeds: dict[str, list[float]] = {name: [] for name in variants}
+    for round in range(rounds + 1):
+        for name, embed in variants.items():
+            took = await seconds(embed, texts)
+            if round:
+                speeds[name].append(len(texts) / took)
+    return speeds
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
+    """Round by round, since the machine's speed changes in between."""
+    return Spread.of([one / other for one, other in zip(ours, theirs, strict=True)])
+
+
+async def measure(rounds: int, number: int) -> None:
+    texts = prose(number)
+    direct = Direct()
+    async with open_encoders() as encoders, open_http() as http:
+        with TemporaryDirectory() as folder:
+            async with open_local_model(Path(folder)) as local:
+                pool = Pool(Means(http, local, encoders))
+                router = ModelRouter(RouterSettings(), pool, env={})
+                bulk = await of_many(router, direct, texts, rounds)
+                key = Loading(ENDPOINT), Bounds()
+                worker = encoders.worker(key, "", partial(load, key[0]), key[1])
+                single = await of_singles(router, direct, worker.engine, texts, rounds)
+    write("embeddings", {"bulk": bulk, "singles": single})
+
+
+async def of_many(
+    router: ModelRouter, direct: Direct, texts: Sequence[str], rounds: int
+) -> dict[str, Any]:
+    variants: dict[str, Embed] = {
+        "direct": lambda texts: asyncio.to_thread(direct.embed, texts),
+        "direct, by length": lambda texts: asyncio.to_thread(direct.by_length, texts),
+        "router": lambda texts: router.embed(EmbedRequest(tuple(texts))),
+    }
+    speeds = await interleaved(variants, texts, rounds)
+    rows = [
+        [name, Spread.of(speeds[name]).told(), ratios(speeds["router"], speeds[name]).told(2)]
+        for name in variants
+    ]
+    table(
+        f"{len(texts)} texts of 4 to 80 words in one call",
+        ("", "texts/s", "router's speed / its"),
+        rows,
+    )
+    return {"texts_per_second": speeds}
+
+
+async def of_singles(
+    router: ModelRouter, direct: Direct, engine: Any, texts: Sequence[str], rounds: int
+) -> dict[str, Any]:
+    runs: list[int] = []
+    run = engine.run
+
+    def counted(pieces: Sequence[Any], switch: Any) -> Any:
+        runs.append(len(pieces))
+        return run(pieces, switch)
+
+    engine.run = counted
+
+    async def callers(texts: Sequence[str], most: int) -> None:
+        waiting = iter(texts)
+
+        async def caller() -> None:
+            for text in waiting:
+                await router.embed(EmbedRequest((text,)))
+
+        await asyncio.gather(*(caller() for _ in range(most)))
+
+    def one_by_one(texts: Sequence[str]) -> None:
+        for text in texts:
+            direct.embed([text])
+
+    sizes: dict[str, list[int]] = {}
+
+    def through(most: int) -> Embed:
+        async def embed(texts: Sequence[str]) -> None:
+            runs.clear()
+            await callers(texts, most)
+            sizes[f"router, {most} callers"] = list(runs)
+
+        return embed
+
+    variants: dict[str, Embed] = {
+        "direct, one by one": lambda texts: asyncio.to_thread(one_by_one, texts),
+        "router, 1 callers": through(1),
+        f"router, {CALLERS} callers": through(CALLERS),
+    }
+    speeds = await interleaved(variants, texts, rounds)
+    engine.run = run
+    rows = [
+        [
+            name,
+            Spread.of(speeds[name]).told(),
+            ratios(speeds[name], speeds["direct, one by one"]).told(2),
+            f"{len(texts) / len(sizes[name]):.1f}" if name in sizes else "1.0",
+        ]
+        for name in variants
+    ]
+    table(
+        f"{len(texts)} calls with one text each",
+        ("", "texts/s", "its speed / direct's", "texts per run"),
+        rows,
+    )
+    return {"texts_per_second": speeds, "runs": sizes}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--texts", type=int, default=256)
+    wanted = parser.parse_args(arguments)
+    console.print(f"{len(os.sched_getaffinity(0))} threads, batches of {BATCH}")
+    asyncio.run(measure(wanted.rounds, wanted.texts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Relevance by late interaction: word by word, on the vectors that a model gives of each."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_TINY = 1e-12  # keeps a vector of zeros from dividing by it
+
+Numbers = NDArray[np.float32]
+
+
+def directions(rows: Numbers) -> Numbers:
+    """Each row with length 1, so that products are cosines."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    found: Numbers = rows / np.maximum(lengths, _TINY)[:, None]
+    return found
+
+
+def best_matches(query: Numbers, document: Numbers) -> Numbers:
+    """For each row of `query` (directions) the best cosine among the rows of `document`.
+
+    -1, which is the worst, where the document has no rows.
+    """
+    if not len(document):
+        return np.full(len(query), -1.0, np.float32)
+    best: Numbers = np.max(query @ directions(document).T, axis=1)
+    return best
+
+
+def relevance(matches: Sequence[Numbers]) -> float:
+    """How well all words of a query are met: the mean over them of the best match in any
+    of the document's pieces."""
+    return float(np.mean(np.max(np.stack(matches), axis=0)))
