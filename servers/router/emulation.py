@@ -1,7 +1,7 @@
 """Providers for models that lack something: tool calls made of constrained JSON, JSON Schemas
 told in words. Each satisfies `ports.Provider` by wrapping one."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -23,6 +23,7 @@ from servers.router.ports import Ask, Provider
 _FORM = """\
 Answer with one JSON object and nothing else. It must fit this JSON Schema:
 %s"""
+_WITH_TOOLS = "Call tools as you need them. When you need none any more:\n"
 
 
 def fitting(provider: Provider, able: Capabilities, ask: Ask) -> Provider:
@@ -31,25 +32,28 @@ def fitting(provider: Provider, able: Capabilities, ask: Ask) -> Provider:
     emulated = able.tools is False and (bool(ask.tools) or _tells_of_tools(ask))
     formed = ask.output_schema is not None or (emulated and bool(ask.tools))
     if formed and able.json_schema is False:
-        provider = Instructed(provider)
+        provider = Instructed(provider, _in_words)
+    elif ask.output_schema is not None and ask.tools and not emulated:
+        provider = Instructed(provider, _reminded)
     return Emulating(provider) if emulated else provider
 
 
 @dataclass(frozen=True, slots=True)
 class Instructed:
-    """Tells the model the schema in words, and sends none."""
+    """Tells the model in words what its answer is to be."""
 
     provider: Provider
+    tell: Callable[[Ask], Ask]
 
     @property
     def endpoint(self) -> str:
         return self.provider.endpoint
 
     async def complete(self, ask: Ask) -> Completion:
-        return await self.provider.complete(_in_words(ask))
+        return await self.provider.complete(self.tell(ask))
 
     def stream(self, ask: Ask) -> AsyncGenerator[Step, None]:
-        return self.provider.stream(_in_words(ask))
+        return self.provider.stream(self.tell(ask))
 
     async def health(self, api_key: str) -> None:
         await self.provider.health(api_key)
@@ -99,10 +103,17 @@ def _tells_of_tools(ask: Ask) -> bool:
 
 
 def _in_words(ask: Ask) -> Ask:
-    if ask.output_schema is None:
-        return ask
+    """For a model that takes no schema."""
+    return replace(_reminded(ask), output_schema=None)
+
+
+def _reminded(ask: Ask) -> Ask:
+    """For a model with tools: most servers don't take a schema beside them, since one that is
+    held to it could call none."""
     form = _FORM % orjson.dumps(ask.output_schema).decode()
-    return replace(ask, messages=retelling.instructed(ask.messages, form), output_schema=None)
+    if ask.tools:
+        form = _WITH_TOOLS + form
+    return replace(ask, messages=retelling.instructed(ask.messages, form))
 
 
 def _emulated(ask: Ask) -> Ask:

@@ -235,17 +235,27 @@ class TestWhatAModelIsAsked:
 
 
 class TestASchemaInWords:
-    async def test_goes_into_the_system_message_and_nowhere_else(self):
-        provider = Saying("{}")
-        for heard in (whole, streamed):
-            await heard(Instructed(provider), ask(tools=(), output_schema=PERSON))
-            assert provider.asked.output_schema is None
-            assert orjson.dumps(PERSON).decode() in provider.asked.messages[0].text
+    @pytest.fixture(params=[whole, streamed], ids=lambda f: f.__name__)
+    def asked(self, request):
+        async def asked(able: Capabilities, **more) -> Ask:
+            provider, wanted = Saying("{}"), ask(**{"tools": (), "output_schema": PERSON, **more})
+            await request.param(fitting(provider, able, wanted), wanted)
+            return provider.asked
 
-    async def test_is_not_told_where_none_is_wanted(self):
-        provider = Saying("")
-        await Instructed(provider).complete(ask(tools=()))
-        assert provider.asked == ask(tools=())
+        return asked
+
+    async def test_goes_into_the_system_message_and_nowhere_else(self, asked):
+        sent = await asked(Capabilities(json_schema=False))
+        assert sent.output_schema is None
+        assert orjson.dumps(PERSON).decode() in sent.messages[0].text
+
+    async def test_goes_there_too_where_tools_may_keep_it_from_being_sent(self, asked):
+        sent = await asked(Capabilities(tools=True, json_schema=True), tools=(WEATHER,))
+        assert (sent.output_schema, sent.tools) == (PERSON, (WEATHER,))
+        assert orjson.dumps(PERSON).decode() in sent.messages[0].text
+
+    async def test_is_left_out_where_it_is_sent(self, asked):
+        assert await asked(Capabilities(json_schema=True)) == ask(tools=(), output_schema=PERSON)
 
 
 class TestTheFittingProvider:
@@ -260,7 +270,8 @@ class TestTheFittingProvider:
 
     @pytest.mark.parametrize("able", [Capabilities(), Capabilities(tools=True, json_schema=True)])
     def test_is_the_one_it_is_where_nothing_is_lacking(self, able):
-        assert self.of(able, ask(output_schema=PERSON)) == []
+        assert self.of(able, ask()) == []
+        assert self.of(able, ask(tools=(), output_schema=PERSON)) == []
 
     def test_emulates_tools_where_there_are_none(self):
         assert self.of(Capabilities(tools=False), ask()) == [Emulating]
