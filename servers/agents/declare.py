@@ -7,6 +7,7 @@ from typing import TypeAlias
 from servers.agents.manifest import Agent
 from servers.agents.prompts import wrong_prompts
 from servers.domain.chat import Json
+from servers.kernel.json_schema import wrong_schema
 from servers.kernel.manifest import invalid, parse
 from servers.kernel.paths import Wrong, matches
 from servers.kernel.yaml_text import Document
@@ -40,8 +41,14 @@ class Declaring:
         return agent.with_defaults(self.max_iterations)
 
     def _check(self, document: Document, agent: Agent, more: Iterable[Wrong] = ()) -> None:
-        if found := [*more, *wrong_prompts(agent), *self.check(agent)]:
+        wrong = [*wrong_prompts(agent), *_wrong_answers(agent)]
+        if found := [*more, *wrong, *self.check(agent)]:
             raise invalid(document, found)
+
+
+def _wrong_answers(agent: Agent) -> Iterable[Wrong]:
+    if agent.output_schema and (wrong := wrong_schema(agent.output_schema)):
+        yield Wrong(("spec", "output_schema", *wrong.path), wrong.says)
 
 
 # Whoever may call the API must not learn what our environment holds by sending it to an

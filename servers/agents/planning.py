@@ -70,6 +70,7 @@ class Planner:
             memory=self._memory if kept else None,
             strategy=kept.shown() if kept else Strategy(),
             on_disconnect=agent.on_disconnect,
+            output_schema=agent.output_schema,
         )
 
     async def check(self, agent: Agent) -> None:
@@ -93,6 +94,8 @@ class Planner:
             self._tools,
             _models(agent),
             {each.name: _limits(agent, each, tool) for each, tool in pairs},
+            hedge=bool(agent.spec.model.routing.hedge),
+            cache_ttl=agent.spec.model.routing.cache_ttl or 0.0,
         )
         return _Blueprint(
             agent, means, tuple(_offered(each, tool) for each, tool in pairs), Prompt(agent)

@@ -11,7 +11,7 @@ from servers.agents.manifest.memory import AgentMemory, ConversationalMemory, Kn
 from servers.agents.manifest.model import ModelPolicy
 from servers.agents.manifest.spellings import respell
 from servers.agents.manifest.tools import AgentTool
-from servers.domain.chat import ModelRef
+from servers.domain.chat import Json, ModelRef
 from servers.domain.runs import Durability, OnDisconnect
 from servers.kernel.fields import Count, FreeJson, Seconds
 from servers.kernel.later import Later
@@ -140,13 +140,18 @@ class Agent(Manifest):
         return tuple(choice.ref() for choice in self.spec.model.choices(self._mapped(role)))
 
     def strategy(self, role: str = "") -> str:
-        """How they are ranked; empty for the order in which they are listed."""
+        """How they are ranked; empty where that is left to the ProviderConfig."""
         return self.spec.model.strategy(self._mapped(role))
 
     @property
     def conversation(self) -> ConversationalMemory | None:
         """What is kept between runs; None for an agent without memory."""
         return self.spec.memory.conversational
+
+    @property
+    def output_schema(self) -> Json | None:
+        """What its answers fit; None where they may be any text."""
+        return self.spec.output_schema or None
 
     @property
     def durability(self) -> Durability:

@@ -12,13 +12,6 @@ def _words(path: str, what: str, use: str, *values: str) -> Later:
     return Later(path, f"{what} {{value!r}} is {_NOT_YET}; {use}", frozenset(values))
 
 
-_RANKINGS = (
-    "cost_optimized",
-    "latency_optimized",
-    "quality_first",
-    "round_robin",
-    "capability_match",
-)
 _TALK = "spec.memory.conversational"
 
 LATER: tuple[Later, ...] = (
@@ -36,14 +29,6 @@ LATER: tuple[Later, ...] = (
     Later("spec.orchestration.stages", f"the pipeline pattern is {_NOT_YET}; remove the key"),
     Later("spec.orchestration.max_handoffs", f"the swarm pattern is {_NOT_YET}; remove the key"),
     # spec.model
-    *(
-        _words(path, "the strategy", "use 'in_order', or remove the key", *_RANKINGS)
-        for path in (
-            "spec.model.routing.strategy",
-            "spec.model.default.strategy",
-            "spec.model.roles.*.strategy",
-        )
-    ),
     Later(
         "spec.model.routing.health_check_interval",
         f"health checks per agent are {_NOT_YET}; set the key on the provider instead",
@@ -74,5 +59,4 @@ LATER: tuple[Later, ...] = (
     Later("spec.guardrails.input.*", f"guardrails are {_NOT_YET}; remove the rule"),
     Later("spec.guardrails.output.*", f"guardrails are {_NOT_YET}; remove the rule"),
     Later("spec.permissions", f"permissions are {_NOT_YET}; remove the key"),
-    Later("spec.output_schema", f"structured answers are {_NOT_YET}; remove the key"),
 )

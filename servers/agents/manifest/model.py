@@ -6,10 +6,9 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from servers.domain.chat import ModelRef, Sampling
-from servers.kernel.fields import Count, FreeJson, Number, Seconds, Secret, Share, Whole
+from servers.kernel.fields import Count, Flag, FreeJson, Number, Seconds, Secret, Share, Whole
 from servers.kernel.manifest import Strict
 
-IN_ORDER = "in_order"
 Ranking = Literal[
     "in_order",
     "cost_optimized",
@@ -116,6 +115,8 @@ class Candidates(Strict):
 class Routing(Strict):
     strategy: Ranking | None = None
     health_check_interval: Seconds | None = None
+    hedge: Flag | None = None
+    cache_ttl: Seconds | None = None
 
 
 class ModelPolicy(Strict):
@@ -142,7 +143,6 @@ class ModelPolicy(Strict):
         return (self.primary, *self.fallback) if self.primary else self.fallback
 
     def strategy(self, role: str) -> str:
-        """How they are ranked; empty for the order in which they are listed."""
+        """How they are ranked; empty where that is left to the ProviderConfig."""
         found = self.roles.get(role) or self.default
-        name = (found.strategy if found else None) or self.routing.strategy or IN_ORDER
-        return "" if name == IN_ORDER else name
+        return (found.strategy if found else None) or self.routing.strategy or ""

@@ -27,7 +27,7 @@ def respell(spelling: Spelling) -> None:
     spelling.named("spec.tools.*", "name")
     spelling.words("spec.tools.*.type", {"builtin": "internal"})
     spelling.reshape("spec.tools.*.parameters", object_schema)
-    spelling.reshape("spec.output_schema", object_schema)
+    spelling.reshape("spec.output_schema", answer_schema)
     for rules in ("spec.guardrails.input", "spec.guardrails.output"):
         spelling.rename(f"{rules}.*", {"max_characters": "max_chars"})
         spelling.gather(f"{rules}.*", _GUARDRAIL_KEYS, into="options")
@@ -67,3 +67,9 @@ def object_schema(value: Any) -> Any:
     if all(isinstance(each, dict) for each in value.values()):
         return {"type": "object", "properties": value}
     return value
+
+
+def answer_schema(value: Any) -> Any:
+    """As `object_schema`; an answer in the short form has all that is named."""
+    schema = object_schema(value)
+    return schema if schema is value else {**schema, "required": list(value)}

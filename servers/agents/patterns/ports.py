@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from servers.domain.chat import Message, ToolSpec
+from servers.domain.chat import Json, Message, ToolSpec
 from servers.domain.runs import ModelReplied, StopReason, ToolReturned
 
 
@@ -15,6 +15,7 @@ class Task:
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
     max_iterations: int = 10
+    output_schema: Json | None = None  # what the answer is to fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,13 @@ class Steps(Protocol):
     crash; a pattern must therefore take the same steps when it gets the same results."""
 
     async def ask(
-        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), role: str = "default"
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        role: str = "default",
+        output_schema: Json | None = None,
     ) -> ModelReplied:
-        """One model call."""
+        """One model call. With an `output_schema` its text fits it, unless it calls tools."""
         ...
 
     async def act(self, reply: ModelReplied) -> list[ToolReturned]:

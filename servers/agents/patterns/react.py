@@ -21,14 +21,15 @@ async def react(steps: Steps, task: Task) -> Answer:
     best = ""
     for _ in range(task.max_iterations):
         steps.begin_iteration()
-        reply = await steps.ask(messages, task.tools)
+        reply = await steps.ask(messages, task.tools, output_schema=task.output_schema)
         best = reply.message.text or best
         if not reply.message.tool_calls:
             return Answer(reply.message.text, _STOPS[reply.finish.reason])
         results = await steps.act(reply)
         messages.append(reply.message)
         messages.extend(map(observation, reply.message.tool_calls, results))
-    return Answer(best, StopReason.MAX_ITERATIONS)
+    # What was said beside tool calls is no answer of a form that is asked for.
+    return Answer("" if task.output_schema else best, StopReason.MAX_ITERATIONS)
 
 
 def observation(call: ToolCall, result: ToolReturned) -> Message:

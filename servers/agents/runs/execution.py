@@ -17,7 +17,7 @@ from servers.agents.runs.replay import Replay
 from servers.agents.runs.sessions import Place, Sessions
 from servers.agents.runs.steps import Means, RecordedSteps
 from servers.domain.caller import Account, Caller
-from servers.domain.chat import Message, Role, ToolSpec, says
+from servers.domain.chat import Json, Message, Role, ToolSpec, says
 from servers.domain.memory import SessionKey, Strategy
 from servers.domain.runs import (
     Durability,
@@ -54,6 +54,7 @@ class Plan:
     memory: Memory | None
     strategy: Strategy
     on_disconnect: OnDisconnect
+    output_schema: Json | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,9 @@ class Execution:
             await self._be_the_first()
         async with self._sessions.turn(place, plan.concurrency):
             await self._begin()
-            task = Task(await self._conversation(), plan.tools, plan.max_iterations)
+            task = Task(
+                await self._conversation(), plan.tools, plan.max_iterations, plan.output_schema
+            )
             answer = await plan.pattern(self._steps, task)
             await self._remember(answer)
             return answer

@@ -65,6 +65,8 @@ class Means:
     tools: Tools
     models: Mapping[str, Models]  # by role; "default" is always there
     tool_limits: Mapping[str, ToolLimits]
+    hedge: bool = False
+    cache_ttl: float = 0.0  # seconds
 
 
 class RecordedSteps:
@@ -93,7 +95,11 @@ class RecordedSteps:
         self.iterations += 1
 
     async def ask(
-        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), role: str = "default"
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        role: str = "default",
+        output_schema: Json | None = None,
     ) -> ModelReplied:
         self._model_calls += 1
         if recorded := self._replay.reply(self._model_calls):
@@ -106,6 +112,9 @@ class RecordedSteps:
             models.candidates,
             models.strategy,
             tuple(tools),
+            output_schema=output_schema,
+            hedge=self._means.hedge,
+            cache_ttl=self._means.cache_ttl,
             account=self._account,
         )
         began = perf_counter()
@@ -141,17 +150,22 @@ class RecordedSteps:
                                 emit(ReasoningDelta(text, call))
                             case Finish():
                                 return step
-        except BaseException:
-            self._count_cut_off(request)
+        except BaseException as error:
+            self._count_cut_off(request, error)
             raise
         raise AssertionError("a stream ends with Finish or raises")
 
-    def _count_cut_off(self, request: ChatRequest) -> None:
-        """A call that was cut off was paid for, too: count the pieces that were seen."""
+    def _count_cut_off(self, request: ChatRequest, error: BaseException) -> None:
+        """A call that was cut off was paid for, too: count the pieces that were seen. Who spoke
+        says the error, if there is one; the first candidate is a guess."""
         if pieces := len(self._said) + len(self._thought):
-            first = request.candidates[0]
+            first, facts = request.candidates[0], {}
+            if isinstance(error, AstromeshError):
+                facts = error.facts
+            provider = facts.get("provider", first.provider)
+            model = facts.get("model", first.model)
             seen = Usage(completion_tokens=pieces, estimated=True)
-            self.tally.add(Finish(usage=seen, provider=first.provider, model=first.model))
+            self.tally.add(Finish(usage=seen, provider=provider, model=model))
 
     async def act(self, reply: ModelReplied) -> list[ToolReturned]:
         calls = [
@@ -228,9 +242,9 @@ _HARMLESS = ToolLimits(idempotent=True)  # a call of a tool that isn't there doe
 
 
 def _measure_model(agent: str, reply: ModelReplied) -> None:
-    if not telemetry.counting():
-        return
     finish = reply.finish
+    if finish.cached or not telemetry.counting():  # an answer from the cache measures no model
+        return
     seen: dict[str, telemetry.Attribute] = {
         telemetry.OPERATION: "chat",
         telemetry.AGENT: agent,

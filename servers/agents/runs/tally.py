@@ -8,13 +8,20 @@ class Tally:
         self._by_model: dict[tuple[str, str], ModelUsage] = {}
 
     def add(self, finish: Finish) -> None:
-        key = (finish.provider, finish.model)
+        """With what was used besides. An answer from the cache is no call."""
+        calls = 0 if finish.cached else 1
+        self._add(ModelUsage(finish.provider, finish.model, calls, finish.usage))
+        for other in finish.besides:
+            self._add(other)
+
+    def _add(self, more: ModelUsage) -> None:
+        key = (more.provider, more.model)
         before = self._by_model.get(key)
-        self._by_model[key] = ModelUsage(
-            *key,
-            calls=(before.calls if before else 0) + 1,
-            usage=before.usage + finish.usage if before else finish.usage,
-        )
+        if before is None or before.calls == 0:
+            self._by_model[key] = more
+        elif more.calls:
+            calls = before.calls + more.calls
+            self._by_model[key] = ModelUsage(*key, calls, before.usage + more.usage)
 
     @property
     def models(self) -> tuple[ModelUsage, ...]:

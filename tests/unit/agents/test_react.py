@@ -1,5 +1,7 @@
 """The react pattern."""
 
+from dataclasses import replace
+
 from servers.agents.patterns.ports import Task
 from servers.agents.patterns.react import react
 from servers.domain.chat import Finish, FinishReason, Message, Role, Text, ToolCall, says
@@ -12,13 +14,15 @@ class Scripted:
     def __init__(self, *lines, finish=FinishReason.STOP):
         self.lines, self.finish = list(lines), finish
         self.shown = []
+        self.schemas = []
         self.rounds = 0
 
     def begin_iteration(self):
         self.rounds += 1
 
-    async def ask(self, messages, tools=(), role="default"):
+    async def ask(self, messages, tools=(), role="default", output_schema=None):
         self.shown.append(list(messages))
+        self.schemas.append(output_schema)
         line = self.lines.pop(0)
         number = len(self.shown)
         if isinstance(line, str):
@@ -63,3 +67,18 @@ async def test_a_model_that_calls_tools_for_ever_is_stopped_with_its_best_text()
 async def test_an_answer_that_was_cut_says_so():
     answer = await react(Scripted("once upon", finish=FinishReason.LENGTH), TASK)
     assert answer.stop_reason is StopReason.MAX_TOKENS
+
+
+SCHEMA = {"type": "object"}
+
+
+async def test_every_call_may_give_the_answer_so_that_every_call_has_its_schema():
+    steps = Scripted(("add",), "{}")
+    await react(steps, replace(TASK, output_schema=SCHEMA))
+    assert steps.schemas == [SCHEMA, SCHEMA]
+
+
+async def test_words_beside_tool_calls_are_no_answer_where_a_form_is_wanted():
+    steps = Scripted(("add",), ("add",), ("add",))
+    answer = await react(steps, replace(TASK, output_schema=SCHEMA))
+    assert (answer.text, answer.stop_reason) == ("", StopReason.MAX_ITERATIONS)

@@ -223,8 +223,22 @@ class TestModels:
         found = wrong(MODEL + "orchestration: {role_map: {planner: fats}}")
         assert "sends 'planner' to 'fats', which model.roles does not have" in found["spec"]
 
-    def test_in_order_is_no_strategy(self):
-        assert agent("model: {primary: {provider: a}, routing: in_order}").strategy() == ""
+    @pytest.mark.parametrize(
+        ("routing", "strategy"),
+        [("", ""), (", routing: in_order", "in_order"), (", routing: round_robin", "round_robin")],
+    )
+    def test_are_ranked_as_routing_says(self, routing, strategy):
+        assert agent(f"model: {{primary: {{provider: a}}{routing}}}").strategy() == strategy
+
+    def test_of_a_role_are_ranked_as_the_role_says(self):
+        found = agent("""
+            model:
+              default: {candidates: [{provider: a}]}
+              roles: {fast: {candidates: [{provider: b}], strategy: latency_optimized}}
+              routing: {strategy: cost_optimized, hedge: true, cache_ttl: 60}
+            """)
+        assert (found.strategy("fast"), found.strategy()) == ("latency_optimized", "cost_optimized")
+        assert (found.spec.model.routing.hedge, found.spec.model.routing.cache_ttl) == (True, 60)
 
 
 def test_an_agent_without_memory_remembers_nothing():
@@ -235,6 +249,22 @@ def test_a_memory_without_keys_shows_the_newest_twenty_turns():
     found = agent(MODEL + "memory: {conversational: {}}").conversation
     assert found is not None
     assert found.shown() == Strategy("sliding_window", 20)
+
+
+class TestAnswersOfAForm:
+    def test_are_asked_for_by_a_json_schema(self):
+        schema = {"type": "object", "properties": {"score": {"type": "integer"}}}
+        assert agent(MODEL + f"output_schema: {schema}").output_schema == schema
+
+    def test_have_every_part_that_the_short_form_names(self):
+        assert agent(MODEL + "output_schema: {score: {type: integer}}").output_schema == {
+            "type": "object",
+            "properties": {"score": {"type": "integer"}},
+            "required": ["score"],
+        }
+
+    def test_are_any_text_without_one(self):
+        assert agent(MODEL + "output_schema: {}").output_schema is None
 
 
 class TestWhatLaterVersionsBuild:
@@ -256,20 +286,12 @@ class TestWhatLaterVersionsBuild:
             ("knowledge: {pipeline: p}", "spec.knowledge"),
             ("guardrails: {input: [{type: max_length, max_chars: 5}]}", "spec.guardrails.input[0]"),
             ("permissions: {allowed_actions: [x]}", "spec.permissions"),
-            ("output_schema: {score: {type: integer}}", "spec.output_schema"),
             ("tools: [{name: t, type: webhook, url: u}]", "spec.tools[0].type"),
             ("tools: [{name: t, requires_approval: true}]", "spec.tools[0].requires_approval"),
         ],
     )
     def test_is_refused_by_name_and_never_ignored(self, spec, field):
         assert re.search("(is|are) not part of this version", wrong(MODEL + spec)[field])
-
-    def test_is_refused_as_a_strategy_where_the_user_wrote_it(self):
-        found = wrong("model: {primary: {provider: a}, routing: cost_optimized}")
-        assert found == {
-            "spec.model.routing": "the strategy 'cost_optimized' is not part of this version; "
-            "use 'in_order', or remove the key"
-        }
 
     def test_hides_what_else_is_wrong_inside_it(self):
         assert list(wrong(MODEL + "tools: [{name: t, type: mcp, server: {}}]")) == [
