@@ -121,7 +121,7 @@ class TestARun:
         assert run.failure.code == "Unavailable"
 
     async def test_after_a_failed_one_goes_well_again(self, world):
-        async with world(refuses(500), Reply(("better",))) as (agents, _, _):
+        async with world(refuses(500), refuses(500), Reply(("better",))) as (agents, _, _):
             with pytest.raises(Unavailable):
                 await agents.run(ME, ASK)
             assert (await agents.run(ME, ASK)).answer == "better"
