@@ -1,7 +1,8 @@
 """Embeddings in OpenAI's form, which all that serve its API share.
 
-As base64 they cost a tenth of the time to read. Not every server that calls itself compatible
-has that form, so that the adapter says which one to ask for; either is understood.
+As base64 they have half the bytes and are read in a fourth of the time. Not every server that
+calls itself compatible has that form, so that the adapter says which one to ask for; either is
+understood.
 """
 
 from collections.abc import Callable, Iterator, Mapping
