@@ -1,23 +1,20 @@
 """What `Router` promises of embeddings and rankings, in process and over the wire alike."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
-from servers.domain.chat import ChatRequest, ModelRef, Role, Usage, says
-from servers.domain.embeddings import EmbedRequest, Purpose, Ranked, RerankRequest
-from servers.domain.models import BreakerState
-from servers.kernel.errors import InvalidInput, NotReady, Unavailable
-from servers.router.kinds import PROVIDERS
-from servers.router.ports import ModelSettings, Price, ProviderSettings
+from servers.domain.chat import ModelRef, Usage
+from servers.domain.embeddings import Purpose, Ranked
+from servers.kernel.errors import InvalidInput, NotReady
+from servers.router.ports import Price
 from servers.router.prices import PriceList
-from tests.contract.router_fixture import Clock, in_process, over_the_wire, provider, router
+from tests.contract.router_fixture import in_process, over_the_wire, provider, router
+from tests.contract.text_requests import FEW, QUERY, chat, declares, embed, of_kind, rerank
 from tests.scripted.azure_server import azure_server
 from tests.scripted.cohere_server import cohere_server
-from tests.scripted.http_server import Then, nobody, refuses
 from tests.scripted.llamacpp_server import llamacpp_server
 from tests.scripted.ollama_server import ollama_server
 from tests.scripted.openai_server import openai_server
@@ -25,37 +22,11 @@ from tests.scripted.tei_server import tei_server
 from tests.scripted.texts import Texts, score_for, tokens, vector_for
 from tests.scripted.vllm_server import vllm_server
 
-FEW = ("A cat sat on the mat.", "Interest rates rose again.", "Grüße aus 漢字 🦊")
-QUERY = "Where does the cat sit?"
-
 
 @pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
 def opened(request, tmp_path):
     """Opens a router over providers, reached in one way or the other."""
     return partial(router, request.param, tmp_path)
-
-
-def embed(*providers: str, texts: Sequence[str] = FEW, **more) -> EmbedRequest:
-    return EmbedRequest(tuple(texts), tuple(ModelRef(each, "m") for each in providers), **more)
-
-
-def rerank(*providers: str, documents: Sequence[str] = FEW, **more) -> RerankRequest:
-    candidates = tuple(ModelRef(each, "m") for each in providers)
-    return RerankRequest(QUERY, tuple(documents), candidates, **more)
-
-
-def chat(*providers: str) -> ChatRequest:
-    candidates = tuple(ModelRef(each, "m") for each in providers)
-    return ChatRequest((says(Role.USER, "hello"),), candidates)
-
-
-def ranks(name: str, endpoint: str, kind: str = "tei", **more) -> ProviderSettings:
-    return ProviderSettings(name, kind, endpoint, models=(ModelSettings("m", **more),))
-
-
-def declares(name: str, endpoint: str, **more) -> ProviderSettings:
-    """A provider whose one model is described."""
-    return ProviderSettings(name, "openai_compat", endpoint, models=(ModelSettings("m", **more),))
 
 
 def length(vector: Sequence[float]) -> float:
@@ -99,7 +70,7 @@ class TestVectors:
         env = {"AZURE_OPENAI_API_KEY": "abc"}
         async with (
             server() as up,
-            opened(ranks("up", up.endpoint, kind, dimensions=8), env=env) as models,
+            opened(of_kind("up", up.endpoint, kind, dimensions=8), env=env) as models,
         ):
             found = await models.embed(embed("up"))
         assert [list(each) for each in found.vectors] == [
@@ -120,7 +91,7 @@ class TestVectors:
         assert list(found.vectors[2047]) == pytest.approx(direction(texts[2047]), abs=1e-6)
 
     async def test_are_made_for_the_purpose_that_was_said(self, opened):
-        async with cohere_server() as up, opened(ranks("up", up.endpoint, "cohere")) as models:
+        async with cohere_server() as up, opened(of_kind("up", up.endpoint, "cohere")) as models:
             await models.embed(embed("up", purpose=Purpose.QUERY))
         assert up.requests[0].body["input_type"] == "search_query"
 
@@ -130,7 +101,7 @@ class TestVectors:
         assert [len(each) for each in found.vectors] == [5, 5, 5]
 
     async def test_of_a_provider_whose_option_says_so_are_of_texts_that_were_cut(self, opened):
-        cutting = replace(ranks("up", ""), options=(("truncate", True),))
+        cutting = replace(of_kind("up", ""), options=(("truncate", True),))
         async with (
             tei_server(longest=4) as up,
             opened(replace(cutting, endpoint=up.endpoint)) as models,
@@ -181,7 +152,7 @@ class TestARanking:
     async def test_has_the_best_first(self, opened):
         async with (
             tei_server(kind="reranker") as up,
-            opened(ranks("up", up.endpoint)) as models,
+            opened(of_kind("up", up.endpoint)) as models,
         ):
             found = await models.rerank(rerank("up"))
         scores = {at: score_for(QUERY, each) for at, each in enumerate(FEW)}
@@ -201,7 +172,7 @@ class TestARanking:
         ],
     )
     async def test_comes_from_every_type_that_has_them(self, opened, kind, server):
-        async with server() as up, opened(ranks("up", up.endpoint, kind)) as models:
+        async with server() as up, opened(of_kind("up", up.endpoint, kind)) as models:
             found = await models.rerank(rerank("up"))
         assert {each.index: each.score for each in found.ranked} == pytest.approx(
             {at: score_for(QUERY, each) for at, each in enumerate(FEW)}
@@ -210,7 +181,7 @@ class TestARanking:
     async def test_has_only_as_many_as_are_wanted(self, opened):
         async with (
             cohere_server() as up,
-            opened(ranks("up", up.endpoint, "cohere")) as models,
+            opened(of_kind("up", up.endpoint, "cohere")) as models,
         ):
             everything = await models.rerank(rerank("up"))
             found = await models.rerank(rerank("up", top_n=2))
@@ -221,7 +192,7 @@ class TestARanking:
     async def test_keeps_the_order_of_equals(self, opened):
         async with (
             cohere_server() as up,
-            opened(ranks("up", up.endpoint, "cohere")) as models,
+            opened(of_kind("up", up.endpoint, "cohere")) as models,
         ):
             found = await models.rerank(rerank("up", documents=["same"] * 50))
         assert [each.index for each in found.ranked] == list(range(50))
@@ -230,122 +201,11 @@ class TestARanking:
         documents = [f"document number {number}" for number in range(1000)]
         async with (
             tei_server(kind="reranker") as up,
-            opened(ranks("up", up.endpoint)) as models,
+            opened(of_kind("up", up.endpoint)) as models,
         ):
             found = await models.rerank(rerank("up", documents=documents))
         assert sorted(each.index for each in found.ranked) == list(range(1000))
         assert list(found.ranked) == sorted(found.ranked, key=lambda each: -each.score)
-
-
-class TestFallback:
-    async def test_the_first_healthy_provider_embeds(self, opened):
-        async with (
-            nobody() as down,
-            openai_server(refuses(503)) as broken,
-            openai_server() as up,
-            opened(
-                provider("down", down),
-                provider("broken", broken.endpoint),
-                provider("up", up.endpoint),
-            ) as models,
-        ):
-            assert (await models.embed(embed("down", "broken", "up"))).provider == "up"
-
-    async def test_the_first_healthy_provider_ranks(self, opened):
-        async with (
-            cohere_server(refuses(429)) as busy,
-            tei_server(kind="reranker") as up,
-            opened(ranks("busy", busy.endpoint, "cohere"), ranks("up", up.endpoint)) as models,
-        ):
-            assert (await models.rerank(rerank("busy", "up"))).provider == "up"
-
-    @pytest.mark.parametrize(
-        "spoilt", [Texts(given=2), Texts(hole=True), Texts(length=0), Texts(then=Then.GARBAGE)]
-    )
-    async def test_a_bad_answer_is_no_answer(self, opened, spoilt):
-        async with (
-            openai_server(spoilt) as bad,
-            openai_server() as up,
-            opened(provider("bad", bad.endpoint), provider("up", up.endpoint)) as models,
-        ):
-            assert (await models.embed(embed("bad", "up"))).provider == "up"
-
-    async def test_what_is_no_number_is_no_answer_in_base64_either(self, opened):
-        async with (
-            openai_server(Texts(hole=True)) as bad,
-            openai_server() as up,
-            opened(ranks("bad", bad.endpoint, "openai"), provider("up", up.endpoint)) as models,
-        ):
-            assert (await models.embed(embed("bad", "up"))).provider == "up"
-
-    async def test_ends_where_a_text_was_wrong(self, opened):
-        async with (
-            openai_server(refuses(400, "too long")) as strict,
-            openai_server() as up,
-            opened(provider("strict", strict.endpoint), provider("up", up.endpoint)) as models,
-        ):
-            with pytest.raises(InvalidInput, match="too long") as caught:
-                await models.embed(embed("strict", "up"))
-        assert caught.value.facts["provider"] == "strict"
-        assert not up.requests
-
-    async def test_that_finds_nobody_says_who_was_tried(self, opened):
-        async with (
-            openai_server(refuses(503, "too hot")) as down,
-            opened(provider("down", down.endpoint)) as models,
-        ):
-            with pytest.raises(Unavailable, match=r"down/m: .* answered 503: too hot") as caught:
-                await models.embed(embed("down"))
-        assert caught.value.reason == "NO_PROVIDER_LEFT"
-
-
-class TestABreaker:
-    async def test_that_chats_opened_keeps_embeddings_away(self, opened):
-        async with (
-            openai_server(refuses(500)) as down,
-            opened(provider("down", down.endpoint)) as models,
-        ):
-            for _ in range(3):
-                with pytest.raises(Unavailable):
-                    await models.complete(chat("down"))
-            with pytest.raises(Unavailable, match="left alone"):
-                await models.embed(embed("down"))
-        assert len(down.requests) == 3
-
-    async def test_that_embeddings_opened_keeps_chats_away(self, opened):
-        clock = Clock()
-        async with (
-            openai_server(refuses(500)) as down,
-            opened(provider("down", down.endpoint), clock=clock) as models,
-        ):
-            for _ in range(3):
-                with pytest.raises(Unavailable):
-                    await models.embed(embed("down"))
-            with pytest.raises(Unavailable, match="left alone") as caught:
-                await models.complete(chat("down"))
-            assert caught.value.retry_after == 60
-            (info,) = await models.providers()
-        assert [(each.state, each.failures) for each in info.breakers] == [(BreakerState.OPEN, 3)]
-
-    async def test_opens_for_rankings_too(self, opened):
-        async with (
-            cohere_server(refuses(500)) as down,
-            opened(ranks("down", down.endpoint, "cohere")) as models,
-        ):
-            for _ in range(5):
-                with pytest.raises(Unavailable):
-                    await models.rerank(rerank("down"))
-        assert len(down.requests) == 3
-
-    async def test_is_not_moved_by_texts_that_are_refused(self, opened):
-        async with (
-            openai_server(*[refuses(413)] * 4, Texts()) as strict,
-            opened(provider("strict", strict.endpoint)) as models,
-        ):
-            for _ in range(4):
-                with pytest.raises(InvalidInput):
-                    await models.embed(embed("strict"))
-            assert (await models.embed(embed("strict"))).provider == "strict"
 
 
 class TestUsage:
@@ -360,7 +220,7 @@ class TestUsage:
     async def test_of_a_ranking_has_its_price_too(self, opened):
         async with (
             tei_server(kind="reranker") as up,
-            opened(ranks("up", up.endpoint, price=Price(2.0, 0.0))) as models,
+            opened(of_kind("up", up.endpoint, price=Price(2.0, 0.0))) as models,
         ):
             used = (await models.rerank(rerank("up"))).usage
         count = tokens(FEW, QUERY)
@@ -416,7 +276,7 @@ class TestWhatIsRefused:
         ids=["no query", "no documents", "too many", "none wanted"],
     )
     async def test_rankings(self, opened, request_, says):
-        async with cohere_server() as up, opened(ranks("up", up.endpoint, "cohere")) as models:
+        async with cohere_server() as up, opened(of_kind("up", up.endpoint, "cohere")) as models:
             with pytest.raises(InvalidInput, match=says):
                 await models.rerank(request_)
         assert not up.requests
@@ -429,13 +289,13 @@ class TestWhatIsRefused:
 
     @pytest.mark.parametrize("kind", ["openai_compat", "openai", "ollama", "hf_tgi"])
     async def test_rankings_of_a_type_that_has_none(self, opened, kind):
-        async with opened(ranks("up", "http://127.0.0.1:9", kind)) as models:
+        async with opened(of_kind("up", "http://127.0.0.1:9", kind)) as models:
             with pytest.raises(InvalidInput, match="can't rerank"):
                 await models.rerank(rerank("up"))
 
     @pytest.mark.parametrize("kind", ["tei", "cohere"])
     async def test_chats_with_a_type_that_has_none(self, opened, kind):
-        async with opened(ranks("up", "http://127.0.0.1:9", kind)) as models:
+        async with opened(of_kind("up", "http://127.0.0.1:9", kind)) as models:
             with pytest.raises(InvalidInput, match="can't chat; it can embed, rerank"):
                 await models.complete(chat("up"))
 
@@ -443,31 +303,17 @@ class TestWhatIsRefused:
 class TestLists:
     async def test_tell_what_models_of_each_type_do(self, opened):
         async with opened(
-            ranks("a", "http://127.0.0.1:9", "tei"), ranks("b", "http://127.0.0.1:9", "cohere")
+            of_kind("a", "http://127.0.0.1:9", "tei"), of_kind("b", "http://127.0.0.1:9", "cohere")
         ) as models:
             assert [each.does for each in await models.models()] == [{"embed", "rerank"}] * 2
 
     async def test_tell_how_a_provider_without_chats_is(self, opened):
-        async with tei_server() as up, opened(ranks("up", up.endpoint)) as models:
+        async with tei_server() as up, opened(of_kind("up", up.endpoint)) as models:
             await models.embed(embed("up"))
             (info,) = await models.providers()
         assert (info.name, info.kind, info.healthy) == ("up", "tei", True)
 
 
-async def test_a_caller_who_leaves_ends_the_provider_s_work(opened):
-    async with (
-        openai_server(Texts(then=Then.HANG)) as up,
-        opened(provider("up", up.endpoint)) as models,
-    ):
-        asking = asyncio.create_task(models.embed(embed("up")))
-        await asyncio.wait_for(up.asked.wait(), 5)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-        await asyncio.wait_for(up.left.wait(), 5)
-
-
-@pytest.mark.skipif("onnx_embeddings" not in PROVIDERS, reason="the embedded encoders are not here")
 async def test_without_candidates_the_embedded_model_answers(opened):
     async with opened() as models:
         found = await models.embed(embed())

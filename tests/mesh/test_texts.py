@@ -199,6 +199,18 @@ class TestOverRest:
         assert (found["index"], found["score"]) == best_first(TEXTS)[0]
         assert answer["usage"]["estimated"]
 
+    async def test_without_candidates_the_embedded_model_answers(self, http):
+        """It is a real one: a question is nearest to its answer."""
+        cats, money = "The cat sat on the mat.", "Interest rates rose again."
+        embedded = await self.posted(http, "/v1/router:embed", {"texts": [QUERY, cats, money]})
+        query, near, far = (each["values"] for each in embedded["embeddings"])
+        likeness = [sum(a * b for a, b in zip(query, each, strict=True)) for each in (near, far)]
+        assert likeness[0] > likeness[1]
+        body = {"query": QUERY, "documents": [money, cats]}
+        ranked = await self.posted(http, "/v1/router:rerank", body)
+        assert [each["index"] for each in ranked["results"]] == [1, 0]
+        assert {embedded["provider"], ranked["provider"]} == {"onnx_embeddings"}
+
     async def test_many_vectors_are_not_too_many(self, http):
         texts = [f"text number {number}" for number in range(1024)]
         body = {"texts": texts, "candidates": named("openai"), "dimensions": 1024}
