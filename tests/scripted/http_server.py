@@ -123,10 +123,13 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def serving(dialect: Dialect, *replies: Reply) -> AsyncIterator[ScriptedServer]:
+async def serving(
+    dialect: Dialect, *replies: Reply, port: int = 0
+) -> AsyncIterator[ScriptedServer]:
+    """`port` is for a server that comes back to where it was."""
     server = ScriptedServer(dialect, list(replies) or [Reply()])
     loop = asyncio.get_running_loop()
-    listening = await loop.create_server(lambda: _Connection(server), "127.0.0.1", 0)
+    listening = await loop.create_server(lambda: _Connection(server), "127.0.0.1", port)
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server

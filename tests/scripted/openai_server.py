@@ -95,5 +95,5 @@ class OpenAIDialect:
         }
 
 
-def openai_server(*replies: Reply) -> AbstractAsyncContextManager[ScriptedServer]:
-    return serving(OpenAIDialect(), *replies)
+def openai_server(*replies: Reply, port: int = 0) -> AbstractAsyncContextManager[ScriptedServer]:
+    return serving(OpenAIDialect(), *replies, port=port)
