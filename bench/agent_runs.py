@@ -20,7 +20,8 @@ import orjson
 from rich.progress import track
 
 from bench import upstream
-from bench.load import Load, Result
+from bench.callers import Result
+from bench.load import Load
 from bench.mesh import mesh, write_config
 from bench.processes import instant_model
 from bench.report import Spread, console, table, write

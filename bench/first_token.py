@@ -59,13 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if python is None:
             console.print(upstream.SKIPPED)
         else:
-            theirs = stack.enter_context(upstream.upstream(python, config, folder)).port
+            theirs = stack.enter_context(upstream.upstream(python, config, folder))
         seen = uvloop.run(_measured(port, ours, theirs, options))
     _tell(seen, options)
 
 
 async def _measured(
-    model: int, ours: Mesh, theirs: int | None, options: argparse.Namespace
+    model: int, ours: Mesh, theirs: upstream.Upstream | None, options: argparse.Namespace
 ) -> dict[tuple[int, str], list[Seen]]:
     seen: dict[tuple[int, str], list[Seen]] = {}
     async with AsyncExitStack() as stack:
@@ -153,14 +153,13 @@ def _sse(client: httpx.AsyncClient, port: int) -> Stream:
     return stream
 
 
-def _upstream(port: int) -> Way:
+def _upstream(theirs: upstream.Upstream) -> Way:
     """Measured by a client in upstream's environment, which has a WebSocket client."""
-    python = upstream.ENVIRONMENT / "bin" / "python"
     script = Path(__file__).with_name("upstream_stream.py")
-    url = f"ws://127.0.0.1:{port}/v1/ws/agent/bench"
+    url = f"ws://127.0.0.1:{theirs.port}/v1/ws/agent/bench"
 
     async def way(callers: int, times: int) -> list[Seen]:
-        command = [str(each) for each in (python, script, url, callers, times)]
+        command = [str(each) for each in (theirs.python, script, url, callers, times)]
         process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
         out, _ = await process.communicate()
         if process.returncode:

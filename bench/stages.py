@@ -22,8 +22,9 @@ from pathlib import Path
 import orjson
 
 from bench.agent_runs import load
+from bench.callers import Result
 from bench.instrumented import STAGES
-from bench.load import Load, Result
+from bench.load import Load
 from bench.mesh import mesh, write_config
 from bench.processes import ROOT, instant_model
 from bench.report import console, table, write

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.processes import ROOT, await_ok, free_port, running
+from bench.environments import made
+from bench.processes import await_ok, free_port, running
 
 VERSION = "0.74.1"
-ENVIRONMENT = ROOT / "build" / "bench" / f"upstream-{VERSION}"
 SKIPPED = (
     "upstream is skipped: no Python 3.12 or newer was found; "
     "BENCH_PYTHON=/path/to/python3.12 names one"
@@ -27,24 +27,13 @@ SKIPPED = (
 class Upstream:
     port: int
     pid: int
+    python: Path
 
 
 def installed() -> Path | None:
     """The interpreter that has the package; None where no Python is new enough."""
-    python = ENVIRONMENT / "bin" / "python"
-    if (ENVIRONMENT / ".ready").exists():
-        return python
     base = _base_python()
-    if base is None:
-        return None
-    uv = shutil.which("uv") or ROOT / ".tools" / "bin" / "uv"
-    for arguments in (
-        ("venv", "--clear", "--python", base, ENVIRONMENT),
-        ("pip", "install", "--python", python, f"astromesh=={VERSION}"),
-    ):
-        subprocess.run([uv, *arguments, "--quiet"], check=True)
-    (ENVIRONMENT / ".ready").touch()
-    return python
+    return made(f"upstream-{VERSION}", base, [f"astromesh=={VERSION}"]) if base else None
 
 
 @contextmanager
@@ -58,7 +47,7 @@ def upstream(python: Path, config: Path, folder: Path) -> Iterator[Upstream]:
     started = running([*command, *options, *where], log, environment=environment, folder=folder)
     with started as process:
         await_ok(f"http://127.0.0.1:{port}/v1/health", process, log)
-        yield Upstream(port, process.pid)
+        yield Upstream(port, process.pid, python)
 
 
 def _base_python() -> str | None:
