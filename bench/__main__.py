@@ -3,8 +3,15 @@
 import argparse
 import importlib
 
-QUICK = ("agent_runs", "first_token", "stages", "memory_growth", "embeddings")
-SLOW = ()
+QUICK = (
+    "agent_runs",
+    "first_token",
+    "router_overhead",
+    "stages",
+    "memory_growth",
+    "embeddings",
+)
+SLOW = ("failover",)
 
 
 def main() -> None:
