@@ -76,6 +76,12 @@ class Candidates:
             check_does(target, deed)
         return targets if self._settings.fallback_enabled else targets[:1]
 
+    def any_of(self, type_: str) -> tuple[ModelRef, ...]:
+        """The first declared provider of a type, or the type itself."""
+        declared = self._settings.providers.values()
+        name = next((each.name for each in declared if each.kind == type_), type_)
+        return (ModelRef(name),)
+
     def target(self, ref: ModelRef) -> Target:
         """As `resolve`, which is worked out once for the refs that an agent keeps using."""
         known = self._resolved.get(id(ref))

@@ -14,9 +14,8 @@ from servers.router.ports import EmbedAsk, Providers, RerankAsk
 from servers.router.trail import Trail
 from servers.router.trying import Trying, Work
 
-# The embedded model answers where nobody is named.
-_EMBEDDED = (ModelRef("onnx_embeddings"),)
-_BYTES = 3  # of a token, at least, for what is set aside
+_EMBEDDED = "onnx_embeddings"
+_BYTES = 2  # of a token, at least, for what is set aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +28,8 @@ class Passages:
     async def embed(self, request: EmbedRequest) -> Embeddings:
         texts.check_embed(request)
         trail = Trail()
-        attempts = self._attempts(
-            "embed", request.candidates, request.account, request.texts, trail
-        )
+        read = _tokens(request.texts)
+        attempts = self._attempts("embed", request.candidates, request.account, read, trail)
         async with aclosing(attempts):
             async for attempt in attempts:
                 if answer := await self._embedded(request, attempt):
@@ -41,7 +39,8 @@ class Passages:
     async def rerank(self, request: RerankRequest) -> Ranking:
         texts.check_rerank(request)
         trail = Trail()
-        read = (request.query, *request.documents)
+        # A cross-encoder reads the query with each document.
+        read = _tokens((request.query,)) * len(request.documents) + _tokens(request.documents)
         attempts = self._attempts("rerank", request.candidates, request.account, read, trail)
         async with aclosing(attempts):
             async for attempt in attempts:
@@ -89,11 +88,16 @@ class Passages:
         deed: str,
         refs: Sequence[ModelRef],
         account: Account,
-        read: Sequence[str],
+        read: int,
         trail: Trail,
     ) -> AsyncGenerator[Attempt, None]:
-        targets = self.candidates.targets(refs or _EMBEDDED, deed)
-        tokens = sum(len(text.encode(errors="replace")) for text in read) // _BYTES + len(read)
-        work = Work(deed, account, tokens, lambda _: 0)
+        # The model that is in the mesh answers where nobody is named.
+        targets = self.candidates.targets(refs or self.candidates.any_of(_EMBEDDED), deed)
+        work = Work(deed, account, read, lambda _: 0)
         candidates = [self.candidates.candidate(target) for target in targets]
         return self.trying.attempts(candidates, work, trail)
+
+
+def _tokens(texts: Sequence[str]) -> int:
+    """What they hardly have more of."""
+    return sum(len(text.encode(errors="replace")) for text in texts) // _BYTES + len(texts)
