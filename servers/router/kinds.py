@@ -12,10 +12,6 @@ from servers.kernel.registry import Registry
 PROVIDERS = Registry(
     "astromesh.providers",
     extras={"local": "local", "triton": "triton"},
-    planned={
-        "onnx": "",
-        "onnxruntime": "",
-    },
     openai_compat="servers.router.adapters.openai_compat:OpenAICompat",
     openai="servers.router.adapters.openai_compat:OpenAI",
     azure_openai="servers.router.adapters.azure_openai:AzureOpenAI",
@@ -30,6 +26,8 @@ PROVIDERS = Registry(
     onnx_embeddings="servers.router.adapters.encoders.onnx_embeddings:OnnxEmbeddings",
     onnx_cross_encoder="servers.router.adapters.encoders.onnx_cross_encoder:OnnxCrossEncoder",
     sentence_transformers="servers.router.adapters.encoders.torch_encoders:SentenceTransformers",
+    onnx="servers.router.adapters.genai.chat:OnnxChat",
+    onnxruntime="servers.router.adapters.genai.chat:OnnxChat",
 )
 
 IN_ORDER = "in_order"
@@ -79,6 +77,18 @@ _ENCODER: Mapping[str, OptionShape] = {
     "max_waiting": range(1, 1_000_001),
 }
 _EMBEDDER: Mapping[str, OptionShape] = {"query_prefix": str, "document_prefix": str, **_ENCODER}
+_ONNX = Kind(
+    model="onnx",
+    does=_COUNTS,
+    options={
+        "device": ("auto", "cpu", "cuda"),
+        "parallel": range(1, 257),
+        "max_waiting": range(1_000_001),
+        "threads": range(1, 1025),
+    },
+    folder=True,
+    free=True,
+)
 
 _KINDS = {
     "openai": Kind("https://api.openai.com/v1", "OPENAI_API_KEY", does=_TALKS),
@@ -114,6 +124,8 @@ _KINDS = {
         free=True,
     ),
     "sentence_transformers": Kind(does=_TEXTS, options=_EMBEDDER, folder=True, free=True),
+    "onnx": _ONNX,
+    "onnxruntime": _ONNX,
 }
 
 

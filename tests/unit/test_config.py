@@ -207,7 +207,6 @@ class TestProviders:
         ("spec", "says"),
         [
             ("{providers: {v: {type: opnai}}}", "spec.providers.v.type: .*no 'opnai'"),
-            ("{providers: {v: {type: onnx}}}", "spec.providers.v.type: .*not supported"),
             ("{providers: {v: {typ: ollama}}}", "unknown key 'typ'; did you mean 'type'"),
             (
                 "{routing: {default_strategy: round_robbin}}",
@@ -240,6 +239,14 @@ class TestProviders:
             (
                 "{providers: {v: {type: onnx_embeddings, options: {truncate: 1}}}}",
                 "spec.providers.v.options.truncate: is no true or false",
+            ),
+            (
+                "{providers: {v: {type: onnx, options: {device: tpu}}}}",
+                "spec.providers.v.options.device: is none of auto, cpu, cuda",
+            ),
+            (
+                "{providers: {v: {type: onnx, options: {parallel: 0}}}}",
+                "spec.providers.v.options.parallel: is no whole number from 1 to 256",
             ),
             (
                 "{routing: {retries: {'on': [rain]}}}",

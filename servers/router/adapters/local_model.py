@@ -15,6 +15,7 @@ import orjson
 
 from servers.kernel.errors import AstromeshError, NotReady
 from servers.router.adapters import model_file
+from servers.router.adapters.processes import end
 from servers.router.ports import ProviderDown
 
 _ROOT = Path(__file__).parents[3]
@@ -22,7 +23,6 @@ WORKER = "servers.router.adapters.local_worker"
 MODEL = "smollm2-135m-instruct"
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0  # seconds
 _LOADING = 120.0  # seconds until a worker that says nothing is given up
-_LEAVING = 1.5  # seconds from the end of its stdin until it is killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class LocalModel:
         except (TimeoutError, ConnectionError, ValueError, KeyError):
             return False
         finally:
-            await _end(process)
+            await end(process)
 
     async def _spawn(self, settings: WorkerSettings) -> Process:
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -152,19 +152,6 @@ class LocalModel:
                 cwd=_ROOT,  # where `-m` finds the worker, wherever the mesh was started
                 start_new_session=True,  # Ctrl-C is for the mesh, which drains first
             )
-
-
-async def _end(process: Process) -> None:
-    """The end of its stdin ends the worker; what does not heed it is killed."""
-    if process.stdin:
-        process.stdin.close()
-    try:
-        async with asyncio.timeout(_LEAVING):
-            await process.wait()
-    except TimeoutError:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
 
 
 @asynccontextmanager

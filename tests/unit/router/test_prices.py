@@ -31,7 +31,11 @@ def test_without_a_price_the_cost_is_unknown(price):
 
 
 @pytest.mark.parametrize(
-    "kind", ["local", "onnx_embeddings", "onnx_cross_encoder", "sentence_transformers"]
+    "kind",
+    [
+        *("local", "onnx", "onnxruntime"),
+        *("onnx_embeddings", "onnx_cross_encoder", "sentence_transformers"),
+    ],
 )
 def test_a_model_of_this_machine_is_free(kind):
     assert PriceList().price(kind, "local:", "any") == FREE

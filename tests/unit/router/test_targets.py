@@ -53,7 +53,7 @@ class TestACandidate:
                 "it needs http:// or https:// and a host",
             ),
             ({"provider": "mine", "endpoint": "http://"}, "and a host"),
-            ({"provider": "onnx"}, "not supported by this version"),
+            ({"provider": "onnx"}, "has no endpoint"),
             ({"provider": "azure_openai", "model": "m"}, "has no endpoint"),
             ({"provider": "llamacpp", "model": "m"}, "has no endpoint"),
             ({"provider": "hf_tgi", "model": "m"}, "has no endpoint"),

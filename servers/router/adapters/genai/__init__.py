@@ -1,0 +1,1 @@
+"""Language models in a folder of this machine, through ONNX Runtime GenAI."""
