@@ -3,6 +3,9 @@
 import json
 
 import pytest
+from astromesh.agents.v1 import agent_service_pb2, agent_service_pb2_grpc, run_pb2
+
+from servers.kernel.json_schema import JsonSchema
 
 LOCAL = {"provider": "local", "model": "smollm2-135m-instruct"}
 SETTINGS = {"parameters": {"max_tokens": 12, "temperature": 0}}
@@ -36,3 +39,65 @@ async def test_a_real_model_counts_what_it_is_charged_with(http):
     counted = (await http.post("/v1/router:countTokens", json=chat | {"candidate": LOCAL})).json()
     assert (counted["exact"], counted["provider"]) == (True, "local")
     assert counted["tokens"] == answer["finish"]["usage"]["prompt_tokens"]
+
+
+REVIEW = {
+    "type": "object",
+    "properties": {
+        "mood": {"enum": ["good", "bad"]},
+        "stars": {"type": "integer", "minimum": 1, "maximum": 5},
+    },
+    "required": ["mood", "stars"],
+    "additionalProperties": False,
+}
+BRIEF = {"parameters": {"max_tokens": 40, "temperature": 0}}
+
+
+@pytest.mark.timeout(300)
+class TestAnAgentWhoseAnswersHaveAForm:
+    async def test_answers_json_that_fits_over_grpc_and_rest(self, http, channel, an_agent):
+        critic = await an_agent(model={"primary": LOCAL | BRIEF}, output_schema=REVIEW)
+        question = {"query": "The soup was cold. Review it."}
+        agents = agent_service_pb2_grpc.AgentServiceStub(channel)
+        told = await agents.RunAgent(
+            agent_service_pb2.RunAgentRequest(agent=critic.name, **question)
+        )
+        rest = (await http.post(f"{critic.path}:run", json=question, timeout=120)).json()
+        for answer in (told.answer, rest["answer"]):
+            assert JsonSchema(REVIEW).faults(json.loads(answer)) == []
+
+    async def test_streams_them_when_they_fit(self, channel, an_agent):
+        critic = await an_agent(model={"primary": LOCAL | BRIEF}, output_schema=REVIEW)
+        request = agent_service_pb2.StreamAgentRequest(agent=critic.name, query="Review the soup.")
+        stub = agent_service_pb2_grpc.AgentServiceStub(channel)
+        events = [event async for event in stub.StreamAgent(request)]
+        pieces = [e.text_delta.text for e in events if e.HasField("text_delta")]
+        assert JsonSchema(REVIEW).faults(json.loads("".join(pieces))) == []
+
+
+@pytest.mark.timeout(300)
+async def test_a_chat_is_held_to_a_schema_over_rest(http):
+    asked = {
+        "messages": [{"role": "ROLE_USER", "text": "The soup was cold. Review it."}],
+        "candidates": [LOCAL],
+        "sampling": {"max_tokens": 40, "temperature": 0},
+        "output_schema": REVIEW,
+    }
+    answer = (await http.post("/v1/router:complete", json=asked, timeout=120)).json()
+    assert JsonSchema(REVIEW).faults(json.loads(answer["message"]["text"])) == []
+
+
+@pytest.mark.timeout(300)
+async def test_an_agent_with_tools_runs_on_a_model_without_any(channel, an_agent):
+    helper = await an_agent(
+        model={"primary": LOCAL | BRIEF},
+        tools=[{"name": "current_time"}],
+        orchestration={"max_iterations": 2},
+    )
+    request = agent_service_pb2.StreamAgentRequest(agent=helper.name, query="What is the time?")
+    stub = agent_service_pb2_grpc.AgentServiceStub(channel)
+    events = [event async for event in stub.StreamAgent(request)]
+    replies = [event.model_reply for event in events if event.HasField("model_reply")]
+    assert all(reply.emulated_tools for reply in replies)
+    assert events[-1].completed.state == run_pb2.RUN_STATE_COMPLETED
+    assert len(replies) == events[-1].completed.iterations
