@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rate", type=float, default=20.0, help="requests a second")
     kinds = [kind.name.lower() for kind in Outage]
     parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument("--only", default="", help="subjects with this in their name")
     parser.add_argument("--quick", action="store_true", help="10 s, cooldown 4 s")
     parser.add_argument("--apart", action="store_true", help="one subject after the other")
     options = parser.parse_args(arguments)
@@ -114,7 +115,7 @@ def _sides(options: argparse.Namespace) -> list[Side]:
         sides.append(Side("LiteLLM, configured", "litellm_router", python, tuned))
     else:
         console.print(litellm_package.SKIPPED)
-    return sides
+    return [side for side in sides if options.only in side.name]
 
 
 async def _started(stack: AsyncExitStack, side: Side, folder: Path) -> tuple[Subject, Server]:
@@ -173,7 +174,7 @@ def _tell(outage: Outage, sides: dict[str, Seen], options: argparse.Namespace) -
     table(title, COLUMNS, rows)
     windows = int(options.outage / options.cooldown)
     console.print(
-        f"goal: asked {FAILURES} times and once in each of the {windows} further windows of "
+        f"goal: asked {FAILURES} times and once in each of at most {windows} further windows of "
         f"{options.cooldown:g} s;\nwhere it does not answer, those besides that are under way "
         f"when the first times out ({options.rate * FIRST_TOKEN:g})."
     )
