@@ -46,6 +46,7 @@ def findings_of(
     yield _native()
     yield _envoy()
     yield _local_model()
+    yield _extra("onnx", "onnxruntime", "embeddings and ranking on this machine")
     yield _extra("otel", "opentelemetry.sdk", "spans and metrics over OTLP")
     yield _extra("redis", "redis", "budgets and breakers that several processes share")
     yield _extra("client", "betterproto2", "the Python client on grpclib")

@@ -9,7 +9,7 @@ from typing import Any
 from servers.router.adapters.encoders.tasks import Piece, Task
 
 _SLICE = 64  # texts made into pieces at once: a big request must not keep the others waiting
-_PADDING = 8  # tokens of padding that are cheaper than another run
+_PADDING = 4  # tokens of padding that are cheaper than another run
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +81,7 @@ def alike(parts: Sequence[Part]) -> list[list[Part]]:
     groups: list[list[Part]] = []
     longest = 0
     for part in sorted(parts, key=_shortness):
-        if not groups or longest - part.piece.tokens > max(_PADDING, longest // 4):
+        if not groups or longest - part.piece.tokens > max(_PADDING, longest // 8):
             groups.append([])
             longest = part.piece.tokens
         groups[-1].append(part)
