@@ -14,7 +14,7 @@ from servers.kernel.errors import AstromeshError, Interrupted
 from servers.router.breaker import Admission
 from servers.router.candidates import Candidate
 from servers.router.limits import Place
-from servers.router.ports import Board, ProviderDown, Reservation
+from servers.router.ports import Board, ProviderBusy, ProviderDown, Reservation
 from servers.router.trail import Trail
 from servers.router.untracked import Alone
 
@@ -84,6 +84,10 @@ class Attempt:
             match error:
                 case None:
                     await self._went_well()
+                case ProviderBusy() if not self.pieces:
+                    await self._undone()
+                    self.trail.busy(self.candidate.target, error)
+                    return True
                 case ProviderDown():
                     return await self._down(error)
                 case CancelledError() | GeneratorExit():  # the caller left; nobody failed

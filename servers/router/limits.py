@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
 
-from servers.router.ports import Limits, ProviderDown
+from servers.router.ports import Limits, ProviderBusy
 
 _MINUTE = 60.0  # seconds
 
@@ -86,7 +86,7 @@ class Gate:
         return None if self._queue or self._pause(tokens) > 0 else self._in(tokens)
 
     async def wait(self, tokens: int = 0) -> Place:
-        """A place as soon as it is this caller's turn. Raises ProviderDown (PROVIDER_BUSY)."""
+        """A place as soon as it is this caller's turn. Raises ProviderBusy."""
         if len(self._queue) >= self._limits.max_waiting:
             raise self._busy(f"{len(self._queue)} calls wait for it already", tokens)
         turn = asyncio.Event()
@@ -137,11 +137,10 @@ class Gate:
         if self._queue:
             self._queue[0].set()
 
-    def _busy(self, why: str, tokens: int) -> ProviderDown:
+    def _busy(self, why: str, tokens: int) -> ProviderBusy:
         pause = self._pause(tokens)
-        return ProviderDown(
+        return ProviderBusy(
             f"{self._provider} is at its limits: {why}",
-            reason="PROVIDER_BUSY",
             pause=1.0 if pause in (0.0, inf) else pause,
         )
 

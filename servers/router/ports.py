@@ -88,6 +88,14 @@ class ProviderDown(Unavailable):
         self.pause = pause
 
 
+class ProviderBusy(ProviderDown):
+    """Too many wait for it already. It is not down: its breaker counts nothing, and another
+    one is tried."""
+
+    def __init__(self, message: str, *, pause: float) -> None:
+        super().__init__(message, reason="PROVIDER_BUSY", pause=pause)
+
+
 class Provider(Protocol):
     """Speaks to one endpoint. Specification: tests/contract/test_providers.py.
 

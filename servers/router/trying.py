@@ -15,7 +15,7 @@ from servers.router.attempt import Attempt
 from servers.router.breaker import Admission
 from servers.router.candidates import Candidate
 from servers.router.limits import Place
-from servers.router.ports import Board, ProviderDown, Retries, Spending
+from servers.router.ports import Board, ProviderBusy, Retries, Spending
 from servers.router.trail import SOON, Trail
 
 
@@ -73,7 +73,7 @@ class Trying:
         for candidate in full:
             try:
                 place = await candidate.gate.wait(self._tokens(candidate, work))
-            except ProviderDown as busy:
+            except ProviderBusy as busy:
                 trail.busy(candidate.target, busy)
                 continue
             if attempt := await self._admit(candidate, place, work, trail):

@@ -12,8 +12,7 @@ _SILENT = 4  # what goes wrong is raised: it need not be printed, too
 
 def open_session(path: Path, threads: int, device: str) -> Any:
     """Takes a while: not for the event loop. Raises NotReady that says what is wrong."""
-    import onnxruntime as ort
-
+    ort = _runtime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or _processors()
     options.inter_op_num_threads = 1
@@ -40,11 +39,18 @@ def open_session(path: Path, threads: int, device: str) -> Any:
 
 def run_options() -> Any:
     """Of one run. `terminate` may be set from any thread."""
-    import onnxruntime as ort
-
-    options = ort.RunOptions()
+    options = _runtime().RunOptions()
     options.log_severity_level = _SILENT
     return options
+
+
+def _runtime() -> Any:
+    """ONNX Runtime writes a device id and what it did below ~/.cache, to be sent to its makers,
+    unless it is told not to before it is loaded."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 def first_line(error: Exception) -> str:

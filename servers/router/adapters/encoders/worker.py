@@ -9,7 +9,7 @@ from servers.kernel.errors import Unavailable
 from servers.router.adapters.encoders.job import Job
 from servers.router.adapters.encoders.reader import Reader
 from servers.router.adapters.encoders.tasks import E, Engine, Piece, Task
-from servers.router.ports import ProviderDown
+from servers.router.ports import ProviderBusy, ProviderDown
 
 R = TypeVar("R")
 
@@ -61,7 +61,7 @@ class Worker(Generic[E]):
     async def do(self, task: Task[E, R], patience: float) -> Done[R]:
         """Cancelling takes the texts out of the queue, and ends a run that is only theirs.
 
-        Raises Unavailable (PROVIDER_BUSY) where too many wait, ProviderDown after `patience`
+        Raises ProviderBusy where too many wait, ProviderDown after `patience`
         seconds, and what loading and the task raise.
         """
         texts = len(task.sizes)
@@ -104,10 +104,9 @@ class Worker(Generic[E]):
             raise self._closing()
         if self._waiting and self._waiting + texts > self._bounds.waiting:
             pace = self._reader.pace if self._reader else 0.0
-            raise Unavailable(
+            raise ProviderBusy(
                 f"{self._name}: {self._waiting} texts wait already, and {self._bounds.waiting} may",
-                reason="PROVIDER_BUSY",
-                retry_after=min(max(_SOONEST, self._waiting * pace), _LATEST),
+                pause=min(max(_SOONEST, self._waiting * pace), _LATEST),
             )
 
     def _started(self) -> Reader[E]:

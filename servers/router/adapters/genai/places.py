@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from servers.router.ports import ProviderDown
+from servers.router.ports import ProviderBusy
 
 _PAUSE = 1.0  # seconds until it is worth another try
 
@@ -18,12 +18,10 @@ class Places:
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
-        """First come, first served. Raises ProviderDown where too many wait already."""
+        """First come, first served. Raises ProviderBusy where too many wait already."""
         if self._free.locked() and self._waiting >= self._most:
-            raise ProviderDown(
-                f"{self._name}: {self._waiting} conversations wait already",
-                reason="PROVIDER_BUSY",
-                pause=_PAUSE,
+            raise ProviderBusy(
+                f"{self._name}: {self._waiting} conversations wait already", pause=_PAUSE
             )
         self._waiting += 1
         try:
