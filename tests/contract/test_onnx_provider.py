@@ -196,6 +196,11 @@ class TestASchema:
         assert answer.message.text == '"yes"'
         assert answer.finish.reason is FinishReason.STOP
 
+    async def test_may_say_more_than_a_grammar_can(self, onnx, heard):
+        either = {"oneOf": [{"const": "yes"}, {"enum": ["yes", "no"]}], "not": {"type": "null"}}
+        answer = await heard(onnx, ask("count", output_schema=either))
+        assert answer.message.text in ('"yes"', '"no"')
+
     async def test_may_come_in_openai_s_words(self, onnx, heard):
         wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"const": 7}}}
         answer = await heard(onnx, ask("count", extra={"response_format": wanted}))

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from servers.domain.chat import Image, Message, Role, Sampling
+from servers.domain.chat import Image, Json, Message, Role, Sampling
 from servers.kernel.errors import InvalidInput, Violation
 from servers.kernel.explain import nearest
 from servers.router.adapters.openai_request import tool
@@ -21,6 +21,8 @@ _SEARCH = {
 _EXTRA = (*_SEARCH, "response_format", "chat_template_kwargs")
 _SEEDS = 0x7FFFFFFF  # the package takes no larger ones
 _ANY_OBJECT = {"type": "object"}
+# Left free to write blanks between the parts of JSON, small models find no end of them.
+_GUIDANCE = {"whitespace_pattern": "[ ]?", "coerce_one_of": True}
 
 
 def chat(ask: Ask) -> dict[str, Any]:
@@ -112,16 +114,22 @@ def _number(name: str, value: Any, kind: type[int] | type[float]) -> int | float
 def _schema(ask: Ask) -> Any:
     """The JSON Schema of the answer; None where it may be anything."""
     if ask.output_schema is not None:
-        return ask.output_schema
+        # What the package does not know of it lets more through, which the router finds.
+        return _guided(ask.output_schema, lenient=True)
     wanted = ask.sampling.extra.get("response_format")
     if wanted is None or (isinstance(wanted, Mapping) and wanted.get("type") == "text"):
         return None
     if isinstance(wanted, Mapping) and wanted.get("type") == "json_object":
-        return _ANY_OBJECT
+        return _guided(_ANY_OBJECT)
     found = wanted.get("json_schema") if isinstance(wanted, Mapping) else None
     if isinstance(found, Mapping) and isinstance(found.get("schema"), Mapping):
-        return found["schema"]
+        return _guided(found["schema"])
     raise _wrong("response_format", "is none of text, json_object and json_schema with a schema")
+
+
+def _guided(schema: Json, **more: bool) -> Json:
+    """With how the package's grammar is to be made of it."""
+    return {**schema, "x-guidance": {**_GUIDANCE, **more, **schema.get("x-guidance", {})}}
 
 
 def _wrong(name: str, fault: str) -> InvalidInput:

@@ -8,7 +8,7 @@ import onnxruntime_genai as og
 
 from servers.router.adapters.genai.work import Event, Voice, Work
 
-_CPU_CHUNK, _GPU_CHUNK = 128, 2048  # tokens of a prompt that are read between two looks around
+_CPU_CHUNK, _GPU_CHUNK = 64, 2048  # tokens of a prompt that are read between two looks around
 
 
 class TurnTaking:
