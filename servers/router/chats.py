@@ -4,21 +4,12 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from servers.domain.chat import (
-    ChatRequest,
-    Completion,
-    Finish,
-    Message,
-    ReasoningPiece,
-    Role,
-    Step,
-    Text,
-    TextPiece,
-)
+from servers.domain.chat import ChatRequest, Completion, Step
 from servers.router.attempt import Attempt
 from servers.router.candidates import Candidates, answer_limit
 from servers.router.counting import Prompt
 from servers.router.emulation import fitting
+from servers.router.gathering import Gathering
 from servers.router.kinds import check_strategy
 from servers.router.ports import Ask, Provider, Providers, RouterSettings
 from servers.router.race import Race
@@ -114,19 +105,8 @@ class Chats:
 
 
 async def _gathered(steps: Voice) -> Completion:
-    said: list[str] = []
-    thought: list[str] = []
+    heard = Gathering()
     async with aclosing(steps):
         async for step in steps:
-            match step:
-                case TextPiece(text):
-                    said.append(text)
-                case ReasoningPiece(text):
-                    thought.append(text)
-                case Finish():
-                    parts = (Text("".join(said)),) if said else ()
-                    message = Message(
-                        Role.ASSISTANT, parts, step.tool_calls, reasoning="".join(thought)
-                    )
-                    return Completion(message, step)
-    raise AssertionError("a stream ends with Finish or raises")
+            heard.take(step)
+    return heard.whole()

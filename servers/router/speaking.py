@@ -4,9 +4,10 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeAlias
 
-from servers.domain.chat import Completion, Finish, ReasoningPiece, Step, TextPiece
+from servers.domain.chat import Completion, Finish, Step
 from servers.kernel import telemetry
 from servers.router.attempt import Attempt
+from servers.router.gathering import steps_of
 from servers.router.ports import Ask, Provider, ProviderDown
 
 Voice: TypeAlias = AsyncGenerator[Step, None]
@@ -68,12 +69,8 @@ def _steps(attempt: Attempt, provider: Provider, ask: Ask) -> Voice:
 
 async def _at_once(provider: Provider, ask: Ask) -> Voice:
     """The stream of a model that can't stream."""
-    answer = await provider.complete(ask)
-    if answer.message.reasoning:
-        yield ReasoningPiece(answer.message.reasoning)
-    if answer.message.text:
-        yield TextPiece(answer.message.text)
-    yield answer.finish
+    for step in steps_of(await provider.complete(ask)):
+        yield step
 
 
 def _span(attempt: Attempt, ask: Ask) -> dict[str, telemetry.Attribute]:
