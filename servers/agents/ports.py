@@ -1,16 +1,20 @@
 """What the agents service needs from the outside."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from servers.domain.chat import Json
 from servers.domain.runs import Run, RunEvent, RunFilter, RunPage
 
 
 class RunStore(Protocol):
     """Keeps runs and their logs durably: what has returned is on disk.
 
-    The log is the fence: an append must begin after the last stored sequence, so whoever
-    takes a run over by appending to it stops its former owner at that one's next append.
+    Several processes may work on one store, each with a RunStore of its own, which is the
+    owner of the runs it has created, claimed or taken. The log is the fence: an append must
+    come from the owner and begin after the last stored sequence, so whoever takes a run
+    over stops its former owner at that one's next append.
     Specification: tests/contract/test_run_store.py.
     """
 
@@ -32,8 +36,8 @@ class RunStore(Protocol):
     async def append(self, run_id: str, events: Sequence[RunEvent], run: Run | None = None) -> None:
         """Add to the log and, where given, replace the run, both or neither.
 
-        Raises Conflict (FENCED) unless the first sequence is higher than all stored
-        ones, NotFound for an unknown run.
+        Raises Conflict (FENCED) where the run is another owner's or unless the first
+        sequence is higher than all stored ones, NotFound for an unknown run.
         """
         ...
 
@@ -60,6 +64,94 @@ class RunStore(Protocol):
         """Of the last stored event; 0 where there is none."""
         ...
 
-    async def unfinished(self) -> Sequence[tuple[Run, Sequence[RunEvent]]]:
-        """All runs that have not ended, oldest first, with their whole logs. For start-up."""
+    async def changed(self, run_id: str, after_sequence: int, timeout: float) -> None:
+        """Return when the log may have events after a position, or after so many seconds."""
+        ...
+
+    async def line(self, tenant: str, agent: str, session: str) -> Sequence[str]:
+        """The ids of the session's runs that have not ended, waiting ones too, oldest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a process learns when it renews its leases."""
+
+    lost: frozenset[str] = frozenset()  # another process has them
+    cancelled: Mapping[str, str] = field(default_factory=dict)  # run id -> reason
+
+
+class Leases(Protocol):
+    """Who works on which run. A process renews the leases of its runs with a steady beat;
+    what is not renewed in time is anybody's.
+
+    Specification: tests/contract/test_leases.py. Times are the store's, never the process's.
+    """
+
+    lease: float  # seconds; infinite where one process has the store for itself
+    shared: bool  # whether other processes may work on the same store
+
+    async def claim(
+        self, besides: Collection[str], limit: int
+    ) -> Sequence[tuple[Run, Sequence[RunEvent]]]:
+        """Become the owner of runs that nobody works on, oldest first, with their whole logs:
+        runs that have not ended and don't wait, and those whose timer is due.
+
+        `besides`: runs that this process works on.
+        """
+        ...
+
+    async def take(self, tenant: str, run_id: str) -> tuple[Run, Sequence[RunEvent]]:
+        """Become the owner of a waiting run. Of several that try at once one succeeds.
+
+        Raises NotFound, or NotReady (RUN_NOT_WAITING) where it doesn't wait.
+        """
+        ...
+
+    async def renew(self, run_ids: Collection[str]) -> Beat: ...
+
+    async def release(self, run_ids: Collection[str]) -> None:
+        """Let others claim them at once."""
+        ...
+
+    async def ask_cancel(self, tenant: str, run_id: str, reason: str) -> None:
+        """Tell the owner, with its next beat at the latest."""
+        ...
+
+
+class AgentVersions(Protocol):
+    """Declarations that runs began with, for as long as such a run has not ended."""
+
+    async def keep(self, digest: str, manifest: Json) -> None:
+        """Again: does nothing."""
+        ...
+
+    async def kept(self, digest: str) -> Json | None: ...
+
+
+class Outbox(Protocol):
+    """Ends of runs that a webhook is to be told of, written with the end of the run."""
+
+    async def undelivered(self, limit: int, lease: float) -> Sequence[tuple[Run, int]]:
+        """Ended runs whose webhook is due, with the number of earlier attempts. They are
+        this process's for `lease` seconds."""
+        ...
+
+    async def delivered(self, run_id: str) -> None: ...
+
+    async def try_again(self, run_id: str, after: float) -> None:
+        """In so many seconds; with an infinite number of them never."""
+        ...
+
+
+class Retention(Protocol):
+    """What is forgotten."""
+
+    async def forget(self, ended_before: float, limit: int) -> int:
+        """Delete runs that ended before, with their logs. Returns how many."""
+        ...
+
+    async def compact(self, ended_before: float, limit: int) -> int:
+        """Drop pieces of text whose model call has its whole reply on record. Returns how
+        many runs were made smaller."""
         ...

@@ -15,10 +15,30 @@ class RunState(Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
+    BLOCKED = "blocked"  # a guardrail ended it
+    WAITING_APPROVAL = "waiting_approval"  # for a person who decides
+    WAITING_INPUT = "waiting_input"  # for the result of a tool that the client has
+    WAITING_TIMER = "waiting_timer"
+    WAITING_RUN = "waiting_run"  # for a sub-agent's run that waits itself
+
+    @property
+    def waiting(self) -> bool:
+        """Nothing is to be done until something comes from outside: no process holds it."""
+        return self in _WAITING
 
     @property
     def terminal(self) -> bool:
-        return self not in (RunState.QUEUED, RunState.RUNNING)
+        return not self.waiting and self not in (RunState.QUEUED, RunState.RUNNING)
+
+
+_WAITING = frozenset(
+    {
+        RunState.WAITING_APPROVAL,
+        RunState.WAITING_INPUT,
+        RunState.WAITING_TIMER,
+        RunState.WAITING_RUN,
+    }
+)
 
 
 class StopReason(Enum):
@@ -29,6 +49,7 @@ class StopReason(Enum):
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
     ERROR = "error"
+    GUARDRAIL = "guardrail"
 
 
 class Durability(Enum):
@@ -56,6 +77,72 @@ class Failure:
     violations: tuple[tuple[str, str], ...] = ()  # what is violated, and how
 
 
+class AskKind(Enum):
+    """What a run waits for."""
+
+    APPROVAL = "approval"
+    INPUT = "input"
+    TIMER = "timer"
+    RUN = "run"
+
+    @property
+    def state(self) -> RunState:
+        """Of a run that waits for this and for nothing that is to be told first."""
+        return RunState(f"waiting_{self.value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One thing that a run waits for: a decision on a tool call, or what the call gives."""
+
+    call_id: str
+    kind: AskKind
+    tool: str
+    arguments: str = ""  # the exact ones that are approved: JSON text
+    editable: bool = False  # whether who approves may change them
+    principals: tuple[str, ...] = ()  # who may decide; empty: everybody in the tenant
+    until: float | None = None  # seconds since the epoch, of a timer
+    run_id: str = ""  # of a sub-agent's run
+
+
+class Verdict(Enum):
+    """What was decided on an Ask."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+    RESULT = "result"  # what the client's tool gave
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An answer to an Ask. `arguments`: JSON text that replaces the model's, empty for those."""
+
+    call_id: str
+    verdict: Verdict
+    reason: str = ""
+    arguments: str = ""
+    content: str = ""  # of Verdict.RESULT
+    is_error: bool = False  # of Verdict.RESULT: the client's tool failed
+
+
+class Direction(Enum):
+    """Which way a text goes that a guardrail looks at."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    TOOL_ARGUMENTS = "tool_arguments"
+    TOOL_RESULT = "tool_result"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why a run ended BLOCKED. Never holds the text."""
+
+    rule: str  # its type, e.g. "pii_detection"
+    direction: Direction
+    message: str  # for the caller, from the declaration
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     id: str
@@ -77,6 +164,20 @@ class Run:
     failure: Failure | None = None
     context: Json = field(default_factory=dict)
     attempt: int = 1  # how often the run was started; more than 1 after a crash
+    parent: str = ""  # the run whose tool call this one is; empty for one that a caller started
+    parent_call: str = ""  # and that call's id
+    root: str = ""  # the first run of the tree; empty for that one itself
+    depth: int = 0  # in the tree
+    waiting: tuple[Ask, ...] = ()
+    block: Block | None = None
+    answered_by: str = ""  # the agent that had the last word, where it is another one
+    webhook: str = ""  # the address that is told of the end
+    agent_digest: str = ""  # of the declaration it began with
+
+    @property
+    def tree(self) -> str:
+        """The id of the first run of the tree: what all of it spends is spent by that one."""
+        return self.root or self.id
 
     @property
     def total(self) -> Usage:
@@ -95,12 +196,14 @@ class TextDelta:
 
     text: str
     model_call: int = 1  # which model call of the run, from 1
+    node: str = ""  # the branch it belongs to; empty: the run itself
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
     text: str
     model_call: int = 1
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +214,7 @@ class ModelReplied:
     message: Message
     finish: Finish
     duration: float = 0.0  # seconds
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +225,7 @@ class ToolCalled:
     name: str
     arguments: str
     model_call_id: str = ""  # the id the model gave the call
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +236,67 @@ class ToolReturned:
     outcome: Outcome = Outcome.OK
     truncated_tokens: int = 0
     duration: float = 0.0
+
+
+class BranchKind(Enum):
+    """What a part of a run is."""
+
+    STAGE = "stage"  # of a pipeline
+    STEP = "step"  # of a plan
+    BRANCH = "branch"  # of a fan-out
+    HANDOFF = "handoff"  # another agent takes the conversation over
+
+
+@dataclass(frozen=True, slots=True)
+class BranchStarted:
+    """A part of the run begins. `node` names it in the run; its steps carry that name."""
+
+    node: str
+    parent: str  # node of the part it belongs to; empty: the run itself
+    kind: BranchKind
+    name: str  # for people: the stage, the step, the agent
+    input: str = ""  # what it was given to do
+
+
+@dataclass(frozen=True, slots=True)
+class BranchEnded:
+    node: str
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubRunStarted:
+    """A tool call is the run of another agent, with a log of its own."""
+
+    call_id: str
+    run_id: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The run needs something from outside before it goes on with a tool call."""
+
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the run was waiting for has come."""
+
+    decision: Decision
+    principal: str = ""  # who decided
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A guardrail applied. Never holds the text."""
+
+    rule: str
+    direction: Direction
+    action: str  # redact | block | warn
+    count: int = 1
+    call_id: str = ""  # of the tool call it looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +339,12 @@ Payload: TypeAlias = (
     | ModelReplied
     | ToolCalled
     | ToolReturned
+    | BranchStarted
+    | BranchEnded
+    | SubRunStarted
+    | Asked
+    | Decided
+    | Guarded
     | UsageReported
     | Noticed
     | Restarted
@@ -199,6 +371,18 @@ class RunRequest:
     context: Json = field(default_factory=dict)  # variables for the prompt templates
     durability: Durability | None = None  # None: the agent's
     deadline: float | None = None  # seconds from now; None: the agent's timeout alone
+    webhook: str = ""  # tell this address of the end
+    parent: "Parentage | None" = None  # of a sub-agent's run
+
+
+@dataclass(frozen=True, slots=True)
+class Parentage:
+    """Whose tool call a run is. Only the mesh itself says so, never a caller."""
+
+    run_id: str
+    call_id: str
+    root: str
+    depth: int  # of the new run; the first run of a tree has 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +390,8 @@ class RunFilter:
     agent: str = ""
     session: str = ""
     states: tuple[RunState, ...] = ()
+    parent: str = ""  # sub-agents' runs of this run
+    root: str = ""  # all runs of this tree
 
 
 @dataclass(frozen=True, slots=True)

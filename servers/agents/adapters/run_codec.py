@@ -19,9 +19,20 @@ from servers.domain.chat import (
     Usage,
 )
 from servers.domain.runs import (
+    Ask,
+    Asked,
+    AskKind,
+    Block,
+    BranchEnded,
+    BranchKind,
+    BranchStarted,
     Completed,
+    Decided,
+    Decision,
+    Direction,
     Durability,
     Failure,
+    Guarded,
     ModelReplied,
     Noticed,
     Payload,
@@ -32,10 +43,12 @@ from servers.domain.runs import (
     RunState,
     StateChanged,
     StopReason,
+    SubRunStarted,
     TextDelta,
     ToolCalled,
     ToolReturned,
     UsageReported,
+    Verdict,
 )
 from servers.domain.tools import Outcome
 from servers.kernel.errors import DataLost
@@ -79,7 +92,8 @@ def events_of(run_id: str, row: Row) -> list[RunEvent]:
 def _events(run_id: str, kind: str, first: int, time: float, tree: Tree) -> Iterator[RunEvent]:
     if delta := _DELTAS.get(kind):
         for at, piece in enumerate(tree["pieces"], first):
-            yield RunEvent(run_id, at, time, delta(piece, tree["model_call"]))
+            node = tree.get("node", "")
+            yield RunEvent(run_id, at, time, delta(piece, tree["model_call"], node))
     else:
         yield RunEvent(run_id, first, time, _PAYLOADS[kind](tree))
 
@@ -112,7 +126,7 @@ def _entry(events: list[RunEvent]) -> tuple[str, int, float, object]:
         pieces = [
             e.payload.text for e in events if isinstance(e.payload, TextDelta | ReasoningDelta)
         ]
-        body = {"model_call": payload.model_call, "pieces": pieces}
+        body = {"model_call": payload.model_call, "node": payload.node, "pieces": pieces}
     return _KINDS[type(payload)], first.sequence, first.time, body
 
 
@@ -151,8 +165,30 @@ def _run(tree: Tree) -> Run:
         "stop_reason": None if stop is None else StopReason(stop),
         "usage": _models(tree["usage"]),
         "failure": None if failure is None else _failure(failure),
+        "waiting": tuple(map(_ask, tree.get("waiting", ()))),
+        "block": _block(tree["block"]) if tree.get("block") else None,
     }
     return Run(**{**tree, **parts})
+
+
+def _ask(tree: Tree) -> Ask:
+    parts = {"kind": AskKind(tree["kind"]), "principals": tuple(tree["principals"])}
+    return Ask(**{**tree, **parts})
+
+
+def _block(tree: Tree) -> Block:
+    return Block(**{**tree, "direction": Direction(tree["direction"])})
+
+
+def _branch_ended(tree: Tree) -> BranchEnded:
+    failure = tree["failure"]
+    return BranchEnded(tree["node"], None if failure is None else _failure(failure))
+
+
+def _decided(tree: Tree) -> Decided:
+    decision = tree["decision"]
+    made = Decision(**{**decision, "verdict": Verdict(decision["verdict"])})
+    return Decided(made, tree["principal"])
 
 
 def _failure(tree: Tree) -> Failure:
@@ -167,6 +203,12 @@ _PAYLOADS: dict[str, Callable[[Tree], Payload]] = {
     "model_replied": _replied,
     "tool_called": lambda tree: ToolCalled(**tree),
     "tool_returned": lambda tree: ToolReturned(**{**tree, "outcome": Outcome(tree["outcome"])}),
+    "branch_started": lambda tree: BranchStarted(**{**tree, "kind": BranchKind(tree["kind"])}),
+    "branch_ended": _branch_ended,
+    "sub_run_started": lambda tree: SubRunStarted(**tree),
+    "asked": lambda tree: Asked(_ask(tree["ask"])),
+    "decided": _decided,
+    "guarded": lambda tree: Guarded(**{**tree, "direction": Direction(tree["direction"])}),
     "usage": lambda tree: UsageReported(_models(tree["models"])),
     "noticed": lambda tree: Noticed(**tree),
     "restarted": lambda tree: Restarted(**tree),
@@ -180,6 +222,12 @@ _KINDS: dict[type[Payload], str] = {
     ModelReplied: "model_replied",
     ToolCalled: "tool_called",
     ToolReturned: "tool_returned",
+    BranchStarted: "branch_started",
+    BranchEnded: "branch_ended",
+    SubRunStarted: "sub_run_started",
+    Asked: "asked",
+    Decided: "decided",
+    Guarded: "guarded",
     UsageReported: "usage",
     Noticed: "noticed",
     Restarted: "restarted",
