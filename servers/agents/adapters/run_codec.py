@@ -114,7 +114,7 @@ def _chunk(position: int, event: RunEvent) -> tuple[Any, ...]:
     """Equal for neighbours that may share a row."""
     payload = event.payload
     if isinstance(payload, TextDelta | ReasoningDelta):
-        return type(payload), payload.model_call, event.sequence - position
+        return type(payload), payload.node, payload.model_call, event.sequence - position
     return (position,)
 
 

@@ -22,9 +22,20 @@ from servers.domain.chat import (
     says,
 )
 from servers.domain.runs import (
+    Ask,
+    Asked,
+    AskKind,
+    Block,
+    BranchEnded,
+    BranchKind,
+    BranchStarted,
     Completed,
+    Decided,
+    Decision,
+    Direction,
     Durability,
     Failure,
+    Guarded,
     ModelReplied,
     Noticed,
     Payload,
@@ -35,10 +46,12 @@ from servers.domain.runs import (
     RunState,
     StateChanged,
     StopReason,
+    SubRunStarted,
     TextDelta,
     ToolCalled,
     ToolReturned,
     UsageReported,
+    Verdict,
 )
 from servers.domain.tools import Outcome
 from servers.kernel.errors import DataLost
@@ -83,6 +96,14 @@ finish = st.builds(
     st.booleans(),
     notices,
 )
+failure = st.builds(
+    Failure, text, text, text, st.none() | number, json, some(st.tuples(text, text))
+)
+asks = st.builds(
+    Ask, text, any_of(AskKind), text, text, st.booleans(), some(text), st.none() | number, text
+)
+blocks = st.builds(Block, text, any_of(Direction), text)
+decisions = st.builds(Decision, text, any_of(Verdict), text, text, text, st.booleans())
 run = st.builds(
     Run,
     *[text] * 5,
@@ -97,17 +118,33 @@ run = st.builds(
     text,
     models,
     whole,
-    st.none() | st.builds(Failure, text, text, text, st.none() | number, json),
+    st.none() | failure,
     json,
     whole,
+    text,
+    text,
+    text,
+    whole,
+    some(asks),
+    st.none() | blocks,
+    text,
+    text,
+    text,
 )
+nodes = st.sampled_from(["", "a"])
 PAYLOADS = {
     StateChanged: st.builds(StateChanged, any_of(RunState), text),
-    TextDelta: st.builds(TextDelta, text, st.integers(1, 2)),
-    ReasoningDelta: st.builds(ReasoningDelta, text, st.integers(1, 2)),
-    ModelReplied: st.builds(ModelReplied, whole, message, finish, number),
-    ToolCalled: st.builds(ToolCalled, text, text, text, text),
+    TextDelta: st.builds(TextDelta, text, st.integers(1, 2), nodes),
+    ReasoningDelta: st.builds(ReasoningDelta, text, st.integers(1, 2), nodes),
+    ModelReplied: st.builds(ModelReplied, whole, message, finish, number, text),
+    ToolCalled: st.builds(ToolCalled, text, text, text, text, text),
     ToolReturned: st.builds(ToolReturned, text, text, text, any_of(Outcome), whole, number),
+    BranchStarted: st.builds(BranchStarted, text, text, any_of(BranchKind), text, text),
+    BranchEnded: st.builds(BranchEnded, text, st.none() | failure),
+    SubRunStarted: st.builds(SubRunStarted, text, text, text),
+    Asked: st.builds(Asked, asks),
+    Decided: st.builds(Decided, decisions, text),
+    Guarded: st.builds(Guarded, text, any_of(Direction), text, whole, text),
     UsageReported: st.builds(UsageReported, models),
     Noticed: st.builds(Noticed, text, text),
     Restarted: st.builds(Restarted, whole, whole),
@@ -176,6 +213,9 @@ class TestDeltas:
     def test_of_another_model_call_begin_a_new_entry(self):
         assert len(entries(deltas(TextDelta("a", 1), TextDelta("b", 2)))) == 2
 
+    def test_of_another_part_begin_a_new_entry(self):
+        assert len(entries(deltas(TextDelta("a", 1, "x"), TextDelta("b", 1, "y")))) == 2
+
     def test_of_another_kind_begin_a_new_entry(self):
         assert len(entries(deltas(ReasoningDelta("a"), TextDelta("b")))) == 2
 
@@ -189,14 +229,14 @@ class TestDeltas:
 
 STORED = {
     "state": (b'{"state":"running","reason":""}', StateChanged(RunState.RUNNING)),
-    "text": (b'{"model_call":1,"pieces":["hi"]}', TextDelta("hi")),
-    "reasoning": (b'{"model_call":2,"pieces":["hm"]}', ReasoningDelta("hm", 2)),
+    "text": (b'{"model_call":1,"node":"","pieces":["hi"]}', TextDelta("hi")),
+    "reasoning": (b'{"model_call":2,"node":"","pieces":["hm"]}', ReasoningDelta("hm", 2)),
     "model_replied": (
         b'{"model_call":1,"message":{"role":"assistant","parts":[{"text":"hi"}],"tool_calls":[],'
         b'"tool_call_id":"","reasoning":""},"finish":{"reason":"stop","tool_calls":[],"usage":'
         b'{"prompt_tokens":3,"completion_tokens":1,"cached_tokens":0,"cost_usd":null,'
         b'"estimated":false},"provider":"p","model":"m","besides":[],"emulated":false,'
-        b'"cached":false,"notices":[]},"duration":0.5}',
+        b'"cached":false,"notices":[]},"duration":0.5,"node":""}',
         ModelReplied(
             1,
             says(Role.ASSISTANT, "hi"),
@@ -205,7 +245,7 @@ STORED = {
         ),
     ),
     "tool_called": (
-        b'{"call_id":"1","name":"t","arguments":"{}","model_call_id":"m1"}',
+        b'{"call_id":"1","name":"t","arguments":"{}","model_call_id":"m1","node":""}',
         ToolCalled("1", "t", "{}", "m1"),
     ),
     "tool_returned": (
@@ -217,6 +257,29 @@ STORED = {
         b'{"models":[{"provider":"p","model":"m","calls":1,"usage":{"prompt_tokens":3,'
         b'"completion_tokens":1,"cached_tokens":0,"cost_usd":0.5,"estimated":false}}]}',
         UsageReported((ModelUsage("p", "m", 1, Usage(3, 1, 0, 0.5)),)),
+    ),
+    "branch_started": (
+        b'{"node":"1","parent":"","kind":"step","name":"look","input":"up"}',
+        BranchStarted("1", "", BranchKind.STEP, "look", "up"),
+    ),
+    "branch_ended": (b'{"node":"1","failure":null}', BranchEnded("1")),
+    "sub_run_started": (
+        b'{"call_id":"1","run_id":"r2","agent":"helper"}',
+        SubRunStarted("1", "r2", "helper"),
+    ),
+    "asked": (
+        b'{"ask":{"call_id":"1","kind":"approval","tool":"pay","arguments":"{}","editable":true,'
+        b'"principals":["ada"],"until":null,"run_id":""}}',
+        Asked(Ask("1", AskKind.APPROVAL, "pay", "{}", True, ("ada",))),
+    ),
+    "decided": (
+        b'{"decision":{"call_id":"1","verdict":"reject","reason":"no","arguments":"","content":"",'
+        b'"is_error":false},"principal":"ada"}',
+        Decided(Decision("1", Verdict.REJECT, "no"), "ada"),
+    ),
+    "guarded": (
+        b'{"rule":"pii","direction":"output","action":"redact","count":2,"call_id":""}',
+        Guarded("pii", Direction.OUTPUT, "redact", 2),
     ),
     "noticed": (b'{"reason":"X","message":"y"}', Noticed("X", "y")),
     "restarted": (b'{"attempt":2,"discard_after":7}', Restarted(2, 7)),
@@ -237,6 +300,14 @@ def test_rows_keep_their_form(kind):
 def test_rows_of_older_files_are_read(kind):
     body, payload = STORED[kind]
     assert events_of("r", stored(kind, body)) == [RunEvent("r", 1, 5.0, payload)]
+
+
+@pytest.mark.parametrize("kind", ["text", "reasoning", "model_replied", "tool_called"])
+def test_rows_from_before_runs_had_parts_are_read(kind):
+    body, payload = STORED[kind]
+    older = body.replace(b',"node":""', b"")
+    assert older != body
+    assert events_of("r", stored(kind, older)) == [RunEvent("r", 1, 5.0, payload)]
 
 
 def test_a_reply_from_before_there_was_more_to_say_of_its_end_is_read():
