@@ -20,7 +20,8 @@ from astromesh.memory.v1 import memory_service_pb2_grpc
 from astromesh.router.v1 import router_service_pb2_grpc
 from astromesh.tools.v1 import tool_service_pb2_grpc
 
-from servers.agents.adapters import sqlite_agents, sqlite_runs
+from servers.agents.adapters import sqlite_agents
+from servers.agents.adapters.opening import open_stores
 from servers.agents.catalogue import Catalogue
 from servers.agents.patterns.ports import Pattern
 from servers.agents.patterns.react import react
@@ -234,7 +235,7 @@ async def _open_agents(
     config: MeshConfig, stack: AsyncExitStack, router: Router, memory: Memory, tools: Tools
 ) -> AgentRuntime:
     enter = stack.enter_async_context
-    runs = await enter(open_database(config.state_dir / "runs.db", sqlite_runs.MIGRATIONS))
+    stores = await enter(open_stores(config.state_dir, time.time, _new_id))
     agents = await enter(open_database(config.state_dir / "agents.db", sqlite_agents.MIGRATIONS))
     planner = Planner(router, memory, tools, PATTERNS, time.time)
     catalogue = Catalogue(
@@ -242,8 +243,9 @@ async def _open_agents(
     )
     catalogue.take_files(config.agents)
     limits = Limits(config.runtime.limits.active_runs, config.runtime.limits.drain_seconds)
-    store = sqlite_runs.SqliteRuns(runs)
-    runtime = AgentRuntime(catalogue, planner, store, time.time, _new_id, limits)
+    runtime = AgentRuntime(
+        catalogue, planner, stores.runs, stores.leases, time.time, _new_id, limits
+    )
     await enter(runtime)
     await enter(watching(config.agents_dir, config.declaring, catalogue.take_files))
     return runtime

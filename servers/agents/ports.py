@@ -64,7 +64,7 @@ class RunStore(Protocol):
         """Of the last stored event; 0 where there is none."""
         ...
 
-    async def changed(self, run_id: str, after_sequence: int, timeout: float) -> None:
+    async def changed(self, run_id: str, after_sequence: int, seconds: float) -> None:
         """Return when the log may have events after a position, or after so many seconds."""
         ...
 
@@ -120,17 +120,24 @@ class Leases(Protocol):
 
 
 class AgentVersions(Protocol):
-    """Declarations that runs began with, for as long as such a run has not ended."""
+    """Declarations that runs began with, for as long as such a run has not ended.
+
+    Specification: tests/contract/test_agent_versions.py.
+    """
 
     async def keep(self, digest: str, manifest: Json) -> None:
-        """Again: does nothing."""
+        """Again: does nothing, and costs no write. To be asked for every run: what no run
+        needs is forgotten."""
         ...
 
     async def kept(self, digest: str) -> Json | None: ...
 
 
 class Outbox(Protocol):
-    """Ends of runs that a webhook is to be told of, written with the end of the run."""
+    """Ends of runs that a webhook is to be told of, written with the end of the run.
+
+    Specification: tests/contract/test_outbox.py.
+    """
 
     async def undelivered(self, limit: int, lease: float) -> Sequence[tuple[Run, int]]:
         """Ended runs whose webhook is due, with the number of earlier attempts. They are
@@ -145,13 +152,27 @@ class Outbox(Protocol):
 
 
 class Retention(Protocol):
-    """What is forgotten."""
+    """What is forgotten. Specification: tests/contract/test_retention.py."""
 
     async def forget(self, ended_before: float, limit: int) -> int:
-        """Delete runs that ended before, with their logs. Returns how many."""
+        """Delete runs that ended before, with their logs. Returns how many.
+
+        Not those whose webhook is still to be told, nor parts of a tree that goes on.
+        """
         ...
 
     async def compact(self, ended_before: float, limit: int) -> int:
         """Drop pieces of text whose model call has its whole reply on record. Returns how
-        many runs were made smaller."""
+        many runs were made smaller: 0 where none is left that can be."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """All that is kept of runs, in one place."""
+
+    runs: RunStore
+    leases: Leases
+    versions: AgentVersions
+    outbox: Outbox
+    retention: Retention

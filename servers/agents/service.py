@@ -16,7 +16,7 @@ import structlog
 from servers.agents.admission import Told, new_run, request_hash, to_be_admitted, validated
 from servers.agents.catalogue import Catalogue
 from servers.agents.planning import Planner
-from servers.agents.ports import RunStore
+from servers.agents.ports import Leases, RunStore
 from servers.agents.resuming import give_up, plan_again
 from servers.agents.runs.active import ActiveRuns
 from servers.agents.runs.execution import Execution
@@ -46,6 +46,8 @@ from servers.kernel.errors import (
 
 _log = structlog.stdlib.get_logger("astromesh.agents")
 
+_ALL = 1_000_000  # runs that are taken up at the start
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -59,6 +61,7 @@ class AgentRuntime:
         catalogue: Catalogue,
         planner: Planner,
         store: RunStore,
+        leases: Leases,
         now: Callable[[], float],
         new_id: Callable[[], str],
         limits: Limits = Limits(),  # frozen
@@ -66,6 +69,7 @@ class AgentRuntime:
         self._catalogue = catalogue
         self._planner = planner
         self._store = store
+        self._leases = leases
         self._now = now
         self._new_id = new_id
         self._limits = limits
@@ -77,7 +81,7 @@ class AgentRuntime:
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         try:
-            for run, past in await self._store.unfinished():
+            for run, past in await self._leases.claim((), _ALL):
                 await self._take_up(run, past)
         except BaseException:
             await self._close()

@@ -1,4 +1,4 @@
-"""What the tests of providers over HTTP run with."""
+"""What the tests of providers over HTTP, and those of stores of runs, run with."""
 
 from collections.abc import AsyncIterator
 
@@ -6,6 +6,7 @@ import pytest
 import pytest_asyncio
 
 from servers.router.adapters.http import Http, open_http
+from tests.contract import run_fixture
 from tests.contract.provider_fixture import KINDS, NOON, Kind, streamed, whole
 
 
@@ -24,3 +25,15 @@ async def http() -> AsyncIterator[Http]:
 def heard(request):
     """Both ways to ask: one answer, or piece by piece."""
     return request.param
+
+
+@pytest.fixture(params=[run_fixture.sqlite], ids=lambda f: f.__name__)
+def opening(request, tmp_path):
+    """Opens the same stores of runs again and again."""
+    return lambda: request.param(tmp_path)
+
+
+@pytest.fixture
+async def stores(opening):
+    async with opening() as stores:
+        yield stores

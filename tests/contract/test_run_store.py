@@ -1,63 +1,47 @@
-"""What `RunStore` promises, for every store that keeps runs."""
+"""What every store of runs promises."""
 
+import asyncio
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
-from servers.agents.adapters import sqlite_runs
-from servers.agents.adapters.sqlite_runs import SqliteRuns
-from servers.domain.chat import Finish, Role, says
 from servers.domain.runs import (
     Completed,
-    ModelReplied,
-    Payload,
     Restarted,
-    Run,
-    RunEvent,
     RunFilter,
     RunState,
-    StateChanged,
-    TextDelta,
     ToolCalled,
 )
 from servers.kernel.errors import AlreadyExists, Conflict, InvalidInput, NotFound
-from servers.kernel.sqlite import open_database
-
-
-@asynccontextmanager
-async def sqlite(folder):
-    async with open_database(folder / "runs.db", sqlite_runs.MIGRATIONS) as database:
-        yield SqliteRuns(database)
-
-
-@pytest.fixture(params=[sqlite], ids=lambda f: f.__name__)
-def opened(request, tmp_path):
-    """Opens the same store again and again."""
-    return lambda: request.param(tmp_path)
+from tests.contract.run_fixture import (
+    ENDED,
+    REPLIED,
+    STARTED,
+    a_run,
+    ended,
+    event,
+    said,
+    waiting_run,
+)
 
 
 @pytest.fixture
-async def store(opened):
-    async with opened() as runs:
-        yield runs
+def store(stores):
+    return stores.runs
 
 
-def a_run(id: str = "r1", **other) -> Run:
-    values = {"tenant": "acme", "agent": "helper", "session": "s", "created_at": 1.0} | other
-    return Run(id=id, agent_version="1", state=RunState.RUNNING, query="hello?", **values)
+@pytest.fixture
+def opened(opening):
+    """Opens the same store again and again."""
 
+    @asynccontextmanager
+    async def opened():
+        async with opening() as stores:
+            yield stores.runs
 
-def event(sequence: int, payload: Payload, run_id: str = "r1") -> RunEvent:
-    return RunEvent(run_id, sequence, 5.0, payload)
-
-
-STARTED = event(1, StateChanged(RunState.RUNNING))
-REPLIED = ModelReplied(1, says(Role.ASSISTANT, "hi"), Finish())
-
-
-def said(first: int, last: int) -> list[RunEvent]:
-    return [event(n, TextDelta(f"t{n}")) for n in range(first, last + 1)]
+    return opened
 
 
 class TestCreate:
@@ -287,22 +271,104 @@ class TestList:
             await store.list("acme", RunFilter(agent="helper"), 1, page.next_page_token)
 
 
-class TestUnfinished:
-    async def test_runs_come_with_their_logs_oldest_first(self, store):
-        await store.create(a_run("r2", created_at=2.0))
-        await store.create(a_run("r1", created_at=1.0), events=[STARTED, *said(2, 5)])
-        assert await store.unfinished() == [
-            (a_run("r1", created_at=1.0), [STARTED, *said(2, 5)]),
-            (a_run("r2", created_at=2.0), []),
-        ]
+class TestTrees:
+    @pytest.fixture(autouse=True)
+    async def runs(self, store):
+        for run in (
+            a_run("r1", created_at=1.0),
+            a_run("r2", created_at=2.0, parent="r1", root="r1", depth=1),
+            a_run("r3", created_at=3.0, parent="r2", root="r1", depth=2),
+            a_run("r4", created_at=4.0),
+        ):
+            await store.create(run)
+
+    async def test_are_listed_whole(self, store):
+        assert ids(await store.list("acme", RunFilter(root="r1"))) == ["r3", "r2", "r1"]
+
+    async def test_are_listed_level_by_level(self, store):
+        assert ids(await store.list("acme", RunFilter(parent="r1"))) == ["r2"]
+
+    async def test_are_listed_in_pages(self, store):
+        first = await store.list("acme", RunFilter(root="r1"), 2)
+        second = await store.list("acme", RunFilter(root="r1"), 2, first.next_page_token)
+        assert (ids(first), ids(second)) == (["r3", "r2"], ["r1"])
+
+
+class TestLine:
+    async def test_holds_the_runs_of_a_session_oldest_first(self, store):
+        for run in (a_run("r2", created_at=2.0), a_run("r1"), a_run("r3", created_at=3.0)):
+            await store.create(run)
+        assert await store.line("acme", "helper", "s") == ["r1", "r2", "r3"]
+
+    @pytest.mark.parametrize(
+        "other", [{"session": "t"}, {"agent": "other"}, {"tenant": "else"}], ids=str
+    )
+    async def test_holds_no_others(self, store, other):
+        await store.create(a_run(**other))
+        assert await store.line("acme", "helper", "s") == []
 
     @pytest.mark.parametrize("state", RunState)
-    async def test_runs_are_those_in_no_terminal_state(self, store, state):
-        await store.create(replace(a_run(), state=state))
-        assert bool(await store.unfinished()) is not state.terminal
+    async def test_holds_what_has_not_ended(self, store, state):
+        await store.create(a_run(state=state))
+        assert bool(await store.line("acme", "helper", "s")) is not state.terminal
 
-    async def test_runs_are_forgotten_when_they_end(self, store):
-        await store.create(a_run())
-        done = replace(a_run(), state=RunState.CANCELLED)
-        await store.append("r1", [event(1, Completed(done))], done)
-        assert await store.unfinished() == []
+    @pytest.mark.parametrize("state", ENDED)
+    async def test_moves_on_when_a_run_ends(self, store, state):
+        await store.create(a_run("r1"))
+        await store.create(a_run("r2", created_at=2.0))
+        await store.append("r1", [STARTED], ended(a_run("r1"), state))
+        assert await store.line("acme", "helper", "s") == ["r2"]
+
+    async def test_stands_while_its_first_run_waits(self, store):
+        await store.create(a_run("r1"))
+        await store.append("r1", [], waiting_run("r1"))
+        assert await store.line("acme", "helper", "s") == ["r1"]
+
+
+@pytest.fixture
+def waited(store):
+    """Seconds that `changed` took."""
+
+    async def waited(*values) -> float:
+        started = time.monotonic()
+        async with asyncio.timeout(10):
+            await store.changed(*values)
+        return time.monotonic() - started
+
+    return waited
+
+
+class TestChanged:
+    @pytest.fixture(autouse=True)
+    async def begun(self, store):
+        await store.create(a_run(), events=[STARTED])
+
+    async def test_returns_at_once_where_there_are_events(self, waited):
+        assert await waited("r1", 0, 60.0) < 5
+
+    async def test_returns_when_events_come(self, store, waited):
+        waiting = asyncio.create_task(waited("r1", 1, 60.0))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await store.append("r1", [event(2, REPLIED)])
+        assert await waiting < 5
+
+    async def test_returns_to_all_who_wait(self, store, waited):
+        waiting = [asyncio.create_task(waited("r1", 1, 60.0)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        await store.append("r1", [event(2, REPLIED)])
+        assert max(await asyncio.gather(*waiting)) < 5
+
+    async def test_returns_when_the_log_begins(self, store, waited):
+        waiting = asyncio.create_task(waited("r2", 0, 60.0))
+        await asyncio.sleep(0.05)
+        await store.create(a_run("r2"), events=[event(1, REPLIED, "r2")])
+        assert await waiting < 5
+
+    async def test_returns_after_so_many_seconds(self, waited):
+        assert 0.2 <= await waited("r1", 1, 0.2) < 5
+
+    async def test_waits_on_while_another_log_grows(self, store, waited):
+        waiting = asyncio.create_task(waited("r1", 1, 0.5))
+        await store.create(a_run("r2"), events=[event(1, REPLIED, "r2")])
+        assert await waiting >= 0.5

@@ -1,45 +1,27 @@
 """Runs and their logs in a SQLite file, which belongs to one process."""
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
-from itertools import chain, groupby
+from contextlib import suppress
+from itertools import chain
 from typing import Any
 
-from servers.agents.adapters.run_codec import Row, events_of, row_of, run_body, run_from
+from servers.agents.adapters.changes import Waiters
+from servers.agents.adapters.run_codec import Row, events_of, row_of, run_from
+from servers.agents.adapters.run_rows import (
+    RunRow,
+    fenced,
+    let_go,
+    no_run,
+    request_id_reused,
+    run_row,
+    tells_its_end,
+)
+from servers.agents.adapters.sqlite_schema import MIGRATIONS as MIGRATIONS
 from servers.domain.runs import Run, RunEvent, RunFilter, RunPage
-from servers.kernel.errors import AlreadyExists, Conflict, NotFound
 from servers.kernel.paging import page_limit, position, token
 from servers.kernel.sqlite import Database
-
-# No leases here: the lock on the file gives all of its runs to one process at a time.
-MIGRATIONS = (
-    """
-    CREATE TABLE run(
-        run_id TEXT PRIMARY KEY,
-        tenant TEXT NOT NULL,
-        agent TEXT NOT NULL,
-        session TEXT NOT NULL,
-        state TEXT NOT NULL,
-        created_at REAL NOT NULL,  -- seconds since the epoch
-        request_id TEXT NOT NULL,
-        request_hash TEXT NOT NULL,
-        body BLOB NOT NULL         -- the whole run as JSON
-    );
-    CREATE UNIQUE INDEX run_by_request ON run(tenant, request_id) WHERE request_id != '';
-    CREATE INDEX run_by_time ON run(tenant, created_at, run_id);
-    CREATE INDEX run_by_agent ON run(tenant, agent, created_at, run_id);
-    CREATE INDEX run_by_session ON run(tenant, session, created_at, run_id);
-    CREATE INDEX run_unfinished ON run(created_at) WHERE state IN ('queued', 'running');
-    CREATE TABLE run_event(
-        run_id TEXT NOT NULL REFERENCES run(run_id) ON DELETE CASCADE,
-        seq INTEGER NOT NULL,   -- of the first event in the row
-        last INTEGER NOT NULL,  -- of the last one
-        time REAL NOT NULL,     -- of the first, in seconds since the epoch
-        body BLOB NOT NULL,     -- the events as JSON
-        PRIMARY KEY(run_id, seq)
-    ) WITHOUT ROWID;
-    """,
-)
 
 
 class SqliteRuns:
@@ -47,11 +29,13 @@ class SqliteRuns:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._waiters = Waiters()
 
     async def create(
         self, run: Run, request_hash: str = "", events: Sequence[RunEvent] = ()
     ) -> tuple[Run, bool]:
-        row = (*_columns(run), run.request_id, request_hash, run.id)
+        webhook_at = 0.0 if tells_its_end(run) else None
+        row = (*run_row(run), webhook_at, run.request_id, request_hash, run.id)
         log = _log(run.id, events)
 
         def work(connection: sqlite3.Connection) -> tuple[Run, bool]:
@@ -63,7 +47,10 @@ class SqliteRuns:
                 connection.execute(_APPEND, log)
             return run, True
 
-        return await self._database.write(work)
+        stored, new = await self._database.write(work)
+        if new and log:
+            self._waiters.wake(run.id)
+        return stored, new
 
     async def requested(self, tenant: str, request_id: str, request_hash: str) -> Run | None:
         return await self._database.read(
@@ -72,24 +59,26 @@ class SqliteRuns:
 
     async def append(self, run_id: str, events: Sequence[RunEvent], run: Run | None = None) -> None:
         log = _log(run_id, events)
-        row = (*_columns(run), run_id) if run else ()
+        row = (*run_row(run), tells_its_end(run), let_go(run), run_id) if run else ()
 
         def work(connection: sqlite3.Connection) -> None:
             try:
                 if log and connection.execute(_APPEND, log).rowcount == 0:
-                    raise _fenced(run_id)
+                    raise fenced(run_id)
             except sqlite3.IntegrityError as error:
-                raise _no_run(run_id) from error
+                raise no_run(run_id) from error
             if row and connection.execute(_UPDATE, row).rowcount == 0:
-                raise _no_run(run_id)
+                raise no_run(run_id)
 
         await self._database.write(work)
+        if log:
+            self._waiters.wake(run_id)
 
     async def get(self, tenant: str, run_id: str) -> Run:
         sql = "SELECT body FROM run WHERE run_id = ? AND tenant = ?"
         found = await self._database.read(lambda c: c.execute(sql, (run_id, tenant)).fetchone())
         if found is None:
-            raise _no_run(run_id)
+            raise no_run(run_id)
         return run_from(found[0])
 
     async def list(
@@ -129,23 +118,21 @@ class SqliteRuns:
     async def last_sequence(self, run_id: str) -> int:
         return await self._database.read(lambda connection: _last(connection, run_id))
 
-    async def unfinished(self) -> Sequence[tuple[Run, Sequence[RunEvent]]]:
-        runs = (
-            "SELECT run_id, body FROM run WHERE state IN ('queued', 'running') "
-            "ORDER BY created_at, run_id"
+    async def changed(self, run_id: str, after_sequence: int, seconds: float) -> None:
+        async with self._waiters.waiting(run_id) as woken:
+            if await self.last_sequence(run_id) <= after_sequence:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await woken.wait()
+
+    async def line(self, tenant: str, agent: str, session: str) -> Sequence[str]:
+        sql = (
+            "SELECT run_id FROM run WHERE tenant = ? AND agent = ? AND session = ? "
+            "AND ended_at IS NULL ORDER BY created_at, run_id"
         )
-        logs = (
-            "SELECT run_id, seq, last, time, body FROM run_event WHERE run_id IN "
-            "(SELECT run_id FROM run WHERE state IN ('queued', 'running')) ORDER BY run_id, seq"
-        )
-        found, rows = await self._database.read(
-            lambda c: (c.execute(runs).fetchall(), c.execute(logs).fetchall())
-        )
-        by_run = {
-            run_id: [event for row in log for event in events_of(run_id, Row(*row[1:]))]
-            for run_id, log in groupby(rows, key=lambda row: str(row[0]))
-        }
-        return [(run_from(body), by_run.get(run_id, [])) for run_id, body in found]
+        values = (tenant, agent, session)
+        found = await self._database.read(lambda c: c.execute(sql, values).fetchall())
+        return [run_id for (run_id,) in found]
 
 
 # One statement checks and adds: every further one gives the event loop's thread, when it is
@@ -154,14 +141,17 @@ _APPEND = (
     "INSERT INTO run_event SELECT ?1, ?2, ?3, ?4, ?5 WHERE ?2 > ifnull("
     "(SELECT last FROM run_event WHERE run_id = ?1 ORDER BY seq DESC LIMIT 1), 0)"
 )
-_UPDATE = (
-    "UPDATE run SET tenant = ?, agent = ?, session = ?, state = ?, created_at = ?, body = ? "
-    "WHERE run_id = ?"
+_COLUMNS = RunRow._fields
+_INSERT = (
+    f"INSERT INTO run({', '.join(_COLUMNS)}, webhook_at, request_id, request_hash, run_id) "
+    f"VALUES ({', '.join('?' * len(_COLUMNS))}, ?, ?, ?, ?)"
 )
-
-
-def _columns(run: Run) -> tuple[Any, ...]:
-    return run.tenant, run.agent, run.session, run.state.value, run.created_at, run_body(run)
+# The right sides see the row as it was: what has ended before is not told again.
+_UPDATE = (
+    f"UPDATE run SET {', '.join(f'{name} = ?' for name in _COLUMNS)}, "
+    "webhook_at = CASE WHEN ended_at IS NULL AND ? THEN 0 ELSE webhook_at END, "
+    "held_by = CASE WHEN ? THEN '' ELSE held_by END WHERE run_id = ?"
+)
 
 
 def _log(run_id: str, events: Sequence[RunEvent]) -> tuple[Any, ...]:
@@ -174,13 +164,9 @@ def _log(run_id: str, events: Sequence[RunEvent]) -> tuple[Any, ...]:
 
 def _insert_run(connection: sqlite3.Connection, run_id: str, row: tuple[Any, ...]) -> None:
     try:
-        connection.execute(
-            "INSERT INTO run(tenant, agent, session, state, created_at, body, request_id, "
-            "request_hash, run_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            row,
-        )
+        connection.execute(_INSERT, row)
     except sqlite3.IntegrityError as error:
-        raise _fenced(run_id) from error
+        raise fenced(run_id) from error
 
 
 def _requested(
@@ -197,11 +183,7 @@ def _requested(
     if found is None:
         return None
     if found[0] != request_hash:
-        raise AlreadyExists(
-            f"the request id {request_id!r} was used for another request: choose a new one",
-            reason="REQUEST_ID_REUSED",
-            request_id=request_id,
-        )
+        raise request_id_reused(request_id)
     return run_from(found[1])
 
 
@@ -217,10 +199,10 @@ def _selection(
 ) -> tuple[str, list[Any]]:
     states = [state.value for state in where.states]
     conditions: list[tuple[str, list[Any]]] = [("tenant = ?", [tenant])]
-    if where.agent:
-        conditions.append(("agent = ?", [where.agent]))
-    if where.session:
-        conditions.append(("session = ?", [where.session]))
+    for column in ("agent", "session", "parent", "root"):
+        if wanted := getattr(where, column):
+            # The last condition is what lets SQLite use a partial index.
+            conditions.append((f"{column} = ? AND {column} != ''", [wanted]))
     if states:
         conditions.append((f"state IN ({', '.join('?' * len(states))})", states))
     if after:
@@ -230,15 +212,3 @@ def _selection(
         "ORDER BY created_at DESC, run_id DESC LIMIT ?"
     )
     return sql, [*chain.from_iterable(values for _, values in conditions), limit]
-
-
-def _fenced(run_id: str) -> Conflict:
-    return Conflict(
-        f"the log of run {run_id!r} has gone on without this owner: stop the run here",
-        reason="FENCED",
-        run_id=run_id,
-    )
-
-
-def _no_run(run_id: str) -> NotFound:
-    return NotFound(f"no run has the id {run_id!r}", run_id=run_id)

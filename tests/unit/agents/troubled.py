@@ -6,7 +6,8 @@ import time
 from collections import defaultdict
 from contextlib import aclosing
 
-from servers.agents.adapters import sqlite_agents, sqlite_runs
+from servers.agents.adapters import sqlite_agents
+from servers.agents.adapters.opening import open_stores
 from servers.agents.catalogue import Catalogue
 from servers.agents.planning import Planner
 from servers.agents.service import AgentRuntime, Limits
@@ -67,18 +68,18 @@ class World:
         async with (
             open_mesh(config) as mesh,
             open_database(self.folder / "agents.db", sqlite_agents.MIGRATIONS) as agents,
-            open_database(self.folder / "runs.db", sqlite_runs.MIGRATIONS) as runs,
+            open_stores(self.folder, time.time, _new_id) as stores,
         ):
             planner = Planner(mesh.router, mesh.memory, mesh.tools, PATTERNS, time.time)
             catalogue = Catalogue(
                 sqlite_agents.SqliteAgents(agents), config.declaring, planner.check, time.time
             )
             catalogue.take_files(config.agents)
-            store = Troubled(sqlite_runs.SqliteRuns(runs))
+            store = Troubled(stores.runs)
             trouble(store)
             limits = {"drain_seconds": 0.0, **limits}
             async with AgentRuntime(
-                catalogue, planner, store, time.time, _new_id, Limits(**limits)
+                catalogue, planner, store, stores.leases, time.time, _new_id, Limits(**limits)
             ) as runtime:
                 yield runtime, store
 

@@ -413,6 +413,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The folder with the configuration does not exist. Said at the start of a mesh.
     FAILED_PRECONDITION. Metadata: {}
     """
+    ERROR_REASON_RUN_NOT_WAITING: _ErrorReason.ValueType  # 184
+    """The run waits for nothing from outside, or somebody else has told it just now.
+    FAILED_PRECONDITION. Metadata: {"run_id": "...", "state": "completed"}
+    """
     ERROR_REASON_EDGE_FAILURE: _ErrorReason.ValueType  # 178
     """Something went wrong in the edge that has no reason of its own.
     UNKNOWN. Metadata: {}
@@ -819,6 +823,10 @@ FAILED_PRECONDITION. Metadata: {"agent": "helper", "field": "spec.prompts.system
 ERROR_REASON_CONFIG_MISSING: ErrorReason.ValueType  # 183
 """The folder with the configuration does not exist. Said at the start of a mesh.
 FAILED_PRECONDITION. Metadata: {}
+"""
+ERROR_REASON_RUN_NOT_WAITING: ErrorReason.ValueType  # 184
+"""The run waits for nothing from outside, or somebody else has told it just now.
+FAILED_PRECONDITION. Metadata: {"run_id": "...", "state": "completed"}
 """
 ERROR_REASON_EDGE_FAILURE: ErrorReason.ValueType  # 178
 """Something went wrong in the edge that has no reason of its own.

@@ -631,6 +631,12 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION. Metadata: {}
     """
 
+    RUN_NOT_WAITING = 184
+    """
+    The run waits for nothing from outside, or somebody else has told it just now.
+    FAILED_PRECONDITION. Metadata: {"run_id": "...", "state": "completed"}
+    """
+
     EDGE_FAILURE = 178
     """
     Something went wrong in the edge that has no reason of its own.
@@ -735,6 +741,7 @@ class ErrorReason(betterproto2.Enum):
             181: "ERROR_REASON_AGENT_NOT_FOUND",
             182: "ERROR_REASON_PROMPT_FAILED",
             183: "ERROR_REASON_CONFIG_MISSING",
+            184: "ERROR_REASON_RUN_NOT_WAITING",
             178: "ERROR_REASON_EDGE_FAILURE",
         }
 
@@ -836,6 +843,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_AGENT_NOT_FOUND": 181,
             "ERROR_REASON_PROMPT_FAILED": 182,
             "ERROR_REASON_CONFIG_MISSING": 183,
+            "ERROR_REASON_RUN_NOT_WAITING": 184,
             "ERROR_REASON_EDGE_FAILURE": 178,
         }
 
