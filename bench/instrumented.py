@@ -31,7 +31,7 @@ STAGES = {
     "access log": ("servers.kernel.access:AccessInterceptor._tell",),
     "protobuf to values, values to protobuf": (
         "servers.agents.convert:request_from",
-        "servers.agents.convert:run_to",
+        "servers.agents.convert_runs:run_to",
     ),
     "admission, waiting for the end": ("servers.agents.service:AgentRuntime.run",),
     "manifest, plan": (

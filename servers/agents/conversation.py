@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from servers.domain.caller import Caller
-from servers.domain.runs import Completed, RunEvent, RunRequest
+from servers.domain.runs import RunEvent, RunRequest
 from servers.domain.services import Agents
 from servers.kernel.errors import InvalidInput, Violation
 
@@ -23,8 +23,8 @@ class Conversation:
         work = replace(request, agent=self._agent, session=self._session)
         async with aclosing(self._agents.stream(self._caller, work)) as events:
             async for event in events:
-                if isinstance(event.payload, Completed):
-                    self._session = event.payload.run.session
+                # A session of its own has the name of its first run.
+                self._session = self._session or event.run_id
                 yield event
 
     def _settle(self, request: RunRequest) -> None:

@@ -8,11 +8,19 @@ from astromesh.agents.v1 import agent_pb2, agent_service_pb2_grpc, run_pb2
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from google.protobuf import field_mask_pb2, json_format
 
-from servers.agents import convert, convert_agent
+from servers.agents import convert, convert_agent, convert_events, convert_runs
 from servers.domain.agents import AgentPage, AgentRecord
 from servers.domain.caller import Caller
 from servers.domain.chat import Json
-from servers.domain.runs import OnDisconnect, Run, RunEvent, RunFilter, RunPage, RunRequest
+from servers.domain.runs import (
+    Decision,
+    OnDisconnect,
+    Run,
+    RunEvent,
+    RunFilter,
+    RunPage,
+    RunRequest,
+)
 from servers.kernel.calls import metadata_of
 from servers.kernel.errors import InvalidInput
 from servers.kernel.status import domain_errors
@@ -29,7 +37,7 @@ class RemoteAgents:
                 metadata=metadata_of(caller),
                 timeout=request.deadline,
             )
-        return convert.run_from(wire, caller.tenant)
+        return convert_runs.run_from(wire, caller.tenant)
 
     async def stream(
         self, caller: Caller, request: RunRequest, on_disconnect: OnDisconnect | None = None
@@ -48,14 +56,14 @@ class RemoteAgents:
             wire = await self._stub.CreateRun(
                 convert.create_request_to(request), metadata=metadata_of(caller)
             )
-        return convert.run_from(wire, caller.tenant)
+        return convert_runs.run_from(wire, caller.tenant)
 
     async def get_run(self, caller: Caller, run_id: str) -> Run:
         with domain_errors():
             wire = await self._stub.GetRun(
                 pb.GetRunRequest(run=run_id), metadata=metadata_of(caller)
             )
-        return convert.run_from(wire, caller.tenant)
+        return convert_runs.run_from(wire, caller.tenant)
 
     async def list_runs(
         self, caller: Caller, where: RunFilter, page_size: int = 0, page_token: str = ""
@@ -64,7 +72,7 @@ class RemoteAgents:
             wire = await self._stub.ListRuns(
                 convert.filter_to(where, page_size, page_token), metadata=metadata_of(caller)
             )
-        return convert.runs_from(wire, caller.tenant)
+        return convert_runs.runs_from(wire, caller.tenant)
 
     async def events(
         self, caller: Caller, run_id: str, after_sequence: int = 0
@@ -82,7 +90,16 @@ class RemoteAgents:
             wire = await self._stub.CancelRun(
                 pb.CancelRunRequest(run=run_id, reason=reason), metadata=metadata_of(caller)
             )
-        return convert.run_from(wire, caller.tenant)
+        return convert_runs.run_from(wire, caller.tenant)
+
+    async def resume(
+        self, caller: Caller, run_id: str, decision: Decision, wait: bool = False
+    ) -> Run:
+        with domain_errors():
+            wire = await self._stub.ResumeRun(
+                convert.resume_to(run_id, decision, wait), metadata=metadata_of(caller)
+            )
+        return convert_runs.run_from(wire, caller.tenant)
 
     async def list(self, caller: Caller, page_size: int = 0, page_token: str = "") -> AgentPage:
         request = pb.ListAgentsRequest(page_size=page_size, page_token=page_token)
@@ -149,7 +166,7 @@ async def _heard(
     try:
         with domain_errors():
             async for wire in call:
-                if event := convert.event_from(wire, caller.tenant):
+                if event := convert_events.event_from(wire, caller.tenant):
                     yield event
     finally:
         call.cancel()  # no effect on a call that has ended

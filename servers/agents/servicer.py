@@ -7,7 +7,7 @@ from astromesh.agents.v1 import agent_pb2, agent_service_pb2_grpc, run_pb2
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from google.protobuf import empty_pb2
 
-from servers.agents import convert, convert_agent
+from servers.agents import convert, convert_agent, convert_events, convert_runs
 from servers.agents.conversation import Conversation
 from servers.agents.convert import bare
 from servers.domain.runs import RunEvent
@@ -21,7 +21,7 @@ class AgentServicer(agent_service_pb2_grpc.AgentServiceServicer):
 
     async def RunAgent(self, request: pb.RunAgentRequest, context: Context) -> run_pb2.Run:
         work = convert.request_from(request, deadline_from(context))
-        return convert.run_to(await self._agents.run(caller_from(context), work))
+        return convert_runs.run_to(await self._agents.run(caller_from(context), work))
 
     async def StreamAgent(
         self, request: pb.StreamAgentRequest, context: Context
@@ -44,18 +44,18 @@ class AgentServicer(agent_service_pb2_grpc.AgentServiceServicer):
 
     async def CreateRun(self, request: pb.CreateRunRequest, context: Context) -> run_pb2.Run:
         work = convert.request_from(request, None)
-        return convert.run_to(await self._agents.create_run(caller_from(context), work))
+        return convert_runs.run_to(await self._agents.create_run(caller_from(context), work))
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> run_pb2.Run:
         run_id = bare(request.run, "runs")
-        return convert.run_to(await self._agents.get_run(caller_from(context), run_id))
+        return convert_runs.run_to(await self._agents.get_run(caller_from(context), run_id))
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         where = convert.filter_from(request)
         page = await self._agents.list_runs(
             caller_from(context), where, request.page_size, request.page_token
         )
-        return convert.runs_to(page)
+        return convert_runs.runs_to(page)
 
     async def StreamRunEvents(
         self, request: pb.StreamRunEventsRequest, context: Context
@@ -70,7 +70,12 @@ class AgentServicer(agent_service_pb2_grpc.AgentServiceServicer):
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> run_pb2.Run:
         run_id = bare(request.run, "runs")
         run = await self._agents.cancel(caller_from(context), run_id, request.reason)
-        return convert.run_to(run)
+        return convert_runs.run_to(run)
+
+    async def ResumeRun(self, request: pb.ResumeRunRequest, context: Context) -> run_pb2.Run:
+        run_id, decision = bare(request.run, "runs"), convert.decision_from(request)
+        run = await self._agents.resume(caller_from(context), run_id, decision, request.wait)
+        return convert_runs.run_to(run)
 
     async def ListAgents(
         self, request: pb.ListAgentsRequest, context: Context
@@ -116,4 +121,4 @@ async def _told(
     """Closing this closes `events`: a cancelled call frees what is behind it."""
     async with aclosing(events):
         async for event in events:
-            yield convert.event_to(event)
+            yield convert_events.event_to(event)

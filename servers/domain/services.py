@@ -20,7 +20,15 @@ from servers.domain.embeddings import (
 )
 from servers.domain.memory import MemoryContext, SessionKey, Strategy, TurnPage
 from servers.domain.models import BreakerInfo, BreakerState, ModelInfo, ProviderInfo
-from servers.domain.runs import OnDisconnect, Run, RunEvent, RunFilter, RunPage, RunRequest
+from servers.domain.runs import (
+    Decision,
+    OnDisconnect,
+    Run,
+    RunEvent,
+    RunFilter,
+    RunPage,
+    RunRequest,
+)
 from servers.domain.tools import Tool, ToolRequest, ToolResult
 from servers.domain.usage import BudgetState, UsageQuery, UsageRow
 
@@ -96,7 +104,7 @@ class Agents(Protocol):
     """Agents and their runs. Specification: tests/contract/test_agents.py and test_runs.py."""
 
     async def run(self, caller: Caller, request: RunRequest) -> Run:
-        """Start and wait for the end. Leaving early cancels the run."""
+        """Start and wait until it has ended or waits. Leaving early cancels the run."""
         ...
 
     def stream(
@@ -105,7 +113,7 @@ class Agents(Protocol):
         request: RunRequest,
         on_disconnect: OnDisconnect | None = None,
     ) -> AsyncGenerator[RunEvent, None]:
-        """Start and watch: events in order, the last one Completed.
+        """Start and watch: events in order, the last one Completed, or that it waits.
 
         `on_disconnect` None: as the agent says.
         """
@@ -131,6 +139,13 @@ class Agents(Protocol):
 
     async def cancel(self, caller: Caller, run_id: str, reason: str = "") -> Run:
         """Returns the run once it has ended. A finished run is NotReady."""
+        ...
+
+    async def resume(
+        self, caller: Caller, run_id: str, decision: Decision, wait: bool = False
+    ) -> Run:
+        """Answer what a run waits for, and let it go on. Returns the run as it stands then;
+        with `wait`, once it has ended or waits again."""
         ...
 
     async def list(self, caller: Caller, page_size: int = 0, page_token: str = "") -> AgentPage: ...

@@ -682,6 +682,26 @@ class Orchestration(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class StagePromptsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PATTERN_FIELD_NUMBER: _builtins.int
     MAX_ITERATIONS_FIELD_NUMBER: _builtins.int
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
@@ -689,6 +709,9 @@ class Orchestration(_message.Message):
     MAX_HANDOFFS_FIELD_NUMBER: _builtins.int
     ROLE_MAP_FIELD_NUMBER: _builtins.int
     MAX_TOOL_RESULT_TOKENS_FIELD_NUMBER: _builtins.int
+    STAGE_PROMPTS_FIELD_NUMBER: _builtins.int
+    MAX_PARALLEL_FIELD_NUMBER: _builtins.int
+    MAX_REPLANS_FIELD_NUMBER: _builtins.int
     pattern: _builtins.str
     """"react" (the default): think, call tools, look at the results, until done."""
     max_iterations: _builtins.int
@@ -696,9 +719,13 @@ class Orchestration(_message.Message):
     timeout_seconds: _builtins.float
     """Seconds that a run may take. Not set: 300."""
     max_handoffs: _builtins.int
-    """Hand-offs of the swarm pattern."""
+    """Hand-offs of the swarm pattern. Not set: 3."""
     max_tool_result_tokens: _builtins.int
     """Every tool result is cut to so many tokens."""
+    max_parallel: _builtins.int
+    """How many parts of a plan or a fan-out work at once. Not set: 4."""
+    max_replans: _builtins.int
+    """How often plan_and_execute makes a new plan when a step has failed. Not set: 0."""
     @_builtins.property
     def stages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The stages of the pipeline pattern."""
@@ -706,6 +733,10 @@ class Orchestration(_message.Message):
     @_builtins.property
     def role_map(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Which role of `model.roles` does which part of the pattern."""
+
+    @_builtins.property
+    def stage_prompts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What the models are told in a stage of the pipeline pattern, by stage. Templates."""
 
     def __init__(
         self,
@@ -717,15 +748,22 @@ class Orchestration(_message.Message):
         max_handoffs: _builtins.int | None = ...,
         role_map: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         max_tool_result_tokens: _builtins.int | None = ...,
+        stage_prompts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        max_parallel: _builtins.int | None = ...,
+        max_replans: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_handoffs", b"_max_handoffs", "_max_iterations", b"_max_iterations", "_max_tool_result_tokens", b"_max_tool_result_tokens", "_timeout_seconds", b"_timeout_seconds", "max_handoffs", b"max_handoffs", "max_iterations", b"max_iterations", "max_tool_result_tokens", b"max_tool_result_tokens", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_handoffs", b"_max_handoffs", "_max_iterations", b"_max_iterations", "_max_parallel", b"_max_parallel", "_max_replans", b"_max_replans", "_max_tool_result_tokens", b"_max_tool_result_tokens", "_timeout_seconds", b"_timeout_seconds", "max_handoffs", b"max_handoffs", "max_iterations", b"max_iterations", "max_parallel", b"max_parallel", "max_replans", b"max_replans", "max_tool_result_tokens", b"max_tool_result_tokens", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_handoffs", b"_max_handoffs", "_max_iterations", b"_max_iterations", "_max_tool_result_tokens", b"_max_tool_result_tokens", "_timeout_seconds", b"_timeout_seconds", "max_handoffs", b"max_handoffs", "max_iterations", b"max_iterations", "max_tool_result_tokens", b"max_tool_result_tokens", "pattern", b"pattern", "role_map", b"role_map", "stages", b"stages", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_handoffs", b"_max_handoffs", "_max_iterations", b"_max_iterations", "_max_parallel", b"_max_parallel", "_max_replans", b"_max_replans", "_max_tool_result_tokens", b"_max_tool_result_tokens", "_timeout_seconds", b"_timeout_seconds", "max_handoffs", b"max_handoffs", "max_iterations", b"max_iterations", "max_parallel", b"max_parallel", "max_replans", b"max_replans", "max_tool_result_tokens", b"max_tool_result_tokens", "pattern", b"pattern", "role_map", b"role_map", "stage_prompts", b"stage_prompts", "stages", b"stages", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_handoffs: _TypeAlias = _typing.Literal["max_handoffs"]  # noqa: Y015
     _WhichOneofArgType__max_handoffs: _TypeAlias = _typing.Literal["_max_handoffs", b"_max_handoffs"]  # noqa: Y015
     _WhichOneofReturnType__max_iterations: _TypeAlias = _typing.Literal["max_iterations"]  # noqa: Y015
     _WhichOneofArgType__max_iterations: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations"]  # noqa: Y015
+    _WhichOneofReturnType__max_parallel: _TypeAlias = _typing.Literal["max_parallel"]  # noqa: Y015
+    _WhichOneofArgType__max_parallel: _TypeAlias = _typing.Literal["_max_parallel", b"_max_parallel"]  # noqa: Y015
+    _WhichOneofReturnType__max_replans: _TypeAlias = _typing.Literal["max_replans"]  # noqa: Y015
+    _WhichOneofArgType__max_replans: _TypeAlias = _typing.Literal["_max_replans", b"_max_replans"]  # noqa: Y015
     _WhichOneofReturnType__max_tool_result_tokens: _TypeAlias = _typing.Literal["max_tool_result_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tool_result_tokens: _TypeAlias = _typing.Literal["_max_tool_result_tokens", b"_max_tool_result_tokens"]  # noqa: Y015
     _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
@@ -734,6 +772,10 @@ class Orchestration(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_handoffs) -> _WhichOneofReturnType__max_handoffs | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_iterations) -> _WhichOneofReturnType__max_iterations | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_parallel) -> _WhichOneofReturnType__max_parallel | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_replans) -> _WhichOneofReturnType__max_replans | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tool_result_tokens) -> _WhichOneofReturnType__max_tool_result_tokens | None: ...
     @_typing.overload
@@ -757,10 +799,14 @@ class AgentTool(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     IDEMPOTENT_FIELD_NUMBER: _builtins.int
     REQUIRES_APPROVAL_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The tool's name."""
     type: _builtins.str
-    """What it is made of. "internal" (the default): a Python function of the mesh."""
+    """What it is made of. "internal" (the default): a Python function of the mesh; "agent":
+    another agent; "client": the caller's own, which answers by ResumeRun; "timer": waits.
+    """
     function: _builtins.str
     """For type internal: "module:function" of a function that is not built in. Only in files."""
     description: _builtins.str
@@ -773,6 +819,8 @@ class AgentTool(_message.Message):
     """Calling it twice with the same arguments does no harm."""
     requires_approval: _builtins.bool
     """A person must approve every call."""
+    agent: _builtins.str
+    """For type agent: the agent's name. Not set: that of the tool."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
         """Replaces the tool's own JSON Schema."""
@@ -780,6 +828,10 @@ class AgentTool(_message.Message):
     @_builtins.property
     def rate_limit(self) -> Global___RateLimit:
         """How often it may be called."""
+
+    @_builtins.property
+    def approval(self) -> Global___Approval:
+        """Who may approve, and what."""
 
     def __init__(
         self,
@@ -794,10 +846,12 @@ class AgentTool(_message.Message):
         timeout: _builtins.float | None = ...,
         idempotent: _builtins.bool | None = ...,
         requires_approval: _builtins.bool | None = ...,
+        approval: Global___Approval | None = ...,
+        agent: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_idempotent", b"_idempotent", "_max_result_tokens", b"_max_result_tokens", "_requires_approval", b"_requires_approval", "_timeout", b"_timeout", "idempotent", b"idempotent", "max_result_tokens", b"max_result_tokens", "parameters", b"parameters", "rate_limit", b"rate_limit", "requires_approval", b"requires_approval", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_idempotent", b"_idempotent", "_max_result_tokens", b"_max_result_tokens", "_requires_approval", b"_requires_approval", "_timeout", b"_timeout", "approval", b"approval", "idempotent", b"idempotent", "max_result_tokens", b"max_result_tokens", "parameters", b"parameters", "rate_limit", b"rate_limit", "requires_approval", b"requires_approval", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idempotent", b"_idempotent", "_max_result_tokens", b"_max_result_tokens", "_requires_approval", b"_requires_approval", "_timeout", b"_timeout", "description", b"description", "function", b"function", "idempotent", b"idempotent", "max_result_tokens", b"max_result_tokens", "name", b"name", "parameters", b"parameters", "rate_limit", b"rate_limit", "requires_approval", b"requires_approval", "timeout", b"timeout", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idempotent", b"_idempotent", "_max_result_tokens", b"_max_result_tokens", "_requires_approval", b"_requires_approval", "_timeout", b"_timeout", "agent", b"agent", "approval", b"approval", "description", b"description", "function", b"function", "idempotent", b"idempotent", "max_result_tokens", b"max_result_tokens", "name", b"name", "parameters", b"parameters", "rate_limit", b"rate_limit", "requires_approval", b"requires_approval", "timeout", b"timeout", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__idempotent: _TypeAlias = _typing.Literal["idempotent"]  # noqa: Y015
     _WhichOneofArgType__idempotent: _TypeAlias = _typing.Literal["_idempotent", b"_idempotent"]  # noqa: Y015
@@ -817,6 +871,36 @@ class AgentTool(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout) -> _WhichOneofReturnType__timeout | None: ...
 
 Global___AgentTool: _TypeAlias = AgentTool  # noqa: Y015
+
+@_typing.final
+class Approval(_message.Message):
+    """Approval says who may approve a tool call, and what."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPALS_FIELD_NUMBER: _builtins.int
+    EDITABLE_FIELD_NUMBER: _builtins.int
+    editable: _builtins.bool
+    """Whether they may change the arguments."""
+    @_builtins.property
+    def principals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The principals who may decide. Empty: every caller of the tenant."""
+
+    def __init__(
+        self,
+        *,
+        principals: _abc.Iterable[_builtins.str] | None = ...,
+        editable: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_editable", b"_editable", "editable", b"editable"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_editable", b"_editable", "editable", b"editable", "principals", b"principals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__editable: _TypeAlias = _typing.Literal["editable"]  # noqa: Y015
+    _WhichOneofArgType__editable: _TypeAlias = _typing.Literal["_editable", b"_editable"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__editable) -> _WhichOneofReturnType__editable | None: ...
+
+Global___Approval: _TypeAlias = Approval  # noqa: Y015
 
 @_typing.final
 class RateLimit(_message.Message):

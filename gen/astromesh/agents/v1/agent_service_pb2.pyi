@@ -194,6 +194,7 @@ class CreateRunRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     DURABILITY_FIELD_NUMBER: _builtins.int
+    WEBHOOK_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """The agent's name."""
     query: _builtins.str
@@ -210,6 +211,11 @@ class CreateRunRequest(_message.Message):
     """What is on disk when: "none", "exit" or "step", as in the agent's declaration. Empty:
     as the agent says.
     """
+    webhook: _builtins.str
+    """An http or https address that is told of the end: the run as JSON, signed with the
+    secret of the runtime's configuration, at least once. Over plain HTTP only to hosts that
+    the configuration allows.
+    """
     @_builtins.property
     def context(self) -> _struct_pb2.Struct:
         """Variables for the agent's prompt templates."""
@@ -223,14 +229,69 @@ class CreateRunRequest(_message.Message):
         request_id: _builtins.str = ...,
         context: _struct_pb2.Struct | None = ...,
         durability: _builtins.str = ...,
+        webhook: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "context", b"context", "durability", b"durability", "query", b"query", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "context", b"context", "durability", b"durability", "query", b"query", "request_id", b"request_id", "session_id", b"session_id", "webhook", b"webhook"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateRunRequest: _TypeAlias = CreateRunRequest  # noqa: Y015
+
+@_typing.final
+class ResumeRunRequest(_message.Message):
+    """ResumeRunRequest answers what a run waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    IS_ERROR_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """The run's id."""
+    call_id: _builtins.str
+    """The call of the Ask that this answers. Empty: the only one there is."""
+    verdict: _builtins.str
+    """What is decided: "approve", "reject" or "result", as in Verdict."""
+    reason: _builtins.str
+    """Why, for the model and the run's log."""
+    content: _builtins.str
+    """What the client's tool gave, for the verdict "result"."""
+    is_error: _builtins.bool
+    """The client's tool failed; `content` says how."""
+    wait: _builtins.bool
+    """Return when the run has ended or waits again."""
+    @_builtins.property
+    def arguments(self) -> _struct_pb2.Struct:
+        """Approves with these arguments instead of the model's: a JSON object. Only where the
+        tool's declaration says `approval: {editable: true}`.
+        """
+
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        call_id: _builtins.str = ...,
+        verdict: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        arguments: _struct_pb2.Struct | None = ...,
+        content: _builtins.str = ...,
+        is_error: _builtins.bool = ...,
+        wait: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "call_id", b"call_id", "content", b"content", "is_error", b"is_error", "reason", b"reason", "run", b"run", "verdict", b"verdict", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeRunRequest: _TypeAlias = ResumeRunRequest  # noqa: Y015
 
 @_typing.final
 class GetRunRequest(_message.Message):
@@ -265,6 +326,7 @@ class ListRunsRequest(_message.Message):
     AGENT_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
+    PARENT_RUN_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most so many runs, 1000 at the most. 0: 100."""
     page_token: _builtins.str
@@ -273,6 +335,8 @@ class ListRunsRequest(_message.Message):
     """Only runs of this agent."""
     session_id: _builtins.str
     """Only runs of this session."""
+    parent_run_id: _builtins.str
+    """Only runs that are tool calls of this run."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_run_pb2.RunState.ValueType]:
         """Only runs in one of these states."""
@@ -285,10 +349,11 @@ class ListRunsRequest(_message.Message):
         agent: _builtins.str = ...,
         session_id: _builtins.str = ...,
         states: _abc.Iterable[_run_pb2.RunState.ValueType] | None = ...,
+        parent_run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "page_size", b"page_size", "page_token", b"page_token", "parent_run_id", b"parent_run_id", "session_id", b"session_id", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -85,6 +85,11 @@ class AgentServiceStub:
                 request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.Run.FromString,
                 _registered_method=True)
+        self.ResumeRun = channel.unary_unary(
+                '/astromesh.agents.v1.AgentService/ResumeRun',
+                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ResumeRunRequest.SerializeToString,
+                response_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.Run.FromString,
+                _registered_method=True)
         self.ListAgents = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/ListAgents',
                 request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ListAgentsRequest.SerializeToString,
@@ -126,8 +131,9 @@ class AgentServiceServicer:
     def RunAgent(self, request, context):
         """RunAgent runs an agent and waits for the end.
 
-        A run that was cancelled or ran out of the agent's time is an answer, not an error:
-        look at `state`. Cancelling the call cancels the run. With a `request_id` that was
+        A run that was cancelled, ran out of the agent's time or was blocked by a guardrail is an
+        answer, not an error: look at `state`. So is one that waits, e.g. for an approval: go on
+        with ResumeRun, and watch it with StreamRunEvents. Cancelling the call cancels the run. With a `request_id` that was
         seen before, the answer is that run's.
 
         Errors:
@@ -152,7 +158,8 @@ class AgentServiceServicer:
         """StreamAgent runs an agent and tells everything as it happens.
 
         The last event is `completed`, whatever the outcome; a run that fails ends its stream
-        that way, too, with `completed.error`. Cancelling the call cancels the run, unless
+        that way, too, with `completed.error`. A run that waits ends the stream with the
+        `state_change` that says so; StreamRunEvents tells what follows. Cancelling the call cancels the run, unless
         `on_disconnect` says CONTINUE. Over REST the events are JSON lines, or server-sent
         events with `Accept: text/event-stream`.
 
@@ -208,9 +215,12 @@ class AgentServiceServicer:
         ones first, without a gap. A client whose connection broke goes on with the last
         sequence it saw. Cancelling the call leaves the run alone.
 
+        The stream of a run that waits stays open until the run has gone on and ended.
+
         Errors:
         * NOT_FOUND: no run has that id.
-        * INVALID_ARGUMENT: a negative after_sequence.
+        * INVALID_ARGUMENT: a negative after_sequence, or one beyond the end of a log that has
+        ended (CURSOR_BEYOND_END).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -223,6 +233,26 @@ class AgentServiceServicer:
         Errors:
         * NOT_FOUND: no run has that id.
         * FAILED_PRECONDITION: it has ended already (RUN_ENDED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeRun(self, request, context):
+        """ResumeRun answers what a run waits for, and lets it go on. It goes on in this process,
+        whichever worked on it before. A rejected call is told to the model, with the reason;
+        an approved one is made once, with exactly the arguments of the Ask or those given here.
+
+        Returns the run as it stands then; watch it with StreamRunEvents, or set `wait` to get
+        it when it has ended or waits again.
+
+        Errors:
+        * NOT_FOUND: no run has that id, or it has asked for no such call (NOT_ASKED).
+        * FAILED_PRECONDITION: the run waits for nothing (RUN_NOT_WAITING), somebody has
+        decided already (ALREADY_DECIDED), or it waits for something else (WRONG_VERDICT).
+        * PERMISSION_DENIED: the caller may not decide (APPROVAL_DENIED).
+        * INVALID_ARGUMENT: no verdict, arguments that are no JSON object, or that may not be
+        changed (NOT_EDITABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -326,6 +356,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
             'CancelRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRun,
                     request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.CancelRunRequest.FromString,
+                    response_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.Run.SerializeToString,
+            ),
+            'ResumeRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeRun,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ResumeRunRequest.FromString,
                     response_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.Run.SerializeToString,
             ),
             'ListAgents': grpc.unary_unary_rpc_method_handler(
@@ -577,6 +612,33 @@ class AgentService:
             target,
             '/astromesh.agents.v1.AgentService/CancelRun',
             astromesh_dot_agents_dot_v1_dot_agent__service__pb2.CancelRunRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_run__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.agents.v1.AgentService/ResumeRun',
+            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ResumeRunRequest.SerializeToString,
             astromesh_dot_agents_dot_v1_dot_run__pb2.Run.FromString,
             options,
             channel_credentials,

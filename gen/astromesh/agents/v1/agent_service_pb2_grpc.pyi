@@ -36,8 +36,9 @@ class AgentServiceStub:
     RunAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RunAgentRequest, _run_pb2.Run]
     """RunAgent runs an agent and waits for the end.
 
-    A run that was cancelled or ran out of the agent's time is an answer, not an error:
-    look at `state`. Cancelling the call cancels the run. With a `request_id` that was
+    A run that was cancelled, ran out of the agent's time or was blocked by a guardrail is an
+    answer, not an error: look at `state`. So is one that waits, e.g. for an approval: go on
+    with ResumeRun, and watch it with StreamRunEvents. Cancelling the call cancels the run. With a `request_id` that was
     seen before, the answer is that run's.
 
     Errors:
@@ -58,7 +59,8 @@ class AgentServiceStub:
     """StreamAgent runs an agent and tells everything as it happens.
 
     The last event is `completed`, whatever the outcome; a run that fails ends its stream
-    that way, too, with `completed.error`. Cancelling the call cancels the run, unless
+    that way, too, with `completed.error`. A run that waits ends the stream with the
+    `state_change` that says so; StreamRunEvents tells what follows. Cancelling the call cancels the run, unless
     `on_disconnect` says CONTINUE. Over REST the events are JSON lines, or server-sent
     events with `Accept: text/event-stream`.
 
@@ -94,9 +96,12 @@ class AgentServiceStub:
     ones first, without a gap. A client whose connection broke goes on with the last
     sequence it saw. Cancelling the call leaves the run alone.
 
+    The stream of a run that waits stays open until the run has gone on and ended.
+
     Errors:
       * NOT_FOUND: no run has that id.
-      * INVALID_ARGUMENT: a negative after_sequence.
+      * INVALID_ARGUMENT: a negative after_sequence, or one beyond the end of a log that has
+        ended (CURSOR_BEYOND_END).
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CancelRunRequest, _run_pb2.Run]
     """CancelRun ends a run and returns it when it has ended. The request to its model ends
@@ -105,6 +110,22 @@ class AgentServiceStub:
     Errors:
       * NOT_FOUND: no run has that id.
       * FAILED_PRECONDITION: it has ended already (RUN_ENDED).
+    """
+    ResumeRun: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ResumeRunRequest, _run_pb2.Run]
+    """ResumeRun answers what a run waits for, and lets it go on. It goes on in this process,
+    whichever worked on it before. A rejected call is told to the model, with the reason;
+    an approved one is made once, with exactly the arguments of the Ask or those given here.
+
+    Returns the run as it stands then; watch it with StreamRunEvents, or set `wait` to get
+    it when it has ended or waits again.
+
+    Errors:
+      * NOT_FOUND: no run has that id, or it has asked for no such call (NOT_ASKED).
+      * FAILED_PRECONDITION: the run waits for nothing (RUN_NOT_WAITING), somebody has
+        decided already (ALREADY_DECIDED), or it waits for something else (WRONG_VERDICT).
+      * PERMISSION_DENIED: the caller may not decide (APPROVAL_DENIED).
+      * INVALID_ARGUMENT: no verdict, arguments that are no JSON object, or that may not be
+        changed (NOT_EDITABLE).
     """
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
     """ListAgents lists the agents by name, those that can't run too.
@@ -163,8 +184,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_run_pb2.Run]:
         """RunAgent runs an agent and waits for the end.
 
-        A run that was cancelled or ran out of the agent's time is an answer, not an error:
-        look at `state`. Cancelling the call cancels the run. With a `request_id` that was
+        A run that was cancelled, ran out of the agent's time or was blocked by a guardrail is an
+        answer, not an error: look at `state`. So is one that waits, e.g. for an approval: go on
+        with ResumeRun, and watch it with StreamRunEvents. Cancelling the call cancels the run. With a `request_id` that was
         seen before, the answer is that run's.
 
         Errors:
@@ -191,7 +213,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         """StreamAgent runs an agent and tells everything as it happens.
 
         The last event is `completed`, whatever the outcome; a run that fails ends its stream
-        that way, too, with `completed.error`. Cancelling the call cancels the run, unless
+        that way, too, with `completed.error`. A run that waits ends the stream with the
+        `state_change` that says so; StreamRunEvents tells what follows. Cancelling the call cancels the run, unless
         `on_disconnect` says CONTINUE. Over REST the events are JSON lines, or server-sent
         events with `Accept: text/event-stream`.
 
@@ -257,9 +280,12 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         ones first, without a gap. A client whose connection broke goes on with the last
         sequence it saw. Cancelling the call leaves the run alone.
 
+        The stream of a run that waits stays open until the run has gone on and ended.
+
         Errors:
           * NOT_FOUND: no run has that id.
-          * INVALID_ARGUMENT: a negative after_sequence.
+          * INVALID_ARGUMENT: a negative after_sequence, or one beyond the end of a log that has
+            ended (CURSOR_BEYOND_END).
         """
 
     @_abc_1.abstractmethod
@@ -274,6 +300,28 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
           * NOT_FOUND: no run has that id.
           * FAILED_PRECONDITION: it has ended already (RUN_ENDED).
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeRun(
+        self,
+        request: _agent_service_pb2.ResumeRunRequest,
+        context: _aio.ServicerContext[_agent_service_pb2.ResumeRunRequest, _abc.Awaitable[_run_pb2.Run]],
+    ) -> _abc.Awaitable[_run_pb2.Run]:
+        """ResumeRun answers what a run waits for, and lets it go on. It goes on in this process,
+        whichever worked on it before. A rejected call is told to the model, with the reason;
+        an approved one is made once, with exactly the arguments of the Ask or those given here.
+
+        Returns the run as it stands then; watch it with StreamRunEvents, or set `wait` to get
+        it when it has ended or waits again.
+
+        Errors:
+          * NOT_FOUND: no run has that id, or it has asked for no such call (NOT_ASKED).
+          * FAILED_PRECONDITION: the run waits for nothing (RUN_NOT_WAITING), somebody has
+            decided already (ALREADY_DECIDED), or it waits for something else (WRONG_VERDICT).
+          * PERMISSION_DENIED: the caller may not decide (APPROVAL_DENIED).
+          * INVALID_ARGUMENT: no verdict, arguments that are no JSON object, or that may not be
+            changed (NOT_EDITABLE).
         """
 
     @_abc_1.abstractmethod

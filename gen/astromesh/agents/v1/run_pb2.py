@@ -29,41 +29,63 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61stromesh/agents/v1/run.proto\x12\x13\x61stromesh.agents.v1\x1a\x1e\x61stromesh/common/v1/chat.proto\x1a%astromesh/tools/v1/tool_service.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xfd\x04\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12,\n\x05state\x18\x06 \x01(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x34\n\x0bstop_reason\x18\x07 \x01(\x0e\x32\x1f.astromesh.agents.v1.StopReason\x12\r\n\x05query\x18\x08 \x01(\t\x12\x0e\n\x06\x61nswer\x18\t \x01(\t\x12)\n\x05usage\x18\n \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x34\n\x0bmodel_usage\x18\x0b \x03(\x0b\x32\x1f.astromesh.agents.v1.ModelUsage\x12\x12\n\niterations\x18\x0c \x01(\x05\x12!\n\x05\x65rror\x18\r \x01(\x0b\x32\x12.google.rpc.Status\x12\x33\n\ndurability\x18\x0e \x01(\x0e\x32\x1f.astromesh.agents.v1.Durability\x12\x0f\n\x07\x61ttempt\x18\x0f \x01(\x05\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07\x63ontext\x18\x13 \x01(\x0b\x32\x17.google.protobuf.Struct\"g\n\nModelUsage\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x03 \x01(\x05\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\"\x83\x05\n\x08RunEvent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x05\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x0cstate_change\x18\x04 \x01(\x0b\x32 .astromesh.agents.v1.StateChangeH\x00\x12\x34\n\ntext_delta\x18\x05 \x01(\x0b\x32\x1e.astromesh.agents.v1.TextDeltaH\x00\x12>\n\x0freasoning_delta\x18\x06 \x01(\x0b\x32#.astromesh.agents.v1.ReasoningDeltaH\x00\x12\x36\n\x0bmodel_reply\x18\x07 \x01(\x0b\x32\x1f.astromesh.agents.v1.ModelReplyH\x00\x12\x39\n\ttool_call\x18\x08 \x01(\x0b\x32$.astromesh.agents.v1.ToolCallStartedH\x00\x12\x39\n\x0btool_result\x18\t \x01(\x0b\x32\".astromesh.agents.v1.ToolCallEndedH\x00\x12\x31\n\x05usage\x18\n \x01(\x0b\x32 .astromesh.agents.v1.UsageReportH\x00\x12-\n\x06notice\x18\x0b \x01(\x0b\x32\x1b.astromesh.agents.v1.NoticeH\x00\x12\x31\n\trestarted\x18\x0c \x01(\x0b\x32\x1c.astromesh.agents.v1.RestartH\x00\x12-\n\tcompleted\x18\r \x01(\x0b\x32\x18.astromesh.agents.v1.RunH\x00\x42\t\n\x07payload\"K\n\x0bStateChange\x12,\n\x05state\x18\x01 \x01(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x0e\n\x06reason\x18\x02 \x01(\t\"-\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nmodel_call\x18\x02 \x01(\x05\"2\n\x0eReasoningDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nmodel_call\x18\x02 \x01(\x05\"\x97\x02\n\nModelReply\x12\x12\n\nmodel_call\x18\x01 \x01(\x05\x12-\n\x07message\x18\x02 \x01(\x0b\x32\x1c.astromesh.common.v1.Message\x12\x38\n\rfinish_reason\x18\x03 \x01(\x0e\x32!.astromesh.common.v1.FinishReason\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x18\n\x10\x64uration_seconds\x18\x07 \x01(\x01\x12\x16\n\x0e\x65mulated_tools\x18\x08 \x01(\x08\x12\x0e\n\x06\x63\x61\x63hed\x18\t \x01(\x08\"Z\n\x0fToolCallStarted\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x15\n\rmodel_call_id\x18\x04 \x01(\t\"\xa5\x01\n\rToolCallEnded\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12\x30\n\x07outcome\x18\x04 \x01(\x0e\x32\x1f.astromesh.tools.v1.ToolOutcome\x12\x18\n\x10truncated_tokens\x18\x05 \x01(\x05\x12\x18\n\x10\x64uration_seconds\x18\x06 \x01(\x01\"i\n\x0bUsageReport\x12)\n\x05total\x18\x01 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12/\n\x06models\x18\x02 \x03(\x0b\x32\x1f.astromesh.agents.v1.ModelUsage\")\n\x06Notice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"1\n\x07Restart\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x15\n\rdiscard_after\x18\x02 \x01(\x05*\xb3\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05\x12\x17\n\x13RUN_STATE_TIMED_OUT\x10\x06*\xe9\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12STOP_REASON_ANSWER\x10\x01\x12\x1e\n\x1aSTOP_REASON_MAX_ITERATIONS\x10\x02\x12\x1a\n\x16STOP_REASON_MAX_TOKENS\x10\x03\x12\x1e\n\x1aSTOP_REASON_CONTENT_FILTER\x10\x04\x12\x18\n\x14STOP_REASON_DEADLINE\x10\x05\x12\x19\n\x15STOP_REASON_CANCELLED\x10\x06\x12\x15\n\x11STOP_REASON_ERROR\x10\x07*g\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44URABILITY_NONE\x10\x01\x12\x13\n\x0f\x44URABILITY_EXIT\x10\x02\x12\x13\n\x0f\x44URABILITY_STEP\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61stromesh/agents/v1/run.proto\x12\x13\x61stromesh.agents.v1\x1a\x1e\x61stromesh/common/v1/chat.proto\x1a%astromesh/tools/v1/tool_service.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xbd\x06\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12,\n\x05state\x18\x06 \x01(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x34\n\x0bstop_reason\x18\x07 \x01(\x0e\x32\x1f.astromesh.agents.v1.StopReason\x12\r\n\x05query\x18\x08 \x01(\t\x12\x0e\n\x06\x61nswer\x18\t \x01(\t\x12)\n\x05usage\x18\n \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x34\n\x0bmodel_usage\x18\x0b \x03(\x0b\x32\x1f.astromesh.agents.v1.ModelUsage\x12\x12\n\niterations\x18\x0c \x01(\x05\x12!\n\x05\x65rror\x18\r \x01(\x0b\x32\x12.google.rpc.Status\x12\x33\n\ndurability\x18\x0e \x01(\x0e\x32\x1f.astromesh.agents.v1.Durability\x12\x0f\n\x07\x61ttempt\x18\x0f \x01(\x05\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07\x63ontext\x18\x13 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rparent_run_id\x18\x14 \x01(\t\x12\x16\n\x0eparent_call_id\x18\x15 \x01(\t\x12\x13\n\x0broot_run_id\x18\x16 \x01(\t\x12)\n\x07waiting\x18\x17 \x03(\x0b\x32\x18.astromesh.agents.v1.Ask\x12)\n\x05\x62lock\x18\x18 \x01(\x0b\x32\x1a.astromesh.agents.v1.Block\x12\x13\n\x0b\x61nswered_by\x18\x19 \x01(\t\x12\x0f\n\x07webhook\x18\x1a \x01(\t\"\xc4\x01\n\x03\x41sk\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12*\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.astromesh.agents.v1.AskKind\x12\x0c\n\x04tool\x18\x03 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\t\x12\x10\n\x08\x65\x64itable\x18\x05 \x01(\x08\x12\x12\n\nprincipals\x18\x06 \x03(\t\x12)\n\x05until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06run_id\x18\x08 \x01(\t\"^\n\x05\x42lock\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32#.astromesh.agents.v1.GuardDirection\x12\x0f\n\x07message\x18\x03 \x01(\t\"g\n\nModelUsage\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x03 \x01(\x05\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\"\xc6\x07\n\x08RunEvent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x05\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x0cstate_change\x18\x04 \x01(\x0b\x32 .astromesh.agents.v1.StateChangeH\x00\x12\x34\n\ntext_delta\x18\x05 \x01(\x0b\x32\x1e.astromesh.agents.v1.TextDeltaH\x00\x12>\n\x0freasoning_delta\x18\x06 \x01(\x0b\x32#.astromesh.agents.v1.ReasoningDeltaH\x00\x12\x36\n\x0bmodel_reply\x18\x07 \x01(\x0b\x32\x1f.astromesh.agents.v1.ModelReplyH\x00\x12\x39\n\ttool_call\x18\x08 \x01(\x0b\x32$.astromesh.agents.v1.ToolCallStartedH\x00\x12\x39\n\x0btool_result\x18\t \x01(\x0b\x32\".astromesh.agents.v1.ToolCallEndedH\x00\x12\x31\n\x05usage\x18\n \x01(\x0b\x32 .astromesh.agents.v1.UsageReportH\x00\x12-\n\x06notice\x18\x0b \x01(\x0b\x32\x1b.astromesh.agents.v1.NoticeH\x00\x12\x31\n\trestarted\x18\x0c \x01(\x0b\x32\x1c.astromesh.agents.v1.RestartH\x00\x12-\n\tcompleted\x18\r \x01(\x0b\x32\x18.astromesh.agents.v1.RunH\x00\x12:\n\x0e\x62ranch_started\x18\x0e \x01(\x0b\x32 .astromesh.agents.v1.BranchStartH\x00\x12\x36\n\x0c\x62ranch_ended\x18\x0f \x01(\x0b\x32\x1e.astromesh.agents.v1.BranchEndH\x00\x12;\n\x0fsub_run_started\x18\x10 \x01(\x0b\x32 .astromesh.agents.v1.SubRunStartH\x00\x12)\n\x05\x61sked\x18\x11 \x01(\x0b\x32\x18.astromesh.agents.v1.AskH\x00\x12\x30\n\x07\x64\x65\x63ided\x18\x12 \x01(\x0b\x32\x1d.astromesh.agents.v1.DecisionH\x00\x12\x33\n\x07guarded\x18\x13 \x01(\x0b\x32 .astromesh.agents.v1.GuardReportH\x00\x42\t\n\x07payload\"w\n\x0b\x42ranchStart\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12-\n\x04kind\x18\x03 \x01(\x0e\x32\x1f.astromesh.agents.v1.BranchKind\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\r\n\x05input\x18\x05 \x01(\t\"<\n\tBranchEnd\x12\x0c\n\x04node\x18\x01 \x01(\t\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"=\n\x0bSubRunStart\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\"\xa3\x01\n\x08\x44\x65\x63ision\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12-\n\x07verdict\x18\x02 \x01(\x0e\x32\x1c.astromesh.agents.v1.Verdict\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x05 \x01(\t\x12\x10\n\x08is_error\x18\x06 \x01(\x08\x12\x11\n\tprincipal\x18\x07 \x01(\t\"\x83\x01\n\x0bGuardReport\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32#.astromesh.agents.v1.GuardDirection\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x05 \x01(\t\"K\n\x0bStateChange\x12,\n\x05state\x18\x01 \x01(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x0e\n\x06reason\x18\x02 \x01(\t\";\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nmodel_call\x18\x02 \x01(\x05\x12\x0c\n\x04node\x18\x03 \x01(\t\"@\n\x0eReasoningDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nmodel_call\x18\x02 \x01(\x05\x12\x0c\n\x04node\x18\x03 \x01(\t\"\xa5\x02\n\nModelReply\x12\x12\n\nmodel_call\x18\x01 \x01(\x05\x12-\n\x07message\x18\x02 \x01(\x0b\x32\x1c.astromesh.common.v1.Message\x12\x38\n\rfinish_reason\x18\x03 \x01(\x0e\x32!.astromesh.common.v1.FinishReason\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x18\n\x10\x64uration_seconds\x18\x07 \x01(\x01\x12\x16\n\x0e\x65mulated_tools\x18\x08 \x01(\x08\x12\x0e\n\x06\x63\x61\x63hed\x18\t \x01(\x08\x12\x0c\n\x04node\x18\n \x01(\t\"h\n\x0fToolCallStarted\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x15\n\rmodel_call_id\x18\x04 \x01(\t\x12\x0c\n\x04node\x18\x05 \x01(\t\"\xa5\x01\n\rToolCallEnded\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12\x30\n\x07outcome\x18\x04 \x01(\x0e\x32\x1f.astromesh.tools.v1.ToolOutcome\x12\x18\n\x10truncated_tokens\x18\x05 \x01(\x05\x12\x18\n\x10\x64uration_seconds\x18\x06 \x01(\x01\"i\n\x0bUsageReport\x12)\n\x05total\x18\x01 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12/\n\x06models\x18\x02 \x03(\x0b\x32\x1f.astromesh.agents.v1.ModelUsage\")\n\x06Notice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"1\n\x07Restart\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x15\n\rdiscard_after\x18\x02 \x01(\x05*\xbf\x02\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05\x12\x17\n\x13RUN_STATE_TIMED_OUT\x10\x06\x12\x15\n\x11RUN_STATE_BLOCKED\x10\x07\x12\x1e\n\x1aRUN_STATE_WAITING_APPROVAL\x10\x08\x12\x1b\n\x17RUN_STATE_WAITING_INPUT\x10\t\x12\x1b\n\x17RUN_STATE_WAITING_TIMER\x10\n\x12\x19\n\x15RUN_STATE_WAITING_RUN\x10\x0b*\x84\x02\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12STOP_REASON_ANSWER\x10\x01\x12\x1e\n\x1aSTOP_REASON_MAX_ITERATIONS\x10\x02\x12\x1a\n\x16STOP_REASON_MAX_TOKENS\x10\x03\x12\x1e\n\x1aSTOP_REASON_CONTENT_FILTER\x10\x04\x12\x18\n\x14STOP_REASON_DEADLINE\x10\x05\x12\x19\n\x15STOP_REASON_CANCELLED\x10\x06\x12\x15\n\x11STOP_REASON_ERROR\x10\x07\x12\x19\n\x15STOP_REASON_GUARDRAIL\x10\x08*g\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44URABILITY_NONE\x10\x01\x12\x13\n\x0f\x44URABILITY_EXIT\x10\x02\x12\x13\n\x0f\x44URABILITY_STEP\x10\x03*t\n\x07\x41skKind\x12\x18\n\x14\x41SK_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41SK_KIND_APPROVAL\x10\x01\x12\x12\n\x0e\x41SK_KIND_INPUT\x10\x02\x12\x12\n\x0e\x41SK_KIND_TIMER\x10\x03\x12\x10\n\x0c\x41SK_KIND_RUN\x10\x04*\xad\x01\n\x0eGuardDirection\x12\x1f\n\x1bGUARD_DIRECTION_UNSPECIFIED\x10\x00\x12\x19\n\x15GUARD_DIRECTION_INPUT\x10\x01\x12\x1a\n\x16GUARD_DIRECTION_OUTPUT\x10\x02\x12\"\n\x1eGUARD_DIRECTION_TOOL_ARGUMENTS\x10\x03\x12\x1f\n\x1bGUARD_DIRECTION_TOOL_RESULT\x10\x04*\x87\x01\n\nBranchKind\x12\x1b\n\x17\x42RANCH_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42RANCH_KIND_STAGE\x10\x01\x12\x14\n\x10\x42RANCH_KIND_STEP\x10\x02\x12\x16\n\x12\x42RANCH_KIND_BRANCH\x10\x03\x12\x17\n\x13\x42RANCH_KIND_HANDOFF\x10\x04*_\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x13\n\x0fVERDICT_APPROVE\x10\x01\x12\x12\n\x0eVERDICT_REJECT\x10\x02\x12\x12\n\x0eVERDICT_RESULT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'astromesh.agents.v1.run_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNSTATE']._serialized_start=2524
-  _globals['_RUNSTATE']._serialized_end=2703
-  _globals['_STOPREASON']._serialized_start=2706
-  _globals['_STOPREASON']._serialized_end=2939
-  _globals['_DURABILITY']._serialized_start=2941
-  _globals['_DURABILITY']._serialized_end=3044
+  _globals['_RUNSTATE']._serialized_start=3936
+  _globals['_RUNSTATE']._serialized_end=4255
+  _globals['_STOPREASON']._serialized_start=4258
+  _globals['_STOPREASON']._serialized_end=4518
+  _globals['_DURABILITY']._serialized_start=4520
+  _globals['_DURABILITY']._serialized_end=4623
+  _globals['_ASKKIND']._serialized_start=4625
+  _globals['_ASKKIND']._serialized_end=4741
+  _globals['_GUARDDIRECTION']._serialized_start=4744
+  _globals['_GUARDDIRECTION']._serialized_end=4917
+  _globals['_BRANCHKIND']._serialized_start=4920
+  _globals['_BRANCHKIND']._serialized_end=5055
+  _globals['_VERDICT']._serialized_start=5057
+  _globals['_VERDICT']._serialized_end=5152
   _globals['_RUN']._serialized_start=214
-  _globals['_RUN']._serialized_end=851
-  _globals['_MODELUSAGE']._serialized_start=853
-  _globals['_MODELUSAGE']._serialized_end=956
-  _globals['_RUNEVENT']._serialized_start=959
-  _globals['_RUNEVENT']._serialized_end=1602
-  _globals['_STATECHANGE']._serialized_start=1604
-  _globals['_STATECHANGE']._serialized_end=1679
-  _globals['_TEXTDELTA']._serialized_start=1681
-  _globals['_TEXTDELTA']._serialized_end=1726
-  _globals['_REASONINGDELTA']._serialized_start=1728
-  _globals['_REASONINGDELTA']._serialized_end=1778
-  _globals['_MODELREPLY']._serialized_start=1781
-  _globals['_MODELREPLY']._serialized_end=2060
-  _globals['_TOOLCALLSTARTED']._serialized_start=2062
-  _globals['_TOOLCALLSTARTED']._serialized_end=2152
-  _globals['_TOOLCALLENDED']._serialized_start=2155
-  _globals['_TOOLCALLENDED']._serialized_end=2320
-  _globals['_USAGEREPORT']._serialized_start=2322
-  _globals['_USAGEREPORT']._serialized_end=2427
-  _globals['_NOTICE']._serialized_start=2429
-  _globals['_NOTICE']._serialized_end=2470
-  _globals['_RESTART']._serialized_start=2472
-  _globals['_RESTART']._serialized_end=2521
+  _globals['_RUN']._serialized_end=1043
+  _globals['_ASK']._serialized_start=1046
+  _globals['_ASK']._serialized_end=1242
+  _globals['_BLOCK']._serialized_start=1244
+  _globals['_BLOCK']._serialized_end=1338
+  _globals['_MODELUSAGE']._serialized_start=1340
+  _globals['_MODELUSAGE']._serialized_end=1443
+  _globals['_RUNEVENT']._serialized_start=1446
+  _globals['_RUNEVENT']._serialized_end=2412
+  _globals['_BRANCHSTART']._serialized_start=2414
+  _globals['_BRANCHSTART']._serialized_end=2533
+  _globals['_BRANCHEND']._serialized_start=2535
+  _globals['_BRANCHEND']._serialized_end=2595
+  _globals['_SUBRUNSTART']._serialized_start=2597
+  _globals['_SUBRUNSTART']._serialized_end=2658
+  _globals['_DECISION']._serialized_start=2661
+  _globals['_DECISION']._serialized_end=2824
+  _globals['_GUARDREPORT']._serialized_start=2827
+  _globals['_GUARDREPORT']._serialized_end=2958
+  _globals['_STATECHANGE']._serialized_start=2960
+  _globals['_STATECHANGE']._serialized_end=3035
+  _globals['_TEXTDELTA']._serialized_start=3037
+  _globals['_TEXTDELTA']._serialized_end=3096
+  _globals['_REASONINGDELTA']._serialized_start=3098
+  _globals['_REASONINGDELTA']._serialized_end=3162
+  _globals['_MODELREPLY']._serialized_start=3165
+  _globals['_MODELREPLY']._serialized_end=3458
+  _globals['_TOOLCALLSTARTED']._serialized_start=3460
+  _globals['_TOOLCALLSTARTED']._serialized_end=3564
+  _globals['_TOOLCALLENDED']._serialized_start=3567
+  _globals['_TOOLCALLENDED']._serialized_end=3732
+  _globals['_USAGEREPORT']._serialized_start=3734
+  _globals['_USAGEREPORT']._serialized_end=3839
+  _globals['_NOTICE']._serialized_start=3841
+  _globals['_NOTICE']._serialized_end=3882
+  _globals['_RESTART']._serialized_start=3884
+  _globals['_RESTART']._serialized_end=3933
 # @@protoc_insertion_point(module_scope)

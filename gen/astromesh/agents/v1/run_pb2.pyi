@@ -44,9 +44,20 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     """Somebody cancelled it, or its caller went away."""
     RUN_STATE_TIMED_OUT: _RunState.ValueType  # 6
     """Its time was over. `answer` is what there was by then."""
+    RUN_STATE_BLOCKED: _RunState.ValueType  # 7
+    """A guardrail ended it; `block` says which. `answer` is the rule's message."""
+    RUN_STATE_WAITING_APPROVAL: _RunState.ValueType  # 8
+    """A person must decide on a tool call: ResumeRun."""
+    RUN_STATE_WAITING_INPUT: _RunState.ValueType  # 9
+    """The client must say what its own tool gave: ResumeRun."""
+    RUN_STATE_WAITING_TIMER: _RunState.ValueType  # 10
+    """It goes on by itself at a time."""
+    RUN_STATE_WAITING_RUN: _RunState.ValueType  # 11
+    """A sub-agent's run, which waits itself, must go on first."""
 
 class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
-    """RunState says where a run stands. COMPLETED, FAILED, CANCELLED and TIMED_OUT are final.
+    """RunState says where a run stands. COMPLETED, FAILED, CANCELLED, TIMED_OUT and BLOCKED are
+    final. In the WAITING states no process works on the run; `waiting` says for what it waits.
     A client must treat a state it does not know as not final.
     """
 
@@ -64,6 +75,16 @@ RUN_STATE_CANCELLED: RunState.ValueType  # 5
 """Somebody cancelled it, or its caller went away."""
 RUN_STATE_TIMED_OUT: RunState.ValueType  # 6
 """Its time was over. `answer` is what there was by then."""
+RUN_STATE_BLOCKED: RunState.ValueType  # 7
+"""A guardrail ended it; `block` says which. `answer` is the rule's message."""
+RUN_STATE_WAITING_APPROVAL: RunState.ValueType  # 8
+"""A person must decide on a tool call: ResumeRun."""
+RUN_STATE_WAITING_INPUT: RunState.ValueType  # 9
+"""The client must say what its own tool gave: ResumeRun."""
+RUN_STATE_WAITING_TIMER: RunState.ValueType  # 10
+"""It goes on by itself at a time."""
+RUN_STATE_WAITING_RUN: RunState.ValueType  # 11
+"""A sub-agent's run, which waits itself, must go on first."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 class _StopReason:
@@ -88,6 +109,8 @@ class _StopReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopReason
     """It was cancelled."""
     STOP_REASON_ERROR: _StopReason.ValueType  # 7
     """It failed."""
+    STOP_REASON_GUARDRAIL: _StopReason.ValueType  # 8
+    """A guardrail ended it."""
 
 class StopReason(_StopReason, metaclass=_StopReasonEnumTypeWrapper):
     """StopReason says why a run ended."""
@@ -108,6 +131,8 @@ STOP_REASON_CANCELLED: StopReason.ValueType  # 6
 """It was cancelled."""
 STOP_REASON_ERROR: StopReason.ValueType  # 7
 """It failed."""
+STOP_REASON_GUARDRAIL: StopReason.ValueType  # 8
+"""A guardrail ended it."""
 Global___StopReason: _TypeAlias = StopReason  # noqa: Y015
 
 class _Durability:
@@ -146,6 +171,130 @@ a crash goes on where it was, without calling a tool again that had been called.
 """
 Global___Durability: _TypeAlias = Durability  # noqa: Y015
 
+class _AskKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AskKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AskKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ASK_KIND_UNSPECIFIED: _AskKind.ValueType  # 0
+    """Not known."""
+    ASK_KIND_APPROVAL: _AskKind.ValueType  # 1
+    """A person's approval."""
+    ASK_KIND_INPUT: _AskKind.ValueType  # 2
+    """The result of a tool that the client has."""
+    ASK_KIND_TIMER: _AskKind.ValueType  # 3
+    """A time to come. Nobody needs to do anything."""
+    ASK_KIND_RUN: _AskKind.ValueType  # 4
+    """Another run to go on."""
+
+class AskKind(_AskKind, metaclass=_AskKindEnumTypeWrapper):
+    """AskKind says what a run needs."""
+
+ASK_KIND_UNSPECIFIED: AskKind.ValueType  # 0
+"""Not known."""
+ASK_KIND_APPROVAL: AskKind.ValueType  # 1
+"""A person's approval."""
+ASK_KIND_INPUT: AskKind.ValueType  # 2
+"""The result of a tool that the client has."""
+ASK_KIND_TIMER: AskKind.ValueType  # 3
+"""A time to come. Nobody needs to do anything."""
+ASK_KIND_RUN: AskKind.ValueType  # 4
+"""Another run to go on."""
+Global___AskKind: _TypeAlias = AskKind  # noqa: Y015
+
+class _GuardDirection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GuardDirectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GuardDirection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GUARD_DIRECTION_UNSPECIFIED: _GuardDirection.ValueType  # 0
+    """Not known."""
+    GUARD_DIRECTION_INPUT: _GuardDirection.ValueType  # 1
+    """What the caller asked."""
+    GUARD_DIRECTION_OUTPUT: _GuardDirection.ValueType  # 2
+    """What a model said."""
+    GUARD_DIRECTION_TOOL_ARGUMENTS: _GuardDirection.ValueType  # 3
+    """What a tool is called with."""
+    GUARD_DIRECTION_TOOL_RESULT: _GuardDirection.ValueType  # 4
+    """What a tool said."""
+
+class GuardDirection(_GuardDirection, metaclass=_GuardDirectionEnumTypeWrapper):
+    """GuardDirection says which text a guardrail looked at."""
+
+GUARD_DIRECTION_UNSPECIFIED: GuardDirection.ValueType  # 0
+"""Not known."""
+GUARD_DIRECTION_INPUT: GuardDirection.ValueType  # 1
+"""What the caller asked."""
+GUARD_DIRECTION_OUTPUT: GuardDirection.ValueType  # 2
+"""What a model said."""
+GUARD_DIRECTION_TOOL_ARGUMENTS: GuardDirection.ValueType  # 3
+"""What a tool is called with."""
+GUARD_DIRECTION_TOOL_RESULT: GuardDirection.ValueType  # 4
+"""What a tool said."""
+Global___GuardDirection: _TypeAlias = GuardDirection  # noqa: Y015
+
+class _BranchKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BranchKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BranchKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BRANCH_KIND_UNSPECIFIED: _BranchKind.ValueType  # 0
+    """Not known."""
+    BRANCH_KIND_STAGE: _BranchKind.ValueType  # 1
+    """A stage of a pipeline."""
+    BRANCH_KIND_STEP: _BranchKind.ValueType  # 2
+    """A step of a plan."""
+    BRANCH_KIND_BRANCH: _BranchKind.ValueType  # 3
+    """A subtask of a fan-out."""
+    BRANCH_KIND_HANDOFF: _BranchKind.ValueType  # 4
+    """Another agent takes the conversation over."""
+
+class BranchKind(_BranchKind, metaclass=_BranchKindEnumTypeWrapper):
+    """BranchKind says what a part of a run is."""
+
+BRANCH_KIND_UNSPECIFIED: BranchKind.ValueType  # 0
+"""Not known."""
+BRANCH_KIND_STAGE: BranchKind.ValueType  # 1
+"""A stage of a pipeline."""
+BRANCH_KIND_STEP: BranchKind.ValueType  # 2
+"""A step of a plan."""
+BRANCH_KIND_BRANCH: BranchKind.ValueType  # 3
+"""A subtask of a fan-out."""
+BRANCH_KIND_HANDOFF: BranchKind.ValueType  # 4
+"""Another agent takes the conversation over."""
+Global___BranchKind: _TypeAlias = BranchKind  # noqa: Y015
+
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    """Not known."""
+    VERDICT_APPROVE: _Verdict.ValueType  # 1
+    """The tool is called."""
+    VERDICT_REJECT: _Verdict.ValueType  # 2
+    """It is not; the model reads the reason."""
+    VERDICT_RESULT: _Verdict.ValueType  # 3
+    """The client has called its own tool and tells what it gave."""
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+    """Verdict is what can be decided."""
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+"""Not known."""
+VERDICT_APPROVE: Verdict.ValueType  # 1
+"""The tool is called."""
+VERDICT_REJECT: Verdict.ValueType  # 2
+"""It is not; the model reads the reason."""
+VERDICT_RESULT: Verdict.ValueType  # 3
+"""The client has called its own tool and tells what it gave."""
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
 @_typing.final
 class Run(_message.Message):
     """Run is one piece of work of an agent."""
@@ -171,6 +320,13 @@ class Run(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
+    PARENT_RUN_ID_FIELD_NUMBER: _builtins.int
+    PARENT_CALL_ID_FIELD_NUMBER: _builtins.int
+    ROOT_RUN_ID_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    BLOCK_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    WEBHOOK_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Its id, chosen by the mesh."""
     agent: _builtins.str
@@ -197,6 +353,16 @@ class Run(_message.Message):
     """What is on disk when."""
     attempt: _builtins.int
     """How often it was started: more than 1 after its process had crashed."""
+    parent_run_id: _builtins.str
+    """The run whose tool call this one is. Empty: a caller started it."""
+    parent_call_id: _builtins.str
+    """The id of that call."""
+    root_run_id: _builtins.str
+    """The first run of the tree. Empty for that one itself."""
+    answered_by: _builtins.str
+    """The agent that had the last word, where that is another one (pattern "swarm")."""
+    webhook: _builtins.str
+    """The address that is told of the end."""
     @_builtins.property
     def usage(self) -> _chat_pb2.Usage:
         """What it used, over all models."""
@@ -225,6 +391,14 @@ class Run(_message.Message):
     def context(self) -> _struct_pb2.Struct:
         """The variables that its prompt was given."""
 
+    @_builtins.property
+    def waiting(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ask]:
+        """What it waits for, in one of the WAITING states."""
+
+    @_builtins.property
+    def block(self) -> Global___Block:
+        """Why a guardrail ended it."""
+
     def __init__(
         self,
         *,
@@ -247,14 +421,105 @@ class Run(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         context: _struct_pb2.Struct | None = ...,
+        parent_run_id: _builtins.str = ...,
+        parent_call_id: _builtins.str = ...,
+        root_run_id: _builtins.str = ...,
+        waiting: _abc.Iterable[Global___Ask] | None = ...,
+        block: Global___Block | None = ...,
+        answered_by: _builtins.str = ...,
+        webhook: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "context", b"context", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_version", b"agent_version", "answer", b"answer", "attempt", b"attempt", "context", b"context", "create_time", b"create_time", "durability", b"durability", "end_time", b"end_time", "error", b"error", "iterations", b"iterations", "model_usage", b"model_usage", "query", b"query", "request_id", b"request_id", "run_id", b"run_id", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_version", b"agent_version", "answer", b"answer", "answered_by", b"answered_by", "attempt", b"attempt", "block", b"block", "context", b"context", "create_time", b"create_time", "durability", b"durability", "end_time", b"end_time", "error", b"error", "iterations", b"iterations", "model_usage", b"model_usage", "parent_call_id", b"parent_call_id", "parent_run_id", b"parent_run_id", "query", b"query", "request_id", b"request_id", "root_run_id", b"root_run_id", "run_id", b"run_id", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "usage", b"usage", "waiting", b"waiting", "webhook", b"webhook"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class Ask(_message.Message):
+    """Ask is one thing that a run waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    EDITABLE_FIELD_NUMBER: _builtins.int
+    PRINCIPALS_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """The tool call it is about. Give it to ResumeRun."""
+    kind: Global___AskKind.ValueType
+    """What is needed."""
+    tool: _builtins.str
+    """The tool's name."""
+    arguments: _builtins.str
+    """The exact arguments that the tool would get: JSON text."""
+    editable: _builtins.bool
+    """Whether who approves may change the arguments."""
+    run_id: _builtins.str
+    """The run of the sub-agent that is to go on first."""
+    @_builtins.property
+    def principals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who may decide. Empty: every caller of the tenant."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """When a timer is due."""
+
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        kind: Global___AskKind.ValueType = ...,
+        tool: _builtins.str = ...,
+        arguments: _builtins.str = ...,
+        editable: _builtins.bool = ...,
+        principals: _abc.Iterable[_builtins.str] | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "call_id", b"call_id", "editable", b"editable", "kind", b"kind", "principals", b"principals", "run_id", b"run_id", "tool", b"tool", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ask: _TypeAlias = Ask  # noqa: Y015
+
+@_typing.final
+class Block(_message.Message):
+    """Block says which guardrail ended a run. It never holds the text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    rule: _builtins.str
+    """The rule's type, e.g. "pii_detection"."""
+    direction: Global___GuardDirection.ValueType
+    """Which way the text went."""
+    message: _builtins.str
+    """The message that the rule's declaration gives."""
+    def __init__(
+        self,
+        *,
+        rule: _builtins.str = ...,
+        direction: Global___GuardDirection.ValueType = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["direction", b"direction", "message", b"message", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Block: _TypeAlias = Block  # noqa: Y015
 
 @_typing.final
 class ModelUsage(_message.Message):
@@ -311,6 +576,12 @@ class RunEvent(_message.Message):
     NOTICE_FIELD_NUMBER: _builtins.int
     RESTARTED_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
+    BRANCH_STARTED_FIELD_NUMBER: _builtins.int
+    BRANCH_ENDED_FIELD_NUMBER: _builtins.int
+    SUB_RUN_STARTED_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    DECIDED_FIELD_NUMBER: _builtins.int
+    GUARDED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     sequence: _builtins.int
@@ -361,6 +632,30 @@ class RunEvent(_message.Message):
     def completed(self) -> Global___Run:
         """The run has ended, well or not: `state` tells. Always the last event."""
 
+    @_builtins.property
+    def branch_started(self) -> Global___BranchStart:
+        """A part of the run begins: a stage, a step of a plan, a branch, a hand-off."""
+
+    @_builtins.property
+    def branch_ended(self) -> Global___BranchEnd:
+        """A part of the run has ended."""
+
+    @_builtins.property
+    def sub_run_started(self) -> Global___SubRunStart:
+        """A tool call is the run of another agent, whose own log has its events."""
+
+    @_builtins.property
+    def asked(self) -> Global___Ask:
+        """The run needs something from outside. It waits once nothing else is to be done."""
+
+    @_builtins.property
+    def decided(self) -> Global___Decision:
+        """What the run needed has come."""
+
+    @_builtins.property
+    def guarded(self) -> Global___GuardReport:
+        """A guardrail applied."""
+
     def __init__(
         self,
         *,
@@ -377,16 +672,202 @@ class RunEvent(_message.Message):
         notice: Global___Notice | None = ...,
         restarted: Global___Restart | None = ...,
         completed: Global___Run | None = ...,
+        branch_started: Global___BranchStart | None = ...,
+        branch_ended: Global___BranchEnd | None = ...,
+        sub_run_started: Global___SubRunStart | None = ...,
+        asked: Global___Ask | None = ...,
+        decided: Global___Decision | None = ...,
+        guarded: Global___GuardReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "state_change", b"state_change", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "branch_ended", b"branch_ended", "branch_started", b"branch_started", "completed", b"completed", "decided", b"decided", "guarded", b"guarded", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "state_change", b"state_change", "sub_run_started", b"sub_run_started", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "run_id", b"run_id", "sequence", b"sequence", "state_change", b"state_change", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "branch_ended", b"branch_ended", "branch_started", b"branch_started", "completed", b"completed", "decided", b"decided", "guarded", b"guarded", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "run_id", b"run_id", "sequence", b"sequence", "state_change", b"state_change", "sub_run_started", b"sub_run_started", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["state_change", "text_delta", "reasoning_delta", "model_reply", "tool_call", "tool_result", "usage", "notice", "restarted", "completed"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["state_change", "text_delta", "reasoning_delta", "model_reply", "tool_call", "tool_result", "usage", "notice", "restarted", "completed", "branch_started", "branch_ended", "sub_run_started", "asked", "decided", "guarded"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
 Global___RunEvent: _TypeAlias = RunEvent  # noqa: Y015
+
+@_typing.final
+class BranchStart(_message.Message):
+    """BranchStart tells that a part of a run begins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """Names the part in the run. The events of its steps carry it."""
+    parent: _builtins.str
+    """The part that it belongs to. Empty: the run itself."""
+    kind: Global___BranchKind.ValueType
+    """What the part is."""
+    name: _builtins.str
+    """For people: the stage, the step, the agent."""
+    input: _builtins.str
+    """What it was given to do."""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        parent: _builtins.str = ...,
+        kind: Global___BranchKind.ValueType = ...,
+        name: _builtins.str = ...,
+        input: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "kind", b"kind", "name", b"name", "node", b"node", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BranchStart: _TypeAlias = BranchStart  # noqa: Y015
+
+@_typing.final
+class BranchEnd(_message.Message):
+    """BranchEnd tells that a part of a run has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """The part."""
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why it failed, if it did. The run may go on all the same."""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BranchEnd: _TypeAlias = BranchEnd  # noqa: Y015
+
+@_typing.final
+class SubRunStart(_message.Message):
+    """SubRunStart tells that a tool call is another run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """The call."""
+    run_id: _builtins.str
+    """The run."""
+    agent: _builtins.str
+    """Its agent."""
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        agent: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "call_id", b"call_id", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubRunStart: _TypeAlias = SubRunStart  # noqa: Y015
+
+@_typing.final
+class Decision(_message.Message):
+    """Decision is what somebody decided on an Ask."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    IS_ERROR_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """The call it is about."""
+    verdict: Global___Verdict.ValueType
+    """What was decided."""
+    reason: _builtins.str
+    """Why."""
+    arguments: _builtins.str
+    """The arguments that replace the model's: JSON text. Empty: the model's hold."""
+    content: _builtins.str
+    """What the client's tool gave."""
+    is_error: _builtins.bool
+    """The client's tool failed; `content` says how."""
+    principal: _builtins.str
+    """Who decided."""
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        verdict: Global___Verdict.ValueType = ...,
+        reason: _builtins.str = ...,
+        arguments: _builtins.str = ...,
+        content: _builtins.str = ...,
+        is_error: _builtins.bool = ...,
+        principal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "call_id", b"call_id", "content", b"content", "is_error", b"is_error", "principal", b"principal", "reason", b"reason", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class GuardReport(_message.Message):
+    """GuardReport tells that a guardrail applied. It never holds the text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    rule: _builtins.str
+    """The rule's type, e.g. "pii_detection"."""
+    direction: Global___GuardDirection.ValueType
+    """Which text it looked at."""
+    action: _builtins.str
+    """What it did: "redact", "block" or "warn"."""
+    count: _builtins.int
+    """How many matches there were."""
+    call_id: _builtins.str
+    """The tool call whose arguments or result it looked at."""
+    def __init__(
+        self,
+        *,
+        rule: _builtins.str = ...,
+        direction: Global___GuardDirection.ValueType = ...,
+        action: _builtins.str = ...,
+        count: _builtins.int = ...,
+        call_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "call_id", b"call_id", "count", b"count", "direction", b"direction", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuardReport: _TypeAlias = GuardReport  # noqa: Y015
 
 @_typing.final
 class StateChange(_message.Message):
@@ -422,21 +903,25 @@ class TextDelta(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     MODEL_CALL_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The piece."""
     model_call: _builtins.int
     """Which model call of the run says it, from 1. The answer of the run is what its last
     model call said; a call that ends in tool calls was thinking aloud.
     """
+    node: _builtins.str
+    """The part of the run that says it. Empty: the run itself."""
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         model_call: _builtins.int = ...,
+        node: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_call", b"model_call", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_call", b"model_call", "node", b"node", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -450,19 +935,23 @@ class ReasoningDelta(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     MODEL_CALL_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The piece."""
     model_call: _builtins.int
     """Which model call of the run, from 1."""
+    node: _builtins.str
+    """The part of the run. Empty: the run itself."""
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         model_call: _builtins.int = ...,
+        node: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_call", b"model_call", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_call", b"model_call", "node", b"node", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -483,6 +972,7 @@ class ModelReply(_message.Message):
     DURATION_SECONDS_FIELD_NUMBER: _builtins.int
     EMULATED_TOOLS_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     model_call: _builtins.int
     """Which model call of the run, from 1."""
     finish_reason: _chat_pb2.FinishReason.ValueType
@@ -497,6 +987,8 @@ class ModelReply(_message.Message):
     """The model has no native tool calls: tools were offered to it as constrained JSON."""
     cached: _builtins.bool
     """It is an earlier answer to the very same request; no model was asked."""
+    node: _builtins.str
+    """The part of the run that asked. Empty: the run itself."""
     @_builtins.property
     def message(self) -> _chat_pb2.Message:
         """What it said, tool calls included."""
@@ -517,10 +1009,11 @@ class ModelReply(_message.Message):
         duration_seconds: _builtins.float = ...,
         emulated_tools: _builtins.bool = ...,
         cached: _builtins.bool = ...,
+        node: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "duration_seconds", b"duration_seconds", "emulated_tools", b"emulated_tools", "finish_reason", b"finish_reason", "message", b"message", "model", b"model", "model_call", b"model_call", "provider", b"provider", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "duration_seconds", b"duration_seconds", "emulated_tools", b"emulated_tools", "finish_reason", b"finish_reason", "message", b"message", "model", b"model", "model_call", b"model_call", "node", b"node", "provider", b"provider", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -536,6 +1029,7 @@ class ToolCallStarted(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     MODEL_CALL_ID_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     """Names the call in the run. Run id and call id together are the idempotency key that
     the tool gets.
@@ -546,6 +1040,8 @@ class ToolCallStarted(_message.Message):
     """The arguments as the model wrote them: JSON text."""
     model_call_id: _builtins.str
     """The id that the model gave the call."""
+    node: _builtins.str
+    """The part of the run that calls it. Empty: the run itself."""
     def __init__(
         self,
         *,
@@ -553,10 +1049,11 @@ class ToolCallStarted(_message.Message):
         name: _builtins.str = ...,
         arguments: _builtins.str = ...,
         model_call_id: _builtins.str = ...,
+        node: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "call_id", b"call_id", "model_call_id", b"model_call_id", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "call_id", b"call_id", "model_call_id", b"model_call_id", "name", b"name", "node", b"node"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -421,6 +421,35 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Something went wrong in the edge that has no reason of its own.
     UNKNOWN. Metadata: {}
     """
+    ERROR_REASON_NOT_ASKED: _ErrorReason.ValueType  # 185
+    """ResumeRun names a call that the run has not asked for.
+    NOT_FOUND. Metadata: {"run_id": "...", "call_id": "1.0"}
+    """
+    ERROR_REASON_ALREADY_DECIDED: _ErrorReason.ValueType  # 186
+    """Somebody has decided on the call already.
+    FAILED_PRECONDITION. Metadata: {"run_id": "...", "call_id": "1.0"}
+    """
+    ERROR_REASON_WRONG_VERDICT: _ErrorReason.ValueType  # 187
+    """The verdict does not fit what the run waits for: "result" is for the client's tools,
+    "approve" and "reject" are for approvals.
+    FAILED_PRECONDITION. Metadata: {"run_id": "...", "call_id": "1.0"}
+    """
+    ERROR_REASON_APPROVAL_DENIED: _ErrorReason.ValueType  # 188
+    """The caller is none of those who may decide on the call.
+    PERMISSION_DENIED. Metadata: {"run_id": "...", "call_id": "1.0"}
+    """
+    ERROR_REASON_NOT_EDITABLE: _ErrorReason.ValueType  # 189
+    """The tool's declaration does not let who approves change the arguments.
+    INVALID_ARGUMENT. Metadata: {"run_id": "...", "call_id": "1.0"}
+    """
+    ERROR_REASON_CURSOR_BEYOND_END: _ErrorReason.ValueType  # 190
+    """A position beyond the end of a log that has ended.
+    INVALID_ARGUMENT. Metadata: {"run_id": "...", "last_sequence": "17"}
+    """
+    ERROR_REASON_NOT_DURABLE: _ErrorReason.ValueType  # 191
+    """A run of durability NONE came to something that it would have to wait for.
+    FAILED_PRECONDITION. Metadata: {"run_id": "..."}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists why calls fail, for programs to branch on.
@@ -831,5 +860,34 @@ FAILED_PRECONDITION. Metadata: {"run_id": "...", "state": "completed"}
 ERROR_REASON_EDGE_FAILURE: ErrorReason.ValueType  # 178
 """Something went wrong in the edge that has no reason of its own.
 UNKNOWN. Metadata: {}
+"""
+ERROR_REASON_NOT_ASKED: ErrorReason.ValueType  # 185
+"""ResumeRun names a call that the run has not asked for.
+NOT_FOUND. Metadata: {"run_id": "...", "call_id": "1.0"}
+"""
+ERROR_REASON_ALREADY_DECIDED: ErrorReason.ValueType  # 186
+"""Somebody has decided on the call already.
+FAILED_PRECONDITION. Metadata: {"run_id": "...", "call_id": "1.0"}
+"""
+ERROR_REASON_WRONG_VERDICT: ErrorReason.ValueType  # 187
+"""The verdict does not fit what the run waits for: "result" is for the client's tools,
+"approve" and "reject" are for approvals.
+FAILED_PRECONDITION. Metadata: {"run_id": "...", "call_id": "1.0"}
+"""
+ERROR_REASON_APPROVAL_DENIED: ErrorReason.ValueType  # 188
+"""The caller is none of those who may decide on the call.
+PERMISSION_DENIED. Metadata: {"run_id": "...", "call_id": "1.0"}
+"""
+ERROR_REASON_NOT_EDITABLE: ErrorReason.ValueType  # 189
+"""The tool's declaration does not let who approves change the arguments.
+INVALID_ARGUMENT. Metadata: {"run_id": "...", "call_id": "1.0"}
+"""
+ERROR_REASON_CURSOR_BEYOND_END: ErrorReason.ValueType  # 190
+"""A position beyond the end of a log that has ended.
+INVALID_ARGUMENT. Metadata: {"run_id": "...", "last_sequence": "17"}
+"""
+ERROR_REASON_NOT_DURABLE: ErrorReason.ValueType  # 191
+"""A run of durability NONE came to something that it would have to wait for.
+FAILED_PRECONDITION. Metadata: {"run_id": "..."}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -10,6 +10,13 @@ __all__ = (
     "AgentSpec",
     "AgentStatus",
     "AgentTool",
+    "Approval",
+    "Ask",
+    "AskKind",
+    "Block",
+    "BranchEnd",
+    "BranchKind",
+    "BranchStart",
     "CancelRunRequest",
     "Candidates",
     "ChatRequest",
@@ -17,12 +24,15 @@ __all__ = (
     "ConversationalMemory",
     "CreateAgentRequest",
     "CreateRunRequest",
+    "Decision",
     "DeleteAgentRequest",
     "Durability",
     "Embeddings",
     "EpisodicMemory",
     "GetAgentRequest",
     "GetRunRequest",
+    "GuardDirection",
+    "GuardReport",
     "Guardrail",
     "Guardrails",
     "Identity",
@@ -44,6 +54,7 @@ __all__ = (
     "RateLimit",
     "ReasoningDelta",
     "Restart",
+    "ResumeRunRequest",
     "Routing",
     "Run",
     "RunAgentRequest",
@@ -54,11 +65,13 @@ __all__ = (
     "StopReason",
     "StreamAgentRequest",
     "StreamRunEventsRequest",
+    "SubRunStart",
     "TextDelta",
     "ToolCallEnded",
     "ToolCallStarted",
     "UpdateAgentRequest",
     "UsageReport",
+    "Verdict",
 )
 
 import datetime
@@ -77,6 +90,108 @@ if TYPE_CHECKING:
 
 _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
+
+
+class AskKind(betterproto2.Enum):
+    """
+    AskKind says what a run needs.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not known.
+    """
+
+    APPROVAL = 1
+    """
+    A person's approval.
+    """
+
+    INPUT = 2
+    """
+    The result of a tool that the client has.
+    """
+
+    TIMER = 3
+    """
+    A time to come. Nobody needs to do anything.
+    """
+
+    RUN = 4
+    """
+    Another run to go on.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "ASK_KIND_UNSPECIFIED",
+            1: "ASK_KIND_APPROVAL",
+            2: "ASK_KIND_INPUT",
+            3: "ASK_KIND_TIMER",
+            4: "ASK_KIND_RUN",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "ASK_KIND_UNSPECIFIED": 0,
+            "ASK_KIND_APPROVAL": 1,
+            "ASK_KIND_INPUT": 2,
+            "ASK_KIND_TIMER": 3,
+            "ASK_KIND_RUN": 4,
+        }
+
+
+class BranchKind(betterproto2.Enum):
+    """
+    BranchKind says what a part of a run is.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not known.
+    """
+
+    STAGE = 1
+    """
+    A stage of a pipeline.
+    """
+
+    STEP = 2
+    """
+    A step of a plan.
+    """
+
+    BRANCH = 3
+    """
+    A subtask of a fan-out.
+    """
+
+    HANDOFF = 4
+    """
+    Another agent takes the conversation over.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "BRANCH_KIND_UNSPECIFIED",
+            1: "BRANCH_KIND_STAGE",
+            2: "BRANCH_KIND_STEP",
+            3: "BRANCH_KIND_BRANCH",
+            4: "BRANCH_KIND_HANDOFF",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "BRANCH_KIND_UNSPECIFIED": 0,
+            "BRANCH_KIND_STAGE": 1,
+            "BRANCH_KIND_STEP": 2,
+            "BRANCH_KIND_BRANCH": 3,
+            "BRANCH_KIND_HANDOFF": 4,
+        }
 
 
 class Durability(betterproto2.Enum):
@@ -125,9 +240,61 @@ class Durability(betterproto2.Enum):
         }
 
 
+class GuardDirection(betterproto2.Enum):
+    """
+    GuardDirection says which text a guardrail looked at.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not known.
+    """
+
+    INPUT = 1
+    """
+    What the caller asked.
+    """
+
+    OUTPUT = 2
+    """
+    What a model said.
+    """
+
+    TOOL_ARGUMENTS = 3
+    """
+    What a tool is called with.
+    """
+
+    TOOL_RESULT = 4
+    """
+    What a tool said.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "GUARD_DIRECTION_UNSPECIFIED",
+            1: "GUARD_DIRECTION_INPUT",
+            2: "GUARD_DIRECTION_OUTPUT",
+            3: "GUARD_DIRECTION_TOOL_ARGUMENTS",
+            4: "GUARD_DIRECTION_TOOL_RESULT",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "GUARD_DIRECTION_UNSPECIFIED": 0,
+            "GUARD_DIRECTION_INPUT": 1,
+            "GUARD_DIRECTION_OUTPUT": 2,
+            "GUARD_DIRECTION_TOOL_ARGUMENTS": 3,
+            "GUARD_DIRECTION_TOOL_RESULT": 4,
+        }
+
+
 class RunState(betterproto2.Enum):
     """
-    RunState says where a run stands. COMPLETED, FAILED, CANCELLED and TIMED_OUT are final.
+    RunState says where a run stands. COMPLETED, FAILED, CANCELLED, TIMED_OUT and BLOCKED are
+    final. In the WAITING states no process works on the run; `waiting` says for what it waits.
     A client must treat a state it does not know as not final.
     """
 
@@ -166,6 +333,31 @@ class RunState(betterproto2.Enum):
     Its time was over. `answer` is what there was by then.
     """
 
+    BLOCKED = 7
+    """
+    A guardrail ended it; `block` says which. `answer` is the rule's message.
+    """
+
+    WAITING_APPROVAL = 8
+    """
+    A person must decide on a tool call: ResumeRun.
+    """
+
+    WAITING_INPUT = 9
+    """
+    The client must say what its own tool gave: ResumeRun.
+    """
+
+    WAITING_TIMER = 10
+    """
+    It goes on by itself at a time.
+    """
+
+    WAITING_RUN = 11
+    """
+    A sub-agent's run, which waits itself, must go on first.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -176,6 +368,11 @@ class RunState(betterproto2.Enum):
             4: "RUN_STATE_FAILED",
             5: "RUN_STATE_CANCELLED",
             6: "RUN_STATE_TIMED_OUT",
+            7: "RUN_STATE_BLOCKED",
+            8: "RUN_STATE_WAITING_APPROVAL",
+            9: "RUN_STATE_WAITING_INPUT",
+            10: "RUN_STATE_WAITING_TIMER",
+            11: "RUN_STATE_WAITING_RUN",
         }
 
     @classmethod
@@ -188,6 +385,11 @@ class RunState(betterproto2.Enum):
             "RUN_STATE_FAILED": 4,
             "RUN_STATE_CANCELLED": 5,
             "RUN_STATE_TIMED_OUT": 6,
+            "RUN_STATE_BLOCKED": 7,
+            "RUN_STATE_WAITING_APPROVAL": 8,
+            "RUN_STATE_WAITING_INPUT": 9,
+            "RUN_STATE_WAITING_TIMER": 10,
+            "RUN_STATE_WAITING_RUN": 11,
         }
 
 
@@ -236,6 +438,11 @@ class StopReason(betterproto2.Enum):
     It failed.
     """
 
+    GUARDRAIL = 8
+    """
+    A guardrail ended it.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -247,6 +454,7 @@ class StopReason(betterproto2.Enum):
             5: "STOP_REASON_DEADLINE",
             6: "STOP_REASON_CANCELLED",
             7: "STOP_REASON_ERROR",
+            8: "STOP_REASON_GUARDRAIL",
         }
 
     @classmethod
@@ -260,6 +468,51 @@ class StopReason(betterproto2.Enum):
             "STOP_REASON_DEADLINE": 5,
             "STOP_REASON_CANCELLED": 6,
             "STOP_REASON_ERROR": 7,
+            "STOP_REASON_GUARDRAIL": 8,
+        }
+
+
+class Verdict(betterproto2.Enum):
+    """
+    Verdict is what can be decided.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not known.
+    """
+
+    APPROVE = 1
+    """
+    The tool is called.
+    """
+
+    REJECT = 2
+    """
+    It is not; the model reads the reason.
+    """
+
+    RESULT = 3
+    """
+    The client has called its own tool and tells what it gave.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "VERDICT_UNSPECIFIED",
+            1: "VERDICT_APPROVE",
+            2: "VERDICT_REJECT",
+            3: "VERDICT_RESULT",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "VERDICT_UNSPECIFIED": 0,
+            "VERDICT_APPROVE": 1,
+            "VERDICT_REJECT": 2,
+            "VERDICT_RESULT": 3,
         }
 
 
@@ -477,7 +730,8 @@ class AgentTool(betterproto2.Message):
 
     type: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    What it is made of. "internal" (the default): a Python function of the mesh.
+    What it is made of. "internal" (the default): a Python function of the mesh; "agent":
+    another agent; "client": the caller's own, which answers by ResumeRun; "timer": waits.
     """
 
     function: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
@@ -522,8 +776,178 @@ class AgentTool(betterproto2.Message):
     A person must approve every call.
     """
 
+    approval: "Approval | None" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who may approve, and what.
+    """
+
+    agent: "str" = betterproto2.field(12, betterproto2.TYPE_STRING)
+    """
+    For type agent: the agent's name. Not set: that of the tool.
+    """
+
 
 default_message_pool.register_message("astromesh.agents.v1", "AgentTool", AgentTool)
+
+
+@dataclass(eq=False, repr=False)
+class Approval(betterproto2.Message):
+    """
+    Approval says who may approve a tool call, and what.
+    """
+
+    principals: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The principals who may decide. Empty: every caller of the tenant.
+    """
+
+    editable: "bool | None" = betterproto2.field(2, betterproto2.TYPE_BOOL, optional=True)
+    """
+    Whether they may change the arguments.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "Approval", Approval)
+
+
+@dataclass(eq=False, repr=False)
+class Ask(betterproto2.Message):
+    """
+    Ask is one thing that a run waits for.
+    """
+
+    call_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The tool call it is about. Give it to ResumeRun.
+    """
+
+    kind: "AskKind" = betterproto2.field(
+        2, betterproto2.TYPE_ENUM, default_factory=lambda: AskKind(0)
+    )
+    """
+    What is needed.
+    """
+
+    tool: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The tool's name.
+    """
+
+    arguments: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The exact arguments that the tool would get: JSON text.
+    """
+
+    editable: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    Whether who approves may change the arguments.
+    """
+
+    principals: "list[str]" = betterproto2.field(6, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Who may decide. Empty: every caller of the tenant.
+    """
+
+    until: "datetime.datetime | None" = betterproto2.field(
+        7, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When a timer is due.
+    """
+
+    run_id: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    The run of the sub-agent that is to go on first.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "Ask", Ask)
+
+
+@dataclass(eq=False, repr=False)
+class Block(betterproto2.Message):
+    """
+    Block says which guardrail ended a run. It never holds the text.
+    """
+
+    rule: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The rule's type, e.g. "pii_detection".
+    """
+
+    direction: "GuardDirection" = betterproto2.field(
+        2, betterproto2.TYPE_ENUM, default_factory=lambda: GuardDirection(0)
+    )
+    """
+    Which way the text went.
+    """
+
+    message: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The message that the rule's declaration gives.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "Block", Block)
+
+
+@dataclass(eq=False, repr=False)
+class BranchEnd(betterproto2.Message):
+    """
+    BranchEnd tells that a part of a run has ended.
+    """
+
+    node: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The part.
+    """
+
+    error: "___google__rpc__.Status | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    Why it failed, if it did. The run may go on all the same.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "BranchEnd", BranchEnd)
+
+
+@dataclass(eq=False, repr=False)
+class BranchStart(betterproto2.Message):
+    """
+    BranchStart tells that a part of a run begins.
+    """
+
+    node: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Names the part in the run. The events of its steps carry it.
+    """
+
+    parent: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The part that it belongs to. Empty: the run itself.
+    """
+
+    kind: "BranchKind" = betterproto2.field(
+        3, betterproto2.TYPE_ENUM, default_factory=lambda: BranchKind(0)
+    )
+    """
+    What the part is.
+    """
+
+    name: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    For people: the stage, the step, the agent.
+    """
+
+    input: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    What it was given to do.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "BranchStart", BranchStart)
 
 
 @dataclass(eq=False, repr=False)
@@ -764,8 +1188,62 @@ class CreateRunRequest(betterproto2.Message):
     as the agent says.
     """
 
+    webhook: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    An http or https address that is told of the end: the run as JSON, signed with the
+    secret of the runtime's configuration, at least once. Over plain HTTP only to hosts that
+    the configuration allows.
+    """
+
 
 default_message_pool.register_message("astromesh.agents.v1", "CreateRunRequest", CreateRunRequest)
+
+
+@dataclass(eq=False, repr=False)
+class Decision(betterproto2.Message):
+    """
+    Decision is what somebody decided on an Ask.
+    """
+
+    call_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The call it is about.
+    """
+
+    verdict: "Verdict" = betterproto2.field(
+        2, betterproto2.TYPE_ENUM, default_factory=lambda: Verdict(0)
+    )
+    """
+    What was decided.
+    """
+
+    reason: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Why.
+    """
+
+    arguments: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The arguments that replace the model's: JSON text. Empty: the model's hold.
+    """
+
+    content: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    What the client's tool gave.
+    """
+
+    is_error: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    The client's tool failed; `content` says how.
+    """
+
+    principal: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Who decided.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "Decision", Decision)
 
 
 @dataclass(eq=False, repr=False)
@@ -930,6 +1408,43 @@ default_message_pool.register_message("astromesh.agents.v1", "Guardrails", Guard
 
 
 @dataclass(eq=False, repr=False)
+class GuardReport(betterproto2.Message):
+    """
+    GuardReport tells that a guardrail applied. It never holds the text.
+    """
+
+    rule: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The rule's type, e.g. "pii_detection".
+    """
+
+    direction: "GuardDirection" = betterproto2.field(
+        2, betterproto2.TYPE_ENUM, default_factory=lambda: GuardDirection(0)
+    )
+    """
+    Which text it looked at.
+    """
+
+    action: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What it did: "redact", "block" or "warn".
+    """
+
+    count: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
+    """
+    How many matches there were.
+    """
+
+    call_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    The tool call whose arguments or result it looked at.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "GuardReport", GuardReport)
+
+
+@dataclass(eq=False, repr=False)
 class Identity(betterproto2.Message):
     """
     Identity is who an agent is to people.
@@ -1055,6 +1570,11 @@ class ListRunsRequest(betterproto2.Message):
     states: "list[RunState]" = betterproto2.field(5, betterproto2.TYPE_ENUM, repeated=True)
     """
     Only runs in one of these states.
+    """
+
+    parent_run_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Only runs that are tool calls of this run.
     """
 
 
@@ -1315,6 +1835,11 @@ class ModelReply(betterproto2.Message):
     It is an earlier answer to the very same request; no model was asked.
     """
 
+    node: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    The part of the run that asked. Empty: the run itself.
+    """
+
 
 default_message_pool.register_message("astromesh.agents.v1", "ModelReply", ModelReply)
 
@@ -1399,7 +1924,7 @@ class Orchestration(betterproto2.Message):
 
     max_handoffs: "int | None" = betterproto2.field(5, betterproto2.TYPE_INT32, optional=True)
     """
-    Hand-offs of the swarm pattern.
+    Hand-offs of the swarm pattern. Not set: 3.
     """
 
     role_map: "dict[str, str]" = betterproto2.field(
@@ -1416,6 +1941,25 @@ class Orchestration(betterproto2.Message):
     )
     """
     Every tool result is cut to so many tokens.
+    """
+
+    stage_prompts: "dict[str, str]" = betterproto2.field(
+        8,
+        betterproto2.TYPE_MAP,
+        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+    )
+    """
+    What the models are told in a stage of the pipeline pattern, by stage. Templates.
+    """
+
+    max_parallel: "int | None" = betterproto2.field(9, betterproto2.TYPE_INT32, optional=True)
+    """
+    How many parts of a plan or a fan-out work at once. Not set: 4.
+    """
+
+    max_replans: "int | None" = betterproto2.field(10, betterproto2.TYPE_INT32, optional=True)
+    """
+    How often plan_and_execute makes a new plan when a step has failed. Not set: 0.
     """
 
 
@@ -1535,6 +2079,11 @@ class ReasoningDelta(betterproto2.Message):
     Which model call of the run, from 1.
     """
 
+    node: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The part of the run. Empty: the run itself.
+    """
+
 
 default_message_pool.register_message("astromesh.agents.v1", "ReasoningDelta", ReasoningDelta)
 
@@ -1558,6 +2107,59 @@ class Restart(betterproto2.Message):
 
 
 default_message_pool.register_message("astromesh.agents.v1", "Restart", Restart)
+
+
+@dataclass(eq=False, repr=False)
+class ResumeRunRequest(betterproto2.Message):
+    """
+    ResumeRunRequest answers what a run waits for.
+    """
+
+    run: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The run's id.
+    """
+
+    call_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The call of the Ask that this answers. Empty: the only one there is.
+    """
+
+    verdict: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What is decided: "approve", "reject" or "result", as in Verdict.
+    """
+
+    reason: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Why, for the model and the run's log.
+    """
+
+    arguments: "___google__protobuf__.Struct | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    Approves with these arguments instead of the model's: a JSON object. Only where the
+    tool's declaration says `approval: {editable: true}`.
+    """
+
+    content: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    What the client's tool gave, for the verdict "result".
+    """
+
+    is_error: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    The client's tool failed; `content` says how.
+    """
+
+    wait: "bool" = betterproto2.field(8, betterproto2.TYPE_BOOL)
+    """
+    Return when the run has ended or waits again.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "ResumeRunRequest", ResumeRunRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -1715,6 +2317,41 @@ class Run(betterproto2.Message):
     The variables that its prompt was given.
     """
 
+    parent_run_id: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    The run whose tool call this one is. Empty: a caller started it.
+    """
+
+    parent_call_id: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
+    """
+    The id of that call.
+    """
+
+    root_run_id: "str" = betterproto2.field(22, betterproto2.TYPE_STRING)
+    """
+    The first run of the tree. Empty for that one itself.
+    """
+
+    waiting: "list[Ask]" = betterproto2.field(23, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What it waits for, in one of the WAITING states.
+    """
+
+    block: "Block | None" = betterproto2.field(24, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Why a guardrail ended it.
+    """
+
+    answered_by: "str" = betterproto2.field(25, betterproto2.TYPE_STRING)
+    """
+    The agent that had the last word, where that is another one (pattern "swarm").
+    """
+
+    webhook: "str" = betterproto2.field(26, betterproto2.TYPE_STRING)
+    """
+    The address that is told of the end.
+    """
+
 
 default_message_pool.register_message("astromesh.agents.v1", "Run", Run)
 
@@ -1859,6 +2496,48 @@ class RunEvent(betterproto2.Message):
     )
     """
     The run has ended, well or not: `state` tells. Always the last event.
+    """
+
+    branch_started: "BranchStart | None" = betterproto2.field(
+        14, betterproto2.TYPE_MESSAGE, optional=True, group="payload"
+    )
+    """
+    A part of the run begins: a stage, a step of a plan, a branch, a hand-off.
+    """
+
+    branch_ended: "BranchEnd | None" = betterproto2.field(
+        15, betterproto2.TYPE_MESSAGE, optional=True, group="payload"
+    )
+    """
+    A part of the run has ended.
+    """
+
+    sub_run_started: "SubRunStart | None" = betterproto2.field(
+        16, betterproto2.TYPE_MESSAGE, optional=True, group="payload"
+    )
+    """
+    A tool call is the run of another agent, whose own log has its events.
+    """
+
+    asked: "Ask | None" = betterproto2.field(
+        17, betterproto2.TYPE_MESSAGE, optional=True, group="payload"
+    )
+    """
+    The run needs something from outside. It waits once nothing else is to be done.
+    """
+
+    decided: "Decision | None" = betterproto2.field(
+        18, betterproto2.TYPE_MESSAGE, optional=True, group="payload"
+    )
+    """
+    What the run needed has come.
+    """
+
+    guarded: "GuardReport | None" = betterproto2.field(
+        19, betterproto2.TYPE_MESSAGE, optional=True, group="payload"
+    )
+    """
+    A guardrail applied.
     """
 
 
@@ -2019,6 +2698,31 @@ default_message_pool.register_message(
 
 
 @dataclass(eq=False, repr=False)
+class SubRunStart(betterproto2.Message):
+    """
+    SubRunStart tells that a tool call is another run.
+    """
+
+    call_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The call.
+    """
+
+    run_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The run.
+    """
+
+    agent: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Its agent.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "SubRunStart", SubRunStart)
+
+
+@dataclass(eq=False, repr=False)
 class TextDelta(betterproto2.Message):
     """
     TextDelta is a piece of what the model says.
@@ -2033,6 +2737,11 @@ class TextDelta(betterproto2.Message):
     """
     Which model call of the run says it, from 1. The answer of the run is what its last
     model call said; a call that ends in tool calls was thinking aloud.
+    """
+
+    node: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The part of the run that says it. Empty: the run itself.
     """
 
 
@@ -2106,6 +2815,11 @@ class ToolCallStarted(betterproto2.Message):
     model_call_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
     The id that the model gave the call.
+    """
+
+    node: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    The part of the run that calls it. Empty: the run itself.
     """
 
 
@@ -2191,8 +2905,9 @@ class AgentServiceStub(betterproto2_grpclib.ServiceStub):
         """
         RunAgent runs an agent and waits for the end.
 
-        A run that was cancelled or ran out of the agent's time is an answer, not an error:
-        look at `state`. Cancelling the call cancels the run. With a `request_id` that was
+        A run that was cancelled, ran out of the agent's time or was blocked by a guardrail is an
+        answer, not an error: look at `state`. So is one that waits, e.g. for an approval: go on
+        with ResumeRun, and watch it with StreamRunEvents. Cancelling the call cancels the run. With a `request_id` that was
         seen before, the answer is that run's.
 
         Errors:
@@ -2231,7 +2946,8 @@ class AgentServiceStub(betterproto2_grpclib.ServiceStub):
         StreamAgent runs an agent and tells everything as it happens.
 
         The last event is `completed`, whatever the outcome; a run that fails ends its stream
-        that way, too, with `completed.error`. Cancelling the call cancels the run, unless
+        that way, too, with `completed.error`. A run that waits ends the stream with the
+        `state_change` that says so; StreamRunEvents tells what follows. Cancelling the call cancels the run, unless
         `on_disconnect` says CONTINUE. Over REST the events are JSON lines, or server-sent
         events with `Accept: text/event-stream`.
 
@@ -2360,9 +3076,12 @@ class AgentServiceStub(betterproto2_grpclib.ServiceStub):
         ones first, without a gap. A client whose connection broke goes on with the last
         sequence it saw. Cancelling the call leaves the run alone.
 
+        The stream of a run that waits stays open until the run has gone on and ended.
+
         Errors:
           * NOT_FOUND: no run has that id.
-          * INVALID_ARGUMENT: a negative after_sequence.
+          * INVALID_ARGUMENT: a negative after_sequence, or one beyond the end of a log that has
+            ended (CURSOR_BEYOND_END).
         """
 
         async for response in self._unary_stream(
@@ -2394,6 +3113,40 @@ class AgentServiceStub(betterproto2_grpclib.ServiceStub):
 
         return await self._unary_unary(
             "/astromesh.agents.v1.AgentService/CancelRun",
+            message,
+            Run,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def resume_run(
+        self,
+        message: "ResumeRunRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "Run":
+        """
+        ResumeRun answers what a run waits for, and lets it go on. It goes on in this process,
+        whichever worked on it before. A rejected call is told to the model, with the reason;
+        an approved one is made once, with exactly the arguments of the Ask or those given here.
+
+        Returns the run as it stands then; watch it with StreamRunEvents, or set `wait` to get
+        it when it has ended or waits again.
+
+        Errors:
+          * NOT_FOUND: no run has that id, or it has asked for no such call (NOT_ASKED).
+          * FAILED_PRECONDITION: the run waits for nothing (RUN_NOT_WAITING), somebody has
+            decided already (ALREADY_DECIDED), or it waits for something else (WRONG_VERDICT).
+          * PERMISSION_DENIED: the caller may not decide (APPROVAL_DENIED).
+          * INVALID_ARGUMENT: no verdict, arguments that are no JSON object, or that may not be
+            changed (NOT_EDITABLE).
+        """
+
+        return await self._unary_unary(
+            "/astromesh.agents.v1.AgentService/ResumeRun",
             message,
             Run,
             timeout=timeout,

@@ -643,6 +643,49 @@ class ErrorReason(betterproto2.Enum):
     UNKNOWN. Metadata: {}
     """
 
+    NOT_ASKED = 185
+    """
+    ResumeRun names a call that the run has not asked for.
+    NOT_FOUND. Metadata: {"run_id": "...", "call_id": "1.0"}
+    """
+
+    ALREADY_DECIDED = 186
+    """
+    Somebody has decided on the call already.
+    FAILED_PRECONDITION. Metadata: {"run_id": "...", "call_id": "1.0"}
+    """
+
+    WRONG_VERDICT = 187
+    """
+    The verdict does not fit what the run waits for: "result" is for the client's tools,
+    "approve" and "reject" are for approvals.
+    FAILED_PRECONDITION. Metadata: {"run_id": "...", "call_id": "1.0"}
+    """
+
+    APPROVAL_DENIED = 188
+    """
+    The caller is none of those who may decide on the call.
+    PERMISSION_DENIED. Metadata: {"run_id": "...", "call_id": "1.0"}
+    """
+
+    NOT_EDITABLE = 189
+    """
+    The tool's declaration does not let who approves change the arguments.
+    INVALID_ARGUMENT. Metadata: {"run_id": "...", "call_id": "1.0"}
+    """
+
+    CURSOR_BEYOND_END = 190
+    """
+    A position beyond the end of a log that has ended.
+    INVALID_ARGUMENT. Metadata: {"run_id": "...", "last_sequence": "17"}
+    """
+
+    NOT_DURABLE = 191
+    """
+    A run of durability NONE came to something that it would have to wait for.
+    FAILED_PRECONDITION. Metadata: {"run_id": "..."}
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -743,6 +786,13 @@ class ErrorReason(betterproto2.Enum):
             183: "ERROR_REASON_CONFIG_MISSING",
             184: "ERROR_REASON_RUN_NOT_WAITING",
             178: "ERROR_REASON_EDGE_FAILURE",
+            185: "ERROR_REASON_NOT_ASKED",
+            186: "ERROR_REASON_ALREADY_DECIDED",
+            187: "ERROR_REASON_WRONG_VERDICT",
+            188: "ERROR_REASON_APPROVAL_DENIED",
+            189: "ERROR_REASON_NOT_EDITABLE",
+            190: "ERROR_REASON_CURSOR_BEYOND_END",
+            191: "ERROR_REASON_NOT_DURABLE",
         }
 
     @classmethod
@@ -845,6 +895,13 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_CONFIG_MISSING": 183,
             "ERROR_REASON_RUN_NOT_WAITING": 184,
             "ERROR_REASON_EDGE_FAILURE": 178,
+            "ERROR_REASON_NOT_ASKED": 185,
+            "ERROR_REASON_ALREADY_DECIDED": 186,
+            "ERROR_REASON_WRONG_VERDICT": 187,
+            "ERROR_REASON_APPROVAL_DENIED": 188,
+            "ERROR_REASON_NOT_EDITABLE": 189,
+            "ERROR_REASON_CURSOR_BEYOND_END": 190,
+            "ERROR_REASON_NOT_DURABLE": 191,
         }
 
 
