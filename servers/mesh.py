@@ -242,7 +242,8 @@ async def _open_agents(
         sqlite_agents.SqliteAgents(agents), config.declaring, planner.check, time.time
     )
     catalogue.take_files(config.agents)
-    limits = Limits(config.runtime.limits.active_runs, config.runtime.limits.drain_seconds)
+    bounds = config.runtime.limits
+    limits = Limits(bounds.active_runs, bounds.tenant_runs, bounds.drain_seconds)
     runtime = AgentRuntime(
         catalogue, planner, stores.runs, stores.leases, time.time, _new_id, limits
     )

@@ -66,7 +66,10 @@ class ToolSettings(Strict):
 
 
 class RunLimits(Strict):
+    """`tenant_runs`: at most so many of the active runs are one tenant's."""
+
     active_runs: Count = 1000
+    tenant_runs: Count | None = None
     drain_seconds: Seconds = 10.0
 
 

@@ -13,18 +13,21 @@ from math import inf
 from servers.agents.manifest import Agent, AgentTool
 from servers.agents.patterns.ports import Pattern
 from servers.agents.prompts import Prompt
+from servers.agents.runs import timer
 from servers.agents.runs.execution import Plan
-from servers.agents.runs.steps import Means, Models, ToolLimits
+from servers.agents.runs.means import Approval, Means, Models, ToolKind, ToolLimits
 from servers.domain.caller import Caller
-from servers.domain.chat import ToolSpec
+from servers.domain.chat import Json, ToolSpec
 from servers.domain.memory import Strategy
-from servers.domain.runs import Run, RunRequest
+from servers.domain.runs import Durability, Run, RunRequest
 from servers.domain.services import Memory, Router, Tools
 from servers.domain.tools import Tool
 from servers.kernel.errors import NotFound, NotReady, Violation
 
 _CACHED = 1000  # agents
 _MOMENT = 0.05  # seconds
+_ANYTHING: Json = {"type": "object"}
+_KINDS = {"client": ToolKind.CLIENT, "timer": ToolKind.TIMER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Planner:
 
     async def plan(self, caller: Caller, agent: Agent, request: RunRequest) -> Plan:
         blueprint = await self._blueprint(agent)
+        _check_durability(agent, request, blueprint.means)
         spec = agent.spec
         orchestration, kept = spec.orchestration, agent.conversation
         timeout = orchestration.timeout_seconds
@@ -102,6 +106,11 @@ class Planner:
         )
 
     async def _found(self, agent: Agent, index: int, declared: AgentTool) -> Tool:
+        if declared.type == "client":
+            return Tool(ToolSpec(declared.name, declared.description, _ANYTHING), "client")
+        if declared.type == "timer":
+            spec = ToolSpec(declared.name, timer.DESCRIPTION, timer.PARAMETERS)
+            return Tool(spec, "timer", idempotent=True)
         try:
             return await self._tools.get(declared.name)
         except NotFound as missing:
@@ -134,7 +143,27 @@ def _limits(agent: Agent, declared: AgentTool, tool: Tool) -> ToolLimits:
         max_result_tokens=declared.max_result_tokens
         or agent.spec.orchestration.max_tool_result_tokens,
         rate_limit=declared.rate_limit.model_dump() if declared.rate_limit else None,
+        kind=_KINDS.get(declared.type, ToolKind.SERVICE),
+        approval=_approval(declared),
     )
+
+
+def _approval(declared: AgentTool) -> Approval | None:
+    if not declared.requires_approval:
+        return None
+    asked = declared.approval
+    return Approval(asked.principals, bool(asked.editable)) if asked else Approval()
+
+
+def _check_durability(agent: Agent, request: RunRequest, means: Means) -> None:
+    durability = request.durability or agent.durability
+    if durability is Durability.NONE and means.may_wait():
+        raise NotReady(
+            f"agent {agent.name!r} has tools that make a run wait, which one of durability "
+            "'none' can't: ask for 'step'",
+            reason="NOT_DURABLE",
+            agent=agent.name,
+        )
 
 
 def _offered(declared: AgentTool, tool: Tool) -> ToolSpec:

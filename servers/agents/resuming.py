@@ -1,4 +1,4 @@
-"""Goes on with runs whose process stopped, or says why they can't go on."""
+"""Goes on with runs that stopped or waited, or says why they can't go on."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,61 +8,253 @@ import structlog
 
 from servers.agents.catalogue import Catalogue
 from servers.agents.planning import Planner
-from servers.agents.ports import RunStore
-from servers.agents.runs.execution import Plan
+from servers.agents.ports import Leases, RunStore
+from servers.agents.runs.active import ActiveRuns
+from servers.agents.runs.deciding import already_decided, settled
+from servers.agents.runs.execution import Begin, Execution, Plan
 from servers.agents.runs.failure import failure_of
 from servers.agents.runs.journal import Journal, first_sequence
 from servers.agents.runs.log import RunLog
 from servers.domain.caller import Caller
-from servers.domain.runs import Durability, Run, RunEvent, RunRequest, RunState, StopReason
-from servers.kernel.errors import AstromeshError, NotReady, Unavailable
+from servers.domain.runs import (
+    AskKind,
+    Decided,
+    Decision,
+    Durability,
+    Failure,
+    Run,
+    RunEvent,
+    RunRequest,
+    RunState,
+    StateChanged,
+    StopReason,
+)
+from servers.kernel.errors import AstromeshError, NotFound, NotReady, Unavailable
 
 _log = structlog.stdlib.get_logger("astromesh.agents")
 
 _TRIES, _PAUSE = 60, 0.5  # seconds; half a minute in all
+_LOOK_AGAIN = 60.0  # seconds after which a run looks at the sub-agent's run it waits for
+
+GoOn = Callable[[Run, Plan, Begin], Execution]
 
 
-async def plan_again(run: Run, catalogue: Catalogue, planner: Planner) -> Plan:
-    """The plan with which the run goes on. Raises what keeps it from going on."""
-    if run.durability is not Durability.STEP:
-        raise NotReady(
-            "the process stopped while the run worked, and at durability "
-            f"{run.durability.value!r} nothing of what it had done is on record",
-            reason="RUN_LOST",
-        )
-    agent = await catalogue.runnable(run.tenant, run.agent)
-    if agent.metadata.version != run.agent_version:
-        raise NotReady(
-            f"the run began with version {run.agent_version!r} of agent {run.agent!r}, "
-            f"which is {agent.metadata.version!r} now",
-            reason="AGENT_CHANGED",
-        )
-    request = RunRequest(run.agent, run.query, run.session, context=run.context)
-    for _ in range(_TRIES):
+class Resuming:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        planner: Planner,
+        store: RunStore,
+        leases: Leases,
+        active: ActiveRuns,
+        go_on: GoOn,
+        now: Callable[[], float],
+    ) -> None:
+        self._catalogue = catalogue
+        self._planner = planner
+        self._store = store
+        self._leases = leases
+        self._active = active
+        self._go_on = go_on
+        self._now = now
+
+    async def take_up(self, run: Run, past: Sequence[RunEvent]) -> None:
+        """Go on with a run that is this process's since just now: nobody worked on it, or its
+        time has come."""
+        if run.state.waiting:
+            await self._wake(run, past)
+            return
+        run = replace(run, attempt=run.attempt + 1)
+        if await self._started(run, past, crashed=True):
+            _log.info("run goes on after a stop", run_id=run.id, attempt=run.attempt)
+
+    async def _wake(self, run: Run, past: Sequence[RunEvent]) -> None:
+        due = any(ask.until is not None and ask.until <= self._now() for ask in run.waiting)
+        sub_runs = [ask for ask in run.waiting if ask.kind is AskKind.RUN]
+        timers = any(ask.kind is AskKind.TIMER for ask in run.waiting)
+        if (due and timers) or await self._any_ended(run.tenant, [a.run_id for a in sub_runs]):
+            await self._started(run, past, crashed=False)
+            return
+        later = self._now() + _LOOK_AGAIN
+        asks = (replace(a, until=later) if a.kind is AskKind.RUN else a for a in run.waiting)
+        await self._store.append(run.id, (), replace(run, waiting=tuple(asks)))
+        await self._leases.release([run.id])
+
+    async def _any_ended(self, tenant: str, run_ids: Sequence[str]) -> bool:
+        for run_id in run_ids:
+            try:
+                sub_run = await self._store.get(tenant, run_id)
+            except NotFound:  # forgotten since
+                return True
+            if sub_run.state.terminal:
+                return True
+        return False
+
+    async def _started(self, run: Run, past: Sequence[RunEvent], crashed: bool) -> Execution | None:
+        begin = Begin(past, on_record=True, crashed=crashed)
         try:
-            return await planner.plan(Caller(run.tenant), agent, request)
-        except Unavailable as error:  # the process of another service comes up later
-            _log.warning("waiting for a service", error=error.message)
-            await asyncio.sleep(_PAUSE)
-    return await planner.plan(Caller(run.tenant), agent, request)
+            plan = await self._plan_again(run)
+        except AstromeshError as error:
+            state = RunState.FAILED, StopReason.ERROR
+            await self._write_end(run, begin, *state, failure=failure_of(error))
+            _log.warning("run could not go on", run_id=run.id, error=error.message)
+            return None
+        return self._go_on(run, plan, begin)
 
+    async def _plan_again(self, run: Run) -> Plan:
+        """The plan with which the run goes on. Raises what keeps it from going on."""
+        if run.durability is not Durability.STEP and not run.state.waiting:
+            raise NotReady(
+                "the process stopped while the run worked, and at durability "
+                f"{run.durability.value!r} nothing of what it had done is on record",
+                reason="RUN_LOST",
+            )
+        agent = await self._catalogue.runnable(run.tenant, run.agent)
+        if agent.metadata.version != run.agent_version:
+            raise NotReady(
+                f"the run began with version {run.agent_version!r} of agent {run.agent!r}, "
+                f"which is {agent.metadata.version!r} now",
+                reason="AGENT_CHANGED",
+            )
+        request = RunRequest(run.agent, run.query, run.session, context=run.context)
+        for _ in range(_TRIES):
+            try:
+                return await self._planner.plan(Caller(run.tenant), agent, request)
+            except Unavailable as error:  # the process of another service comes up later
+                _log.warning("waiting for a service", error=error.message)
+                await asyncio.sleep(_PAUSE)
+        return await self._planner.plan(Caller(run.tenant), agent, request)
 
-async def give_up(
-    run: Run,
-    past: Sequence[RunEvent],
-    error: AstromeshError,
-    store: RunStore,
-    now: Callable[[], float],
-) -> None:
-    """End a run that can't go on."""
-    ended = replace(
-        run,
-        state=RunState.FAILED,
-        stop_reason=StopReason.ERROR,
-        failure=failure_of(error),
-        ended_at=now(),
-    )
-    # Readers may have seen events that are not on record: the end must come after those.
-    log = RunLog(run.id, now, past, first_sequence(run, past))
-    await Journal(log, store, Durability.STEP, on_record=True).end(ended, "")
-    _log.warning("run could not go on", run_id=run.id, error=error.message)
+    # -- answers -------------------------------------------------------------------------------
+
+    async def decide(self, caller: Caller, run_id: str, decision: Decision) -> Execution:
+        """Let a run go on with an answer, once that is on record. Raises what is wrong with it."""
+        if execution := self._active.get(caller.tenant, run_id):
+            decided = settled(execution.snapshot(), decision, caller)
+            if await execution.decide(decided):
+                return execution
+            await execution.ended.wait()  # it waits by now, or has ended
+        run = await self._store.get(caller.tenant, run_id)
+        await self._settled(run, decision, caller)
+        run, past = await self._leases.take(caller.tenant, run_id)
+        try:
+            decided = await self._settled(run, decision, caller)
+            return await self._answered(run, past, decided)
+        except BaseException:
+            if self._active.get(caller.tenant, run_id) is None:
+                await self._leases.release([run_id])
+            raise
+
+    async def _settled(self, run: Run, decision: Decision, caller: Caller) -> Decided:
+        try:
+            return settled(run, decision, caller)
+        except (NotReady, NotFound):
+            if decision.call_id and await self._was_decided(run, decision.call_id):
+                raise already_decided(run, decision.call_id) from None
+            raise
+
+    async def _was_decided(self, run: Run, call_id: str) -> bool:
+        after = 0
+        while page := await self._store.events(run.id, after):
+            for event in page:
+                match event.payload:
+                    case Decided(decision) if decision.call_id == call_id:
+                        return True
+            after = page[-1].sequence
+        return False
+
+    async def _answered(self, run: Run, past: Sequence[RunEvent], decided: Decided) -> Execution:
+        """The answer is on record before anybody hears that it was taken. Should the process
+        stop after that, the run goes on like any other."""
+        sequence = first_sequence(run, past, crashed=False)
+        event = RunEvent(run.id, sequence, self._now(), decided)
+        call_id = decided.decision.call_id
+        rest = tuple(ask for ask in run.waiting if ask.call_id != call_id)
+        plan = await self._plan_again(run)
+        working = replace(run, state=RunState.RUNNING, waiting=rest)
+        await self._store.append(run.id, [event], working)
+        return self._go_on(run, plan, Begin((*past, event), on_record=True))
+
+    # -- the runs of sub-agents ----------------------------------------------------------------
+
+    async def after(self, run: Run) -> None:
+        """A run has come to rest: its parent may go on, or it waits for one that has ended."""
+        try:
+            if run.parent and run.state.terminal:
+                await self._wake_parent(run)
+            elif run.state is RunState.WAITING_RUN or any(
+                ask.kind is AskKind.RUN for ask in run.waiting
+            ):
+                await self._look_after(run.tenant, run.id)
+        except AstromeshError as error:  # it looks again by itself
+            _log.warning("run not woken", run_id=run.id, error=error.message)
+
+    async def _wake_parent(self, run: Run) -> None:
+        if parent := self._active.get(run.tenant, run.parent):
+            await parent.ended.wait()
+        await self._look_after(run.tenant, run.parent)
+
+    async def _look_after(self, tenant: str, run_id: str) -> None:
+        run = await self._store.get(tenant, run_id)
+        subs = [ask.run_id for ask in run.waiting if ask.kind is AskKind.RUN]
+        if run.state.waiting and subs and await self._any_ended(tenant, subs):
+            try:
+                run, past = await self._leases.take(tenant, run_id)
+            except NotReady:  # somebody was faster
+                return
+            await self._started(run, past, crashed=False)
+
+    # -- the end of a run that waits ------------------------------------------------------------
+
+    async def end(self, tenant: str, run_id: str, reason: str) -> Run:
+        """Cancel a run that waits, and the runs it waits for. Raises NotReady where it has gone
+        on meanwhile."""
+        run, past = await self._leases.take(tenant, run_id)
+        for ask in run.waiting:
+            if ask.kind is AskKind.RUN:
+                await self._end_sub_run(tenant, ask.run_id, reason)
+        begin = Begin((*past,), on_record=True)
+        return await self._write_end(
+            run, begin, RunState.CANCELLED, StopReason.CANCELLED, reason=reason
+        )
+
+    async def _end_sub_run(self, tenant: str, run_id: str, reason: str) -> None:
+        try:
+            await self.end(tenant, run_id, reason)
+        except (NotReady, NotFound):  # it does not wait
+            if execution := self._active.get(tenant, run_id):
+                execution.cancel(reason)
+            else:
+                await self._leases.ask_cancel(tenant, run_id, reason)
+
+    async def _write_end(
+        self,
+        run: Run,
+        begin: Begin,
+        state: RunState,
+        stop: StopReason,
+        failure: Failure | None = None,
+        reason: str = "",
+    ) -> Run:
+        """End a run that nobody works on."""
+        ended = replace(
+            run,
+            state=state,
+            stop_reason=stop,
+            failure=failure,
+            waiting=(),
+            ended_at=self._now(),
+        )
+        # Readers may have seen events that are not on record: the end must come after those.
+        first = first_sequence(run, begin.past, begin.crashed)
+        journal = Journal(
+            RunLog(run.id, self._now, begin.past, first),
+            self._store,
+            Durability.STEP,
+            on_record=True,
+        )
+        if reason:
+            journal.emit(StateChanged(state, reason))
+        await journal.end(ended, "")
+        await self.after(ended)
+        return ended

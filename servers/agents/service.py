@@ -6,27 +6,29 @@ left behind, leaving it waits for the runs and then stops them.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-import structlog
-
 from servers.agents.admission import Told, new_run, request_hash, to_be_admitted, validated
 from servers.agents.catalogue import Catalogue
+from servers.agents.following import Following, stopped
+from servers.agents.keeper import Keeper
 from servers.agents.planning import Planner
 from servers.agents.ports import Leases, RunStore
-from servers.agents.resuming import give_up, plan_again
+from servers.agents.resuming import Resuming
 from servers.agents.runs.active import ActiveRuns
-from servers.agents.runs.execution import Execution
+from servers.agents.runs.execution import Begin, Execution, Plan
 from servers.agents.runs.failure import error_of
+from servers.agents.runs.line import Line
 from servers.agents.runs.sessions import Sessions
 from servers.domain.agents import AgentPage, AgentRecord
 from servers.domain.caller import Caller
 from servers.domain.chat import Json
 from servers.domain.memory import SessionKey
 from servers.domain.runs import (
+    Decision,
     Durability,
     OnDisconnect,
     Run,
@@ -36,22 +38,13 @@ from servers.domain.runs import (
     RunRequest,
     RunState,
 )
-from servers.kernel.errors import (
-    AstromeshError,
-    InvalidInput,
-    NotReady,
-    Unavailable,
-    Violation,
-)
-
-_log = structlog.stdlib.get_logger("astromesh.agents")
-
-_ALL = 1_000_000  # runs that are taken up at the start
+from servers.kernel.errors import NotReady, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     active_runs: int = 1000
+    tenant_runs: int | None = None  # of these, of one tenant; None: as many as there may be
     drain_seconds: float = 10.0  # that runs get when the mesh stops
 
 
@@ -73,19 +66,24 @@ class AgentRuntime:
         self._now = now
         self._new_id = new_id
         self._limits = limits
-        self._active = ActiveRuns(limits.active_runs)
+        self._active = ActiveRuns(limits.active_runs, limits.tenant_runs)
         self._sessions = Sessions()
+        self._line = Line(store, self._sessions, self._end)
+        self._following = Following(self._active, store, lambda: self._stopping)
+        self._resuming = Resuming(catalogue, planner, store, leases, self._active, self._go_on, now)
+        self._keeper = Keeper(leases, self._active, self._resuming.take_up, lambda: self._stopping)
         self._tasks = asyncio.TaskGroup()
+        self._keeping: asyncio.Task[None] | None = None
         self._stopping = False
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         try:
-            for run, past in await self._leases.claim((), _ALL):
-                await self._take_up(run, past)
+            await self._keeper.first()
         except BaseException:
             await self._close()
             raise
+        self._keeping = asyncio.create_task(self._keeper.keep(self._tasks))
         return self
 
     async def __aexit__(
@@ -101,9 +99,16 @@ class AgentRuntime:
 
     async def _close(self) -> None:
         self._stopping = True
+        if self._keeping:
+            self._keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeping
+        mine = [execution.id for execution in self._active]
         self._leave_all()
         # Our runs end. The group would wrap what went wrong outside of them.
         await self._tasks.__aexit__(None, None, None)
+        if mine and self._leases.shared:
+            await self._leases.release(mine)
 
     async def drain(self, hurry: bool = False) -> None:
         """Take no new runs, and give those at work some seconds to end. What is on record
@@ -121,11 +126,16 @@ class AgentRuntime:
     async def run(self, caller: Caller, request: RunRequest) -> Run:
         execution = await self._start(caller, request, Told.AT_THE_END, OnDisconnect.CANCEL)
         if isinstance(execution, Run):
-            return _raised(execution)
+            return _raised(await self._following.at_rest(execution))
         with execution.watched(OnDisconnect.CANCEL):
             await execution.ended.wait()
-        self._check_ended(execution)
-        return _raised(execution.run)
+            return _raised(await self._outcome(execution))
+
+    async def _outcome(self, execution: Execution) -> Run:
+        """How the run ended, or for what it waits: here, or where it went on."""
+        if self._stopping and not execution.run.state.terminal:
+            raise stopped(execution.id)
+        return await self._following.at_rest(execution.run)
 
     async def stream(
         self,
@@ -135,12 +145,13 @@ class AgentRuntime:
     ) -> AsyncGenerator[RunEvent, None]:
         execution = await self._start(caller, request, Told.AT_ONCE, on_disconnect)
         if isinstance(execution, Run):
-            async with aclosing(self.events(caller, execution.id)) as events:
+            source = self._following.events(caller.tenant, execution.id, to_the_end=False)
+            async with aclosing(source) as events:
                 async for event in events:
                     yield event
             return
         with execution.watched(on_disconnect or execution.plan.on_disconnect):
-            async with aclosing(self._follow(execution, 0)) as events:
+            async with aclosing(self._following.of(execution)) as events:
                 async for event in events:
                     yield event
 
@@ -151,11 +162,7 @@ class AgentRuntime:
         return execution if isinstance(execution, Run) else execution.snapshot()
 
     async def get_run(self, caller: Caller, run_id: str) -> Run:
-        if execution := self._active.get(caller.tenant, run_id):
-            return execution.snapshot()
-        if kept := self._active.kept(caller.tenant, run_id):
-            return kept.run
-        return await self._store.get(caller.tenant, run_id)
+        return await self._following.get(caller.tenant, run_id)
 
     async def list_runs(
         self, caller: Caller, where: RunFilter, page_size: int = 0, page_token: str = ""
@@ -174,37 +181,33 @@ class AgentRuntime:
     async def events(
         self, caller: Caller, run_id: str, after_sequence: int = 0
     ) -> AsyncGenerator[RunEvent, None]:
-        if after_sequence < 0:
-            wrong = Violation("after_sequence", "is a position in the log, 0 or more")
-            raise InvalidInput(
-                f"{wrong.field} {wrong.description}",
-                reason="INVALID_REQUEST",
-                violations=(wrong,),
-            )
-        if execution := self._active.get(caller.tenant, run_id):
-            source = self._follow(execution, after_sequence)
-        elif kept := self._active.kept(caller.tenant, run_id):
-            source = _replayed(kept.events, after_sequence)
-        else:
-            await self._store.get(caller.tenant, run_id)  # NotFound for a stranger's
-            source = self._stored_events(run_id, after_sequence)
+        source = self._following.events(caller.tenant, run_id, after_sequence)
         async with aclosing(source) as events:
             async for event in events:
                 yield event
 
     async def cancel(self, caller: Caller, run_id: str, reason: str = "") -> Run:
-        if execution := self._active.get(caller.tenant, run_id):
-            execution.cancel(reason or "somebody cancelled it")
-            await execution.ended.wait()
-            self._check_ended(execution)
-            return execution.run
-        run = await self.get_run(caller, run_id)
-        raise NotReady(
-            f"run {run_id!r} has ended already: {run.state.value}",
-            reason="RUN_ENDED",
-            run_id=run_id,
-            state=run.state.value,
-        )
+        reason = reason or "somebody cancelled it"
+        run = await self._end(caller.tenant, run_id, reason)
+        if run is None:
+            run = await self.get_run(caller, run_id)
+            raise NotReady(
+                f"run {run_id!r} has ended already: {run.state.value}",
+                reason="RUN_ENDED",
+                run_id=run_id,
+                state=run.state.value,
+            )
+        return run
+
+    async def resume(
+        self, caller: Caller, run_id: str, decision: Decision, wait: bool = False
+    ) -> Run:
+        self._check_open()
+        execution = await self._resuming.decide(caller, run_id, decision)
+        if not wait:
+            return execution.snapshot()
+        await execution.ended.wait()
+        return _raised(await self._outcome(execution))
 
     # -- agents ----------------------------------------------------------------------------
 
@@ -264,25 +267,30 @@ class AgentRuntime:
         agent = await self._catalogue.runnable(caller.tenant, request.agent)
         plan = await self._planner.plan(caller, agent, request)
         run = new_run(caller, agent, request, self._new_id(), self._now())
+        taken = await self._line.taken(run)
         # From here to the run's place among the active ones nothing is awaited: of two
         # requests with one request_id the second finds the first.
         self._check_open()
         if seen := self._active.requested(caller.tenant, request.request_id, digest):
             return await self._joined(seen, leaving)
-        self._active.admit()
+        self._active.admit(run.tenant)
+        execution = self._admitted(run, plan, digest, told, taken)
+        return await self._joined(execution, leaving)
+
+    def _admitted(self, run: Run, plan: Plan, digest: str, told: Told, taken: bool) -> Execution:
         key = SessionKey(run.tenant, run.agent, run.session)
-        self._sessions.admit(key, plan.concurrency)
-        if self._sessions.busy(key):
+        self._sessions.admit(key, plan.concurrency, taken)
+        if taken or self._sessions.busy(key):
             run = replace(run, state=RunState.QUEUED, started_at=None)
-        execution = Execution(run, plan, self._sessions, self._now, self._store)
+        execution = Execution(run, plan, self._sessions, self._line, self._now, self._store)
         execution.request_hash = digest
         self._active.add(execution)
         if to_be_admitted(run, told):
             execution.admit()
         elif run.durability is Durability.STEP:
             execution.admit_later()
-        execution.start(self._tasks, self._active.remove)
-        return await self._joined(execution, leaving)
+        execution.start(self._tasks, self._ended)
+        return execution
 
     def _check_open(self) -> None:
         if self._stopping:
@@ -315,41 +323,38 @@ class AgentRuntime:
             raise
         return seen if stored.id == seen.id else stored
 
-    async def _take_up(self, run: Run, past: Sequence[RunEvent]) -> None:
-        """Go on with a run whose process stopped."""
-        run = replace(run, attempt=run.attempt + 1)
-        try:
-            plan = await plan_again(run, self._catalogue, self._planner)
-        except AstromeshError as error:
-            await give_up(run, past, error, self._store, self._now)
-            return
-        execution = Execution(run, plan, self._sessions, self._now, self._store, past)
-        execution.hold()  # it goes on without its callers
+    # -- how a run goes on, and ends -------------------------------------------------------
+
+    def _go_on(self, run: Run, plan: Plan, begin: Begin) -> Execution:
+        """A run that stopped or waited; it goes on without its callers."""
+        execution = Execution(run, plan, self._sessions, self._line, self._now, self._store, begin)
+        execution.hold()
         self._active.add(execution)
-        execution.start(self._tasks, self._active.remove)
-        _log.info("run goes on after a stop", run_id=run.id, attempt=run.attempt)
+        execution.start(self._tasks, self._ended)
+        return execution
 
-    # -- how a run is watched --------------------------------------------------------------
+    def _ended(self, execution: Execution) -> None:
+        self._active.remove(execution)
+        if not self._stopping:
+            self._tasks.create_task(self._resuming.after(execution.run))
 
-    async def _follow(self, execution: Execution, after: int) -> AsyncGenerator[RunEvent, None]:
-        async with aclosing(execution.log.follow(after)) as events:
-            async for event in events:
-                yield event
-        self._check_ended(execution)
-
-    async def _stored_events(self, run_id: str, after: int) -> AsyncGenerator[RunEvent, None]:
-        while page := await self._store.events(run_id, after):
-            for event in page:
-                yield event
-            after = page[-1].sequence
-
-    def _check_ended(self, execution: Execution) -> None:
-        if not execution.run.state.terminal:
-            raise Unavailable(
-                "the mesh was stopped; the run goes on when it is started again",
-                reason="MESH_STOPPED",
-                run_id=execution.run.id,
-            )
+    async def _end(self, tenant: str, run_id: str, reason: str) -> Run | None:
+        """Cancel a run, whoever works on it, and return it when it has ended; None where it
+        had ended before. Its sub-agents' runs end with it."""
+        if execution := self._active.get(tenant, run_id):
+            execution.cancel(reason)
+            await execution.ended.wait()
+            run = await self._outcome(execution)
+        else:
+            run = await self._following.get(tenant, run_id)
+            if run.state.terminal:
+                return None
+        if run.state.terminal:
+            return run
+        if run.state.waiting:
+            return await self._resuming.end(tenant, run_id, reason)
+        await self._leases.ask_cancel(tenant, run_id, reason)
+        return await self._following.settled(tenant, run_id)
 
 
 def _raised(run: Run) -> Run:
@@ -357,9 +362,3 @@ def _raised(run: Run) -> Run:
     if run.failure is not None:
         raise error_of(run.failure, run_id=run.id)
     return run
-
-
-async def _replayed(events: Sequence[RunEvent], after: int) -> AsyncGenerator[RunEvent, None]:
-    for event in events:
-        if event.sequence > after:
-            yield event

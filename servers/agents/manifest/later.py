@@ -46,13 +46,8 @@ LATER: tuple[Later, ...] = (
     Later(
         "spec.tools.*.type",
         f"the tool type {{value!r}} is {_NOT_YET}; use 'internal', or remove the tool",
-        frozenset({"mcp", "webhook", "rag", "grpc", "agent", "client"}),
+        frozenset({"mcp", "webhook", "rag", "grpc", "agent"}),
         up=1,
-    ),
-    Later(
-        "spec.tools.*.requires_approval",
-        f"approval by a person is {_NOT_YET}; remove the tool, or the key if it may run without",
-        frozenset({True}),
     ),
     # the rest of spec
     Later("spec.knowledge", f"knowledge is {_NOT_YET}; remove the key"),

@@ -1,6 +1,8 @@
 """spec.tools: what an agent can do besides talk."""
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from servers.kernel.fields import Count, Flag, FreeJson, FunctionPath, Seconds, ToolName
 from servers.kernel.manifest import Strict
@@ -11,11 +13,20 @@ class RateLimit(Strict):
     window_seconds: Seconds
 
 
+class Approval(Strict):
+    """Who may approve a call, and whether he may change its arguments."""
+
+    principals: tuple[str, ...] = ()
+    editable: Flag | None = None
+
+
 class AgentTool(Strict):
     """A tool by name, and what this agent wants otherwise than the tool itself says."""
 
     name: ToolName
-    type: Literal["internal", "mcp", "webhook", "rag", "grpc", "agent", "client"] = "internal"
+    type: Literal["internal", "mcp", "webhook", "rag", "grpc", "agent", "client", "timer"] = (
+        "internal"
+    )
     function: FunctionPath = ""
     description: str = ""
     parameters: FreeJson = {}  # noqa: RUF012  # pydantic copies defaults
@@ -24,3 +35,21 @@ class AgentTool(Strict):
     timeout: Seconds | None = None
     idempotent: Flag | None = None
     requires_approval: Flag | None = None
+    approval: Approval | None = None
+    agent: str = ""
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> Self:
+        if self.approval and not self.requires_approval:
+            raise ValueError("approval says who approves: set requires_approval: true, too")
+        if self.requires_approval and self.type == "client":
+            raise ValueError(
+                "the client itself decides whether to call its tool: remove requires_approval"
+            )
+        if self.type == "client" and not self.description:
+            raise ValueError("a client's tool needs a description: the model reads it")
+        if self.type == "timer" and self.parameters:
+            raise ValueError("a timer has parameters of its own: remove the key")
+        if self.agent and self.type != "agent":
+            raise ValueError("names another agent: set type: agent, or remove the key agent")
+        return self

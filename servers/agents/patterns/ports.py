@@ -1,11 +1,17 @@
 """What a reasoning pattern may do, and what it gives back."""
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from servers.domain.chat import Json, Message, ToolSpec
-from servers.domain.runs import ModelReplied, StopReason, ToolReturned
+from servers.domain.runs import BranchKind, ModelReplied, StopReason, ToolReturned
+
+
+class Suspended(Exception):
+    """The run has to wait for something from outside. Patterns let it pass: when the run goes
+    on, the pattern is started again and finds everything done so far on record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +28,14 @@ class Task:
 class Answer:
     text: str
     stop_reason: StopReason = StopReason.ANSWER
+    answered_by: str = ""  # the agent that had the last word, where it is another one
 
 
 class Steps(Protocol):
-    """The steps of one run. Each is recorded, and replayed when the run goes on after a
-    crash; a pattern must therefore take the same steps when it gets the same results."""
+    """The steps of one run, or of a part of it. Each is recorded, and replayed when the run
+    goes on after a crash or a wait; a pattern must therefore take the same steps when it gets
+    the same results. Steps of different branches may be taken at the same time; within one
+    scope one follows the other."""
 
     async def ask(
         self,
@@ -39,11 +48,23 @@ class Steps(Protocol):
         ...
 
     async def act(self, reply: ModelReplied) -> list[ToolReturned]:
-        """All tool calls of a reply, in parallel; the results in the order of the calls."""
+        """All tool calls of a reply, in parallel; the results in the order of the calls.
+
+        Raises Suspended where one of them needs something from outside; the others have
+        ended by then.
+        """
         ...
 
     def begin_iteration(self) -> None:
         """Counts the rounds of the pattern, for the run's record."""
+        ...
+
+    def branch(
+        self, key: str, kind: BranchKind, name: str, input: str = ""
+    ) -> "AbstractAsyncContextManager[Steps]":
+        """A part of the run with steps of its own. `key` is unique within this scope and the
+        same on replay. An error that leaves the block is recorded as the branch's end; on
+        replay a failed branch fails with the same error."""
         ...
 
 

@@ -1,7 +1,7 @@
 """The runs at work in this process, and the last ones that were not written down."""
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,8 +21,10 @@ class Kept:
 
 
 class ActiveRuns:
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_of_tenant: int | None = None) -> None:
         self._most = most
+        self._most_of_tenant = most_of_tenant
+        self._tenants: Counter[str] = Counter()
         self._runs: dict[str, Execution] = {}
         self._requests: dict[tuple[str, str], tuple[str, str]] = {}  # -> run id, request hash
         self._kept: OrderedDict[str, Kept] = OrderedDict()
@@ -33,25 +35,32 @@ class ActiveRuns:
     def __iter__(self) -> Iterator[Execution]:
         return iter(list(self._runs.values()))
 
-    def admit(self) -> None:
+    @property
+    def free(self) -> int:
+        """How many more runs may be at work."""
+        return self._most - len(self._runs)
+
+    def admit(self, tenant: str) -> None:
         """Refuse a run where as many as allowed are at work. Never an unbounded queue."""
         if len(self._runs) >= self._most:
-            raise Exhausted(
-                f"{self._most} runs are active already; try again soon",
-                reason="TOO_MANY_RUNS",
-                retry_after=1.0,
-                limit=str(self._most),
-            )
+            raise _too_many(f"{self._most} runs are active already", self._most)
+        most = self._most_of_tenant
+        if most is not None and self._tenants[tenant] >= most:
+            raise _too_many(f"{most} runs of tenant {tenant!r} are active already", most)
 
     def add(self, execution: Execution) -> None:
         run = execution.run
         self._runs[run.id] = execution
+        self._tenants[run.tenant] += 1
         if run.request_id and run.attempt == 1:  # else the store knows the request's hash
             self._requests[run.tenant, run.request_id] = run.id, execution.request_hash
 
     def remove(self, execution: Execution) -> None:
         run = execution.run
-        self._runs.pop(run.id, None)
+        if self._runs.pop(run.id, None):
+            self._tenants[run.tenant] -= 1
+            if not self._tenants[run.tenant]:
+                del self._tenants[run.tenant]
         if run.durability is not Durability.NONE or not run.state.terminal:
             self._forget_request(run)
         if execution.on_record or not run.state.terminal:
@@ -96,3 +105,9 @@ class ActiveRuns:
         for wait in late:
             wait.cancel()
         return not late
+
+
+def _too_many(what: str, limit: int) -> Exhausted:
+    return Exhausted(
+        f"{what}; try again soon", reason="TOO_MANY_RUNS", retry_after=1.0, limit=str(limit)
+    )

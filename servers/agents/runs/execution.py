@@ -1,25 +1,31 @@
-"""Drives one run from its admission to its end, whatever the end is."""
+"""Drives one run from its admission to its end, whatever the end is, or until it waits."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from servers.agents.patterns.ports import Answer, Pattern, Task
+from servers.agents.patterns.ports import Answer, Pattern, Suspended, Task
 from servers.agents.ports import RunStore
 from servers.agents.runs.failure import failure_of
 from servers.agents.runs.journal import Journal, first_sequence
+from servers.agents.runs.line import Line
 from servers.agents.runs.log import RunLog
+from servers.agents.runs.means import Means
 from servers.agents.runs.replay import Replay
 from servers.agents.runs.sessions import Place, Sessions
-from servers.agents.runs.steps import Means, RecordedSteps
+from servers.agents.runs.steps import RecordedSteps
+from servers.agents.runs.work import Work
 from servers.domain.caller import Account, Caller
 from servers.domain.chat import Json, Message, Role, ToolSpec, says
 from servers.domain.memory import SessionKey, Strategy
 from servers.domain.runs import (
+    Ask,
+    AskKind,
+    Decided,
     Durability,
     Failure,
     Noticed,
@@ -63,6 +69,20 @@ class _End:
     stop_reason: StopReason
     answer: str
     failure: Failure | None = None
+    answered_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """How an execution begins: `past` is what the log has, `crashed` how it came to stop."""
+
+    past: Sequence[RunEvent] = ()
+    on_record: bool = False
+    crashed: bool = False
+
+
+# What is told first, where a run waits for several things.
+_FIRST = (AskKind.APPROVAL, AskKind.INPUT, AskKind.RUN, AskKind.TIMER)
 
 
 class Execution:
@@ -73,37 +93,50 @@ class Execution:
         run: Run,
         plan: Plan,
         sessions: Sessions,
+        line: Line,
         now: Callable[[], float],
         store: RunStore,
-        past: Sequence[RunEvent] = (),
+        begin: Begin = Begin(),  # frozen
     ) -> None:
         self.id = run.id
         self.run = run
         self.request_hash = ""
         self.plan = plan
         self._sessions = sessions
+        self._line = line
         self._now = now
-        self._replay = Replay(past)
-        again = run.attempt > 1  # although nothing but the run itself may be on record
-        self.log = RunLog(run.id, now, past, first_sequence(run, past))
-        self.journal = Journal(self.log, store, run.durability, on_record=again)
-        account = Account(run.tenant, plan.caller.principal, run.agent, run.session, run.id)
-        self._steps = RecordedSteps(plan.caller, account, plan.means, self.journal, self._replay)
+        self._begin_with = begin
+        self._resumed = begin.on_record
+        first = first_sequence(run, begin.past, begin.crashed)
+        self.log = RunLog(run.id, now, begin.past, first)
+        self.journal = Journal(self.log, store, run.durability, begin.on_record)
+        self._work = self._new_work(begin.past)
         self._key = SessionKey(run.tenant, run.agent, run.session)
         self._place: Place | None = None  # in its session
         self._working: asyncio.Task[None] | None = None  # set while it can be cancelled
         self._holders = 0
         self._cancel_reason = ""
-        self._left_for_later = False
+        self._left = False  # goes on elsewhere, or later
         self.on_record = run.durability is not Durability.NONE  # when it has ended
         self.ended = asyncio.Event()
+
+    def _new_work(self, past: Sequence[RunEvent]) -> Work:
+        run, plan = self.run, self.plan
+        account = Account(run.tenant, plan.caller.principal, run.agent, run.session, run.tree)
+        return Work(plan.caller, account, run, self.journal, Replay(past), self._now)
 
     # -- from outside ----------------------------------------------------------------------
 
     def start(self, tasks: asyncio.TaskGroup, on_end: Callable[["Execution"], None]) -> None:
         """From here on the run has its place in its session, and ends whatever happens."""
-        self._place = self._sessions.enter(self._key, self._replaced)
+        if not self._work.replay.running and not self._waited:
+            self._place = self._sessions.enter(self._key, self._replaced, self.id)
         tasks.create_task(self._drive(on_end), name=self.run.id)
+
+    @property
+    def _waited(self) -> bool:
+        """Whether it had its turn, and has it still: the session was kept for it."""
+        return self._resumed and self.run.started_at is not None
 
     def admit(self) -> None:
         """Begin to put the run on record: `admitted` tells when it is."""
@@ -152,19 +185,42 @@ class Execution:
         """The process stops. What is on record goes on in the next one, unless somebody has
         cancelled it."""
         if not self._cancel_reason:
-            self._left_for_later = self.run.durability is Durability.STEP
+            self._left = self.run.durability is Durability.STEP
         self.cancel("the mesh was stopped")
+
+    def lose(self) -> None:
+        """Another process works on the run. This one stops, and writes nothing more."""
+        self._left = True
+        self.cancel("another process has taken the run over")
+
+    @property
+    def asks(self) -> tuple[Ask, ...]:
+        """What it needs from outside, and has not got yet."""
+        pending = self._work.asks.values()
+        return tuple(a for a in pending if self._work.replay.decision(a.call_id) is None)
+
+    async def decide(self, decided: Decided) -> bool:
+        """Take what came while the run still works on something else; False: it is too late
+        for that, it waits or ends by now."""
+        if self._working is None or self._cancel_reason:
+            return False
+        self._work.replay.decide(decided)
+        self.journal.emit(decided)
+        await self.journal.commit()
+        return True
 
     def snapshot(self) -> Run:
         """The run as it stands now."""
-        if self.run.state.terminal:
+        if self.run.state.terminal or self.run.state.waiting:
             return self.run
-        return replace(
-            self.run,
-            answer=self._steps.said,
-            usage=self._steps.tally.models,
-            iterations=self._steps.iterations,
-        )
+        return replace(self.run, **self._so_far(), waiting=self.asks)
+
+    def _so_far(self) -> Json:
+        return {
+            "answer": self._work.said,
+            "usage": self._work.tally.models,
+            "iterations": self._work.iterations,
+        }
 
     # -- the run ---------------------------------------------------------------------------
 
@@ -172,7 +228,12 @@ class Execution:
         with bound_contextvars(run_id=self.run.id, agent=self.run.agent, tenant=self.run.tenant):
             try:
                 end = await self._guarded()
-                await (self._leave() if self._left_for_later else self._finish(end))
+                if self._left:
+                    await self._leave()
+                elif end is None:
+                    await self._wait()
+                else:
+                    await self._finish(end)
             finally:
                 if self._place:
                     self._sessions.leave(self._place)
@@ -180,9 +241,9 @@ class Execution:
                 self.log.close()
                 self.ended.set()
 
-    async def _guarded(self) -> _End:
-        """Every way to end becomes a value. What is cancelled is only what happens in here:
-        the end is written whatever comes."""
+    async def _guarded(self) -> _End | None:
+        """Every way to end becomes a value; None where the run waits. What is cancelled is
+        only what happens in here: the end is written whatever comes."""
         clock = asyncio.timeout(self.plan.timeout)
         self._working = asyncio.current_task()
         try:
@@ -191,13 +252,16 @@ class Execution:
             async with clock:
                 with span("invoke_agent", self._attributes()):
                     answer = await self._in_turn()
-            return _End(RunState.COMPLETED, answer.stop_reason, answer.text)
+            end = RunState.COMPLETED, answer.stop_reason, answer.text
+            return _End(*end, answered_by=answer.answered_by)
+        except Suspended:
+            return None
         except TimeoutError as error:
             if clock.expired():
-                return _End(RunState.TIMED_OUT, StopReason.DEADLINE, self._steps.said)
+                return _End(RunState.TIMED_OUT, StopReason.DEADLINE, self._work.said)
             return self._failed(error)
         except asyncio.CancelledError:
-            return _End(RunState.CANCELLED, StopReason.CANCELLED, self._steps.said)
+            return _End(RunState.CANCELLED, StopReason.CANCELLED, self._work.said)
         except Exception as error:  # a run that breaks must still end
             return self._failed(error)
         finally:
@@ -215,21 +279,41 @@ class Execution:
         if not isinstance(error, AstromeshError):
             _log.exception("run broke", error=repr(error))
             error = Internal("the run broke on a fault of the mesh; its log has the details")
-        return _End(RunState.FAILED, StopReason.ERROR, self._steps.said, failure_of(error))
+        if error.reason == "FENCED":
+            self._left = True  # its new owner tells how it ends
+        return _End(RunState.FAILED, StopReason.ERROR, self._work.said, failure_of(error))
 
     async def _in_turn(self) -> Answer:
-        plan, place = self.plan, self._place
-        assert place, "started before it is driven"
         if self.request_hash:  # another process may have had the same request
             await self._be_the_first()
-        async with self._sessions.turn(place, plan.concurrency):
+        async with self._turn():
             await self._begin()
-            task = Task(
-                await self._conversation(), plan.tools, plan.max_iterations, plan.output_schema
-            )
-            answer = await plan.pattern(self._steps, task)
+            plan = self.plan
+            messages = await self._conversation()
+            task = Task(messages, plan.tools, plan.max_iterations, plan.output_schema)
+            answer = await self._reasoned(task)
             await self._remember(answer)
             return answer
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._place is None:  # it had its turn before it stopped or waited
+            yield
+            return
+        async with self._sessions.turn(self._place, self.plan.concurrency):
+            await self._line.turn(self.run, self.plan.concurrency, self.journal)
+            yield
+
+    async def _reasoned(self, task: Task) -> Answer:
+        while True:
+            try:
+                steps = RecordedSteps(self._work, self.plan.means)
+                return await self.plan.pattern(steps, task)
+            except Suspended:
+                if not self._work.answered:
+                    raise
+            # An answer came while another part of the run was at work.
+            self._work = self._new_work(self.log.events)
 
     async def _be_the_first(self) -> None:
         if (await self.admitted()).id != self.run.id:
@@ -243,16 +327,18 @@ class Execution:
 
     async def _begin(self) -> None:
         """Tell that the run works; after a crash, that it goes on."""
-        if self.run.attempt > 1:
-            self.journal.emit(Restarted(self.run.attempt, self._replay.last_step))
-        queued = self.run.state is RunState.QUEUED
-        if queued:
-            self.run = replace(self.run, state=RunState.RUNNING, started_at=self._now())
-        if not self._replay.running or queued:
+        crashed = self._begin_with.crashed
+        if crashed:
+            self.journal.emit(Restarted(self.run.attempt, self._work.replay.last_step))
+        waits = self.run.state is not RunState.RUNNING
+        if waits:
+            started = self.run.started_at or self._now()
+            self.run = replace(self.run, state=RunState.RUNNING, started_at=started, waiting=())
+        if not self._work.replay.running:
             self.journal.emit(StateChanged(RunState.RUNNING))
-        if self.run.attempt > 1:  # else the next attempt might use these sequences again
+        if crashed:  # else the next attempt might use these sequences again
             await self.journal.commit(self.run)
-        elif queued:
+        elif waits:
             self.journal.commit_soon(self.run)
 
     async def _conversation(self) -> tuple[Message, ...]:
@@ -284,34 +370,56 @@ class Execution:
         except Exception as error:  # what is not on disk is done again
             _log.warning("left with steps that are not written", error=repr(error))
 
+    async def _wait(self) -> None:
+        """Put on record for what the run waits; nothing of it stays in this process."""
+        kinds = {ask.kind for ask in self.asks}
+        state = next(kind.state for kind in _FIRST if kind in kinds)
+        waits = replace(self.run, **self._so_far(), state=state, waiting=self.asks)
+        try:
+            await self.journal.suspend(waits, self.request_hash)
+        except Exception as error:
+            _log.error("run could not be left waiting", error=repr(error))
+            self._left = True
+            return
+        self.run = waits
+        _log.info("run waits", state=state.value, calls=[ask.call_id for ask in self.asks])
+
     async def _finish(self, end: _End) -> None:
         ended = replace(
             self.run,
-            answer=end.answer,
-            usage=self._steps.tally.models,
-            iterations=self._steps.iterations,
+            **self._so_far(),
+            waiting=(),
             state=end.state,
             stop_reason=end.stop_reason,
             failure=end.failure,
+            answered_by=end.answered_by,
             ended_at=self._now(),
         )
+        ended = replace(ended, answer=end.answer)
         if end.state is RunState.CANCELLED and self._cancel_reason:
             self.journal.emit(StateChanged(RunState.CANCELLED, self._cancel_reason))
         try:
             await self.journal.end(ended, self.request_hash)
         except Exception as error:  # it must not take the other runs along
             _log.error("end of the run not written", error=repr(error))
-            failed = self._failed(error)
-            ended = replace(
-                ended,
-                state=failed.state,
-                stop_reason=failed.stop_reason,
-                failure=failed.failure,
-            )
-            self.journal.abandon(ended)
-            self.on_record = False
+            if self.run.durability is Durability.STEP and self.journal.is_on_record:
+                self._left = True  # the store has it: it goes on when the store can be written
+                return
+            ended = self._unwritten(ended, error)
         self.run = ended
         self._measure(ended)
+
+    def _unwritten(self, ended: Run, error: Exception) -> Run:
+        failed = self._failed(error)
+        ended = replace(
+            ended,
+            state=failed.state,
+            stop_reason=failed.stop_reason,
+            failure=failed.failure,
+        )
+        self.journal.abandon(ended)
+        self.on_record = False
+        return ended
 
     def _measure(self, run: Run) -> None:
         _log.info(
@@ -319,7 +427,7 @@ class Execution:
             state=run.state.value,
             ms=round(((run.ended_at or 0.0) - run.created_at) * 1000, 1),
             iterations=run.iterations,
-            tokens=self._steps.tally.tokens,
+            tokens=self._work.tally.tokens,
         )
         if telemetry.counting():
             seconds = (run.ended_at or 0.0) - (run.started_at or run.created_at)

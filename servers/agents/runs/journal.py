@@ -18,6 +18,7 @@ from servers.domain.runs import (
     ReasoningDelta,
     Run,
     RunEvent,
+    StateChanged,
     TextDelta,
 )
 
@@ -30,20 +31,24 @@ RESTART_GAP = 10_000
 _LOST_GAP = 1_000_000_000  # where nothing was written before the end
 
 
-def first_sequence(run: Run, past: Sequence[RunEvent]) -> int:
-    """Of the events of this attempt: no reader can have seen one as high as this."""
-    if run.attempt == 1:
-        return 1
-    gap = RESTART_GAP if run.durability is Durability.STEP else _LOST_GAP
-    return (past[-1].sequence if past else 0) + gap
+def first_sequence(run: Run, past: Sequence[RunEvent], crashed: bool = True) -> int:
+    """Of the events that follow: no reader can have seen one as high as this.
+
+    `crashed`: there may have been events which are not on record, and which readers saw.
+    """
+    last = past[-1].sequence if past else 0
+    if not crashed:
+        return last + 1
+    return last + (RESTART_GAP if run.durability is Durability.STEP else _LOST_GAP)
 
 
 class Journal:
     def __init__(
         self, log: RunLog, store: RunStore, durability: Durability, on_record: bool = False
     ) -> None:
-        """`on_record`: the run is in the store already and goes on after a crash."""
+        """`on_record`: the run is in the store already, with the events that the log has."""
         self.log = log
+        self._stored = log.events[-1].sequence if log.events else 0
         self._on_record = on_record
         self._store = store
         self._durability = durability
@@ -53,6 +58,18 @@ class Journal:
         self._unwritten: tuple[Run, str] | None = None  # the run, while it is not on record
         self._first: asyncio.Task[None] | None = None  # the write that puts it there
         self._creation: asyncio.Task[tuple[Run, bool]] | None = None  # and what came of it
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the run is ever on record."""
+        return self._durability is not Durability.NONE
+
+    @property
+    def is_on_record(self) -> bool:
+        """Whether the run is in the store by now."""
+        first = self._first
+        stored = first is None or (first.done() and not first.cancelled() and not first.exception())
+        return self._on_record and self._unwritten is None and stored
 
     def admit(self, run: Run, request_hash: str) -> None:
         """Put the run on record; every later write waits for it."""
@@ -115,13 +132,21 @@ class Journal:
 
     async def end(self, run: Run, request_hash: str) -> None:
         """Write the end. Readers see it only then."""
-        event = self.log.foresee(Completed(run))
+        await self._last_word(Completed(run), run, request_hash)
+
+    async def suspend(self, run: Run, request_hash: str) -> None:
+        """Write that the run waits. Readers see it only then: what they answer must find it."""
+        await self._last_word(StateChanged(run.state), run, request_hash)
+
+    async def _last_word(self, payload: Payload, run: Run, request_hash: str) -> None:
+        event = self.log.foresee(payload)
         match self._durability:
             case Durability.STEP:
                 self._pending.append(event)
                 await self._drained(self._write(run))
             case Durability.EXIT:
-                await self._record(run, [*self.log.events, event], request_hash)
+                fresh = [each for each in self.log.events if each.sequence > self._stored]
+                await self._record(run, [*fresh, event], request_hash)
         self._stop_timer()
         self.log.publish(event)
 

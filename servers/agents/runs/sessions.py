@@ -20,6 +20,7 @@ class Place:
     key: SessionKey
     cancel: Callable[[], None]  # ends the run, should another one replace it
     turn: asyncio.Future[None]
+    run_id: str = ""
 
 
 class Sessions:
@@ -29,10 +30,13 @@ class Sessions:
     def busy(self, key: SessionKey) -> bool:
         return key in self._lines
 
-    def admit(self, key: SessionKey, policy: str) -> None:
-        """Refuse a run that may not wait for its turn. Asked before the run is on record."""
-        line = self._lines.get(key)
-        if line is None:
+    def admit(self, key: SessionKey, policy: str, taken: bool = False) -> None:
+        """Refuse a run that may not wait for its turn. Asked before the run is on record.
+
+        `taken`: a run that is not at work in this process has the session.
+        """
+        line = self._lines.get(key, deque())
+        if not (line or taken):
             return
         if policy == "reject":
             raise NotReady(
@@ -49,12 +53,17 @@ class Sessions:
                 session=key.session,
             )
 
-    def enter(self, key: SessionKey, cancel: Callable[[], None]) -> Place:
+    def members(self, key: SessionKey) -> frozenset[str]:
+        """The runs that stand in the line."""
+        return frozenset(place.run_id for place in self._lines.get(key, ()))
+
+    def enter(self, key: SessionKey, cancel: Callable[[], None], run_id: str = "") -> Place:
         """Stand in line at once, so that whoever comes next finds the session busy.
 
         Whoever enters must `leave`, whether he had his turn or not.
         """
-        place = Place(key, cancel, asyncio.get_running_loop().create_future())
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place = Place(key, cancel, turn, run_id)
         self._lines.setdefault(key, deque()).append(place)
         self._call_next(key)
         return place
