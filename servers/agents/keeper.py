@@ -15,6 +15,7 @@ _log = structlog.stdlib.get_logger("astromesh.agents")
 
 _BEAT = 1.0  # seconds at the most: how late a cancel from elsewhere or a timer may be
 _AT_ONCE = 100  # runs that are taken up with one beat
+_PAUSES = (1.0, 2.0, 5.0)  # seconds before a run is tried again that the store didn't take
 
 TakeUp = Callable[[Run, Sequence[RunEvent]], Awaitable[None]]
 
@@ -32,14 +33,30 @@ class Keeper:
         self._take_up = take_up
         self._stopping = stopping
         self._taking: set[str] = set()  # claimed, and not at work yet
+        self._trouble: dict[str, int] = {}  # how often a run had to be left, in a row
+        self._resting: dict[str, asyncio.TimerHandle] = {}
+
+    def came_to_rest(self, run: Run) -> None:
+        """A run of this process has ended, waits, or had to be left: the store was in trouble."""
+        if run.state.terminal or run.state.waiting:
+            self._trouble.pop(run.id, None)
+            return
+        times = self._trouble[run.id] = self._trouble.get(run.id, 0) + 1
+        pause = _PAUSES[min(times, len(_PAUSES)) - 1]
+        rested = asyncio.get_running_loop().call_later(pause, self._resting.pop, run.id, None)
+        self._resting[run.id] = rested
 
     async def first(self) -> None:
         """Take up all that an earlier process left behind."""
         while claimed := await self._leases.claim(self._mine(), _AT_ONCE):
             for run, past in claimed:
-                await self._taken_up(run, past)
+                await self._take_up(run, past)
             if len(claimed) < _AT_ONCE:
                 return
+
+    def stop(self) -> None:
+        for timer in self._resting.values():
+            timer.cancel()
 
     async def keep(self, tasks: asyncio.TaskGroup) -> None:
         """For ever: a beat every second at the least."""
@@ -67,7 +84,8 @@ class Keeper:
         free = min(self._active.free, _AT_ONCE)
         if free <= 0 or self._stopping():
             return
-        for run, past in await self._leases.claim(self._mine(), free):
+        besides = self._mine() | self._resting.keys()
+        for run, past in await self._leases.claim(besides, free):
             self._taking.add(run.id)
             tasks.create_task(self._taken_up(run, past), name=f"take up {run.id}")
 

@@ -99,6 +99,7 @@ class AgentRuntime:
 
     async def _close(self) -> None:
         self._stopping = True
+        self._keeper.stop()
         if self._keeping:
             self._keeping.cancel()
             with suppress(asyncio.CancelledError):
@@ -266,8 +267,8 @@ class AgentRuntime:
             return await self._joined(seen, leaving)
         agent = await self._catalogue.runnable(caller.tenant, request.agent)
         plan = await self._planner.plan(caller, agent, request)
+        taken = await self._line.taken(caller.tenant, agent.name, request.session)
         run = new_run(caller, agent, request, self._new_id(), self._now())
-        taken = await self._line.taken(run)
         # From here to the run's place among the active ones nothing is awaited: of two
         # requests with one request_id the second finds the first.
         self._check_open()
@@ -336,6 +337,7 @@ class AgentRuntime:
     def _ended(self, execution: Execution) -> None:
         self._active.remove(execution)
         if not self._stopping:
+            self._keeper.came_to_rest(execution.run)
             self._tasks.create_task(self._resuming.after(execution.run))
 
     async def _end(self, tenant: str, run_id: str, reason: str) -> Run | None:

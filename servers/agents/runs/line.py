@@ -24,9 +24,11 @@ class Line:
         self._sessions = sessions
         self._cancel = cancel
 
-    async def taken(self, run: Run) -> bool:
-        """Whether somebody has the session whom this process doesn't know of."""
-        return not self._its_own(run) and bool(await self._earlier(run))
+    async def taken(self, tenant: str, agent: str, session: str) -> bool:
+        """Whether a run has the session that is not at work in this process."""
+        if not session or self._sessions.busy(SessionKey(tenant, agent, session)):
+            return False
+        return bool(await self._store.line(tenant, agent, session))
 
     async def turn(self, run: Run, policy: str, journal: Journal) -> None:
         """Wait until all earlier runs of the session have ended; this one is the first of those
