@@ -13,6 +13,7 @@ from typing import TypeVar
 from servers.agents.declare import Check, Declaring
 from servers.agents.files import Declared, read_agents
 from servers.agents.manifest import Agent, ModelChoice
+from servers.agents.manifest.tools import OWN_TOOLS
 from servers.kernel.errors import AstromeshError, InvalidInput, NotReady
 from servers.kernel.explain import nearest
 from servers.kernel.manifest import Manifest, invalid, kind_of, parse
@@ -256,6 +257,8 @@ def _with_tools(agents: Sequence[Declared], runtime: RuntimeSpec) -> Iterator[De
 def _wrong_tools(agent: Agent, known: Collection[str], taken: Mapping[str, str]) -> Iterator[str]:
     for index, tool in enumerate(agent.spec.tools):
         place = f"spec.tools[{index}]"
+        if tool.type in OWN_TOOLS:
+            continue  # not of the tools service
         if tool.name not in known:
             hint = nearest(tool.name, sorted(known))
             yield f"{place}.name: no tool is named {tool.name!r}{hint}"

@@ -7,6 +7,9 @@ from pydantic import model_validator
 from servers.kernel.fields import Count, Flag, FreeJson, FunctionPath, Seconds, ToolName
 from servers.kernel.manifest import Strict
 
+# Types of tools that the tools service does not know.
+OWN_TOOLS = frozenset({"agent", "client", "timer"})
+
 
 class RateLimit(Strict):
     max_calls: Count

@@ -40,8 +40,10 @@ class Line:
             if policy == "replace":
                 for run_id in earlier:
                     await self._cancel(run.tenant, run_id, "another run of the session replaced it")
+                continue
             last = await self._store.last_sequence(earlier[0])
-            await self._store.changed(earlier[0], last, _LOOK_AGAIN)
+            if earlier[0] in await self._earlier(run):  # it had not ended by then
+                await self._store.changed(earlier[0], last, _LOOK_AGAIN)
 
     async def _earlier(self, run: Run) -> Sequence[str]:
         line = await self._store.line(run.tenant, run.agent, run.session)
