@@ -1,21 +1,24 @@
 """The fast functions: compiled where a build is at hand, the reference otherwise.
 
-What each means is said in `reference`. `COMPILED` tells which are in use.
+What each means is said in `reference` and `pii`. `COMPILED` tells which are in use.
 """
 
 from os.path import join
 from sysconfig import get_path
 
+from servers.kernel.native.pii import ALL_PII, PII_KINDS
+
 # An editable install keeps the compiled module in the environment (see CMakeLists.txt).
 __path__.append(join(get_path("platlib"), "astromesh_grpc.native"))
 
 try:
-    from servers.kernel.native._speedups import rank
+    from servers.kernel.native._speedups import pii_scan, rank
 
     COMPILED: bool = True
 except ModuleNotFoundError:  # any other ImportError is a broken build, which must be seen
+    from servers.kernel.native.pii import pii_scan
     from servers.kernel.native.reference import rank
 
     COMPILED = False
 
-__all__ = ["COMPILED", "rank"]
+__all__ = ["ALL_PII", "COMPILED", "PII_KINDS", "pii_scan", "rank"]
