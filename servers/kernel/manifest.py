@@ -64,6 +64,10 @@ class Manifest(Strict):
     def respell(cls, spelling: Spelling) -> None:
         """Bring other accepted spellings of the spec to the models' own. For overriding."""
 
+    def inconsistencies(self) -> Iterable[Wrong]:
+        """What is wrong although each value is of its type. For overriding."""
+        return ()
+
     def canonical(self) -> dict[str, Any]:
         """The JSON tree of the resource: set keys only, one spelling each, secrets included."""
         return canonical(self)
@@ -95,6 +99,7 @@ def parse(kind: type[M], document: Document, env: Mapping[str, str] | None = Non
     value = spelling.value if env is None else expansion.expand(spelling.value)
     refused = list(refusals(value, kind.later))
     manifest, wrong = _validated(kind, value)
+    wrong.extend(manifest.inconsistencies() if manifest else ())
     wrong = [each for each in wrong if not any(starts(each.path, r.part) for r in refused)]
     found = [*expansion.missing, *(each.wrong for each in refused), *wrong]
     found = [*spelling.conflicts, *(Wrong(spelling.written(path), says) for path, says in found)]

@@ -1,11 +1,12 @@
 """kind: Agent."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from servers.agents.manifest.guardrails import Guardrails, wrong_rules
 from servers.agents.manifest.later import LATER
 from servers.agents.manifest.memory import AgentMemory, ConversationalMemory, Knowledge
 from servers.agents.manifest.model import ModelPolicy
@@ -16,6 +17,7 @@ from servers.domain.runs import Durability, OnDisconnect
 from servers.kernel.fields import Count, FreeJson, Seconds
 from servers.kernel.later import Later
 from servers.kernel.manifest import Manifest, Strict
+from servers.kernel.paths import Wrong
 from servers.kernel.spelling import Spelling
 
 
@@ -48,20 +50,6 @@ class Orchestration(Strict):
     max_handoffs: Count | None = None
     role_map: dict[str, str] = {}  # noqa: RUF012
     max_tool_result_tokens: Count | None = None
-
-
-class Guardrail(Strict):
-    """One rule. Keys that aren't listed here are its `options`."""
-
-    type: str
-    action: str = ""
-    message: str = ""
-    options: FreeJson = {}  # noqa: RUF012
-
-
-class Guardrails(Strict):
-    input: tuple[Guardrail, ...] = ()
-    output: tuple[Guardrail, ...] = ()
 
 
 class Permissions(Strict):
@@ -117,6 +105,9 @@ class Agent(Manifest):
     @classmethod
     def respell(cls, spelling: Spelling) -> None:
         respell(spelling)
+
+    def inconsistencies(self) -> Iterator[Wrong]:
+        yield from wrong_rules(self.spec.guardrails, self.spec.model.roles)
 
     def with_defaults(self, max_iterations: int | None) -> Self:
         """With the runtime's defaults where the manifest is silent; `canonical` stays as it is."""

@@ -18,6 +18,27 @@ _CHOICE_KEYS = {
     **{key: f"parameters.{key}" for key in _SAMPLING},
 }
 _GUARDRAIL_KEYS = frozenset({"type", "action", "message"})
+_GUARDRAIL_OPTIONS = {
+    "max_characters": "max_chars",
+    "blocked_topics": "topics",
+    "forbidden_topics": "topics",
+    "blocked_keywords": "keywords",
+    "forbidden_keywords": "keywords",
+    "blocked_patterns": "patterns",
+    "forbidden_patterns": "patterns",
+    "max_cost_usd": "max_usd",
+    "max_tokens_per_turn": "max_tokens",
+    "entity_types": "entities",
+}
+_ENTITIES = {
+    "email_address": "email",
+    "phone_number": "phone",
+    "us_ssn": "ssn",
+    "card": "credit_card",
+    "iban_code": "iban",
+    "ip_address": "ip",
+    "ipv4": "ip",
+}
 
 
 def respell(spelling: Spelling) -> None:
@@ -28,10 +49,7 @@ def respell(spelling: Spelling) -> None:
     spelling.words("spec.tools.*.type", {"builtin": "internal"})
     spelling.reshape("spec.tools.*.parameters", object_schema)
     spelling.reshape("spec.output_schema", answer_schema)
-    for rules in ("spec.guardrails.input", "spec.guardrails.output"):
-        spelling.rename(f"{rules}.*", {"max_characters": "max_chars"})
-        spelling.gather(f"{rules}.*", _GUARDRAIL_KEYS, into="options")
-        spelling.words(f"{rules}.*.type", {"pii_redaction": "pii_detection"})
+    _guardrails(spelling)
 
 
 def _models(spelling: Spelling) -> None:
@@ -53,6 +71,22 @@ def _memory(spelling: Spelling) -> None:
     spelling.lift(events, "postgres", {"dsn": "connection.url"}, {"backend": "postgres"})
     for place in (talk, events):
         spelling.words(f"{place}.backend", {"postgresql": "postgres"})
+
+
+def _guardrails(spelling: Spelling) -> None:
+    for rule in ("spec.guardrails.input.*", "spec.guardrails.output.*"):
+        spelling.gather(rule, _GUARDRAIL_KEYS, into="options")
+        spelling.rename(f"{rule}.options", _GUARDRAIL_OPTIONS)
+        for texts in ("entities", "topics", "keywords", "patterns"):
+            spelling.listed(f"{rule}.options.{texts}")
+        spelling.reshape(f"{rule}.options.entities.*", _entity)
+        spelling.words(f"{rule}.type", {"pii_redaction": "pii_detection", "pii": "pii_detection"})
+        spelling.words(f"{rule}.action", {"truncate": "redact"})
+
+
+def _entity(value: Any) -> Any:
+    word = value.lower() if isinstance(value, str) else value
+    return _ENTITIES.get(word, word) if isinstance(word, str) else value
 
 
 def _reference(value: Any) -> Any:
