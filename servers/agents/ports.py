@@ -115,7 +115,12 @@ class Leases(Protocol):
         ...
 
     async def ask_cancel(self, tenant: str, run_id: str, reason: str) -> None:
-        """Tell the owner, with its next beat at the latest."""
+        """Tell the owner, with its next beat at the latest. Raises NotFound."""
+        ...
+
+    async def news(self, seconds: float) -> None:
+        """Return when `renew` or `claim` may have more to tell than the last time, or after
+        so many seconds: what a process does between two beats."""
         ...
 
 

@@ -8,6 +8,7 @@ import pytest_asyncio
 from servers.router.adapters.http import Http, open_http
 from tests.contract import run_fixture
 from tests.contract.provider_fixture import KINDS, NOON, Kind, streamed, whole
+from tests.postgres_server import postgres_server
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
@@ -27,10 +28,19 @@ def heard(request):
     return request.param
 
 
-@pytest.fixture(params=[run_fixture.sqlite], ids=lambda f: f.__name__)
+@pytest.fixture(scope="session")
+def postgres():
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
 def opening(request, tmp_path):
     """Opens the same stores of runs again and again."""
-    return lambda: request.param(tmp_path)
+    if request.param == "sqlite":
+        return lambda: run_fixture.sqlite(tmp_path)
+    dsn = request.getfixturevalue("postgres").schema()
+    return lambda: run_fixture.postgres(dsn)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 from servers.agents.adapters.opening import open_stores
+from servers.agents.adapters.postgres_stores import open_postgres_stores
 from servers.domain.chat import Finish, Role, says
 from servers.domain.runs import (
     Ask,
@@ -31,6 +32,12 @@ def new_id() -> str:
 @asynccontextmanager
 async def sqlite(folder):
     async with open_stores(folder, time.time, new_id) as stores:
+        yield stores
+
+
+@asynccontextmanager
+async def postgres(dsn, lease=15.0):
+    async with open_postgres_stores(dsn, lease, new_id()) as stores:
         yield stores
 
 

@@ -1,8 +1,8 @@
-"""Who waits, in this process, for the log of a run to grow."""
+"""Who waits, in this process, for the log of a run to grow, or for something to do."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 
 class Waiters:
@@ -29,3 +29,19 @@ class Waiters:
     def wake_all(self) -> None:
         for run_id in self._waiting:
             self.wake(run_id)
+
+
+class News:
+    """What was told while nobody waited is heard by who waits next."""
+
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+
+    def tell(self) -> None:
+        self._told.set()
+
+    async def wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._told.wait()
+        self._told.clear()

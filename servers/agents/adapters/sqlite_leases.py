@@ -10,6 +10,7 @@ from itertools import groupby
 from math import inf
 from typing import Final
 
+from servers.agents.adapters.changes import News
 from servers.agents.adapters.run_codec import Row, events_of, run_from
 from servers.agents.adapters.run_rows import WAITING, no_run, not_waiting
 from servers.agents.ports import Beat
@@ -34,6 +35,7 @@ class SqliteLeases:
 
     def __init__(self, database: Database, now: Callable[[], float], owner: str) -> None:
         self._database, self._now, self._owner = database, now, owner
+        self._news = News()
 
     async def claim(
         self, besides: Collection[str], limit: int
@@ -81,12 +83,17 @@ class SqliteLeases:
         sql = f"UPDATE run SET held_by = '' WHERE held_by != '' AND run_id {_AMONG}"
         values = (json.dumps(list(run_ids)),)
         await self._database.write(lambda connection: connection.execute(sql, values).rowcount)
+        self._news.tell()
 
     async def ask_cancel(self, tenant: str, run_id: str, reason: str) -> None:
         sql = "UPDATE run SET cancel = ? WHERE run_id = ? AND tenant = ?"
         values = (reason, run_id, tenant)
         if not await self._database.write(lambda c: c.execute(sql, values).rowcount):
             raise no_run(run_id)
+        self._news.tell()
+
+    async def news(self, seconds: float) -> None:
+        await self._news.wait(seconds)
 
     async def _logs(self, run_ids: Sequence[str]) -> dict[str, list[RunEvent]]:
         sql = (

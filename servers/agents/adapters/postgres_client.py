@@ -1,0 +1,157 @@
+"""Connections to PostgreSQL that outlive its restarts. Needs the extra `postgres`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+
+from servers.kernel.errors import AstromeshError, Exhausted, Unavailable
+
+T = TypeVar("T")
+Connection: TypeAlias = (
+    "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+)
+
+PATIENCE: Final = 30.0  # seconds that work waits for a PostgreSQL that is away
+CONNECTIONS: Final = 8  # for reads; two more write and listen
+_ANSWER: Final = 15.0  # seconds for one answer: then the connection counts as lost
+_CONNECTING: Final = 10.0  # seconds
+_AT_THE_END: Final = 3.0  # seconds that statements have when the mesh stops
+_AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a connection that broke in an unlucky moment
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+# The planner takes a table for small until it has looked at it: without these it would read
+# all of it, for every statement.
+POINTED: Final = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the same work may succeed on another connection, or a little later."""
+    # A value that doesn't fit its column is an InterfaceError, too.
+    return isinstance(error, _AWAY) and not isinstance(error, ValueError)
+
+
+def retrying(stop: Callable[[RetryCallState], bool]) -> AsyncRetrying:
+    return AsyncRetrying(
+        stop=stop,
+        wait=wait_random_exponential(multiplier=0.05, max=1.0),
+        retry=retry_if_exception(is_away),
+        reraise=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """Made by `open_postgres`."""
+
+    dsn: str
+    where: str  # for people: never holds the password
+    pool: "asyncpg.Pool[asyncpg.Record]"
+
+    async def fetch(self, sql: str, *values: Any) -> list[asyncpg.Record]:
+        """One statement that may as well be done twice."""
+        return await self.steadily(lambda connection: connection.fetch(sql, *values))
+
+    async def steadily(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Work that may as well be done twice, over restarts of the server.
+
+        Raises Unavailable (STORE_UNAVAILABLE) where it stays away.
+        """
+        end = asyncio.get_running_loop().time() + PATIENCE
+        with _named(self.where):
+            async for attempt in retrying(past(end)):
+                with attempt:
+                    async with self.pool.acquire(timeout=_ANSWER) as connection:
+                        return await work(connection)
+        raise AssertionError("retrying ends with a result or an error")
+
+    async def connect(self, **settings: str) -> "asyncpg.Connection[asyncpg.Record]":
+        """A connection of its own, which the caller closes."""
+        return await asyncpg.connect(
+            self.dsn, timeout=_CONNECTING, command_timeout=_ANSWER, server_settings=settings
+        )
+
+
+@asynccontextmanager
+async def open_postgres(dsn: str) -> AsyncIterator[Postgres]:
+    """Raises Unavailable (STORE_UNAVAILABLE) where the database can't be used."""
+    where = place(dsn)
+    try:
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=CONNECTIONS,
+            timeout=_CONNECTING,
+            command_timeout=_ANSWER,
+            server_settings=POINTED,
+        )
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as e:
+        # Of a mistake in the address the text would repeat the address.
+        why = "its address can't be read" if isinstance(e, ValueError) else str(e) or repr(e)
+        raise Unavailable(
+            f"{where} (spec.runs of runtime.yaml) can't be used: {why}",
+            reason="STORE_UNAVAILABLE",
+        ) from e
+    try:
+        yield Postgres(dsn, where, pool)
+    finally:
+        try:
+            async with asyncio.timeout(_AT_THE_END):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+
+def place(dsn: str) -> str:
+    parts = urlsplit(dsn)
+    host = parts.hostname or next(iter(parse_qs(parts.query).get("host", ["localhost"])))
+    port = f":{parts.port}" if parts.port else ""
+    return f"PostgreSQL at {host}{port}, database {parts.path.lstrip('/')!r},"
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        ours = in_our_words(error, where)
+        if ours is error:
+            raise
+        raise ours from error
+
+
+def in_our_words(error: Exception, where: str) -> Exception:
+    """What PostgreSQL could not do. Errors of the SQL itself stay as they are."""
+    ours: AstromeshError
+    if isinstance(error, asyncpg.DiskFullError):
+        ours = Exhausted(f"{where} has no room left on its disk", reason="DISK_FULL")
+    elif is_away(error):
+        ours = Unavailable(
+            f"{where} can't be reached: {str(error) or repr(error)}",
+            reason="STORE_UNAVAILABLE",
+            retry_after=1.0,
+        )
+    else:
+        return error
+    ours.__cause__ = error
+    return ours
+
+
+def past(end: float) -> Callable[[RetryCallState], bool]:
+    """Whether the loop's clock is past a time."""
+    loop = asyncio.get_running_loop()
+    return lambda _: loop.time() >= end

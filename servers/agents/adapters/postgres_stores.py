@@ -1,0 +1,34 @@
+"""Opens what is kept of runs in PostgreSQL. Needs the extra `postgres`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from servers.agents.adapters.postgres_client import open_postgres
+from servers.agents.adapters.postgres_leases import PostgresLeases
+from servers.agents.adapters.postgres_listening import listening
+from servers.agents.adapters.postgres_outbox import PostgresOutbox
+from servers.agents.adapters.postgres_retention import PostgresRetention, PostgresVersions
+from servers.agents.adapters.postgres_runs import PostgresRuns
+from servers.agents.adapters.postgres_schema import MIGRATIONS, migrate
+from servers.agents.adapters.postgres_statements import Statements
+from servers.agents.adapters.postgres_writer import writing
+from servers.agents.ports import Stores
+
+
+@asynccontextmanager
+async def open_postgres_stores(dsn: str, lease: float, owner: str) -> AsyncIterator[Stores]:
+    """`owner` names this life of the process, as no other. A run is its own for `lease`
+    seconds from each renewal.
+
+    Raises Unavailable (STORE_UNAVAILABLE), NotReady (STATE_TOO_NEW, STATE_NOT_WRITABLE).
+    """
+    async with open_postgres(dsn) as postgres:
+        await migrate(postgres, "runs", MIGRATIONS)
+        async with writing(postgres) as writer, listening(postgres, owner) as heard:
+            yield Stores(
+                PostgresRuns(postgres, writer, Statements(owner, lease), heard),
+                PostgresLeases(postgres, writer, heard, owner, lease),
+                PostgresVersions(postgres),
+                PostgresOutbox(postgres),
+                PostgresRetention(postgres),
+            )

