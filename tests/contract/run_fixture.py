@@ -36,8 +36,8 @@ async def sqlite(folder):
 
 
 @asynccontextmanager
-async def postgres(dsn, lease=15.0):
-    async with open_postgres_stores(dsn, lease, new_id()) as stores:
+async def postgres(dsn, lease=15.0, **other):
+    async with open_postgres_stores(dsn, lease, new_id(), **other) as stores:
         yield stores
 
 

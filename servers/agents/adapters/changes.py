@@ -3,32 +3,44 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    after: int
+    grown: bool = False  # beyond that
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Waiters:
     def __init__(self) -> None:
-        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._waiting: dict[str, set[Waiter]] = {}
 
     @asynccontextmanager
-    async def waiting(self, run_id: str) -> AsyncIterator[asyncio.Event]:
-        """Set as soon as `wake` is called: look at the log between entering and waiting."""
-        event = asyncio.Event()
-        self._waiting.setdefault(run_id, set()).add(event)
+    async def waiting(self, run_id: str, after: int) -> AsyncIterator[Waiter]:
+        """For a log to grow beyond a position: look at it between entering and waiting."""
+        waiter = Waiter(after)
+        self._waiting.setdefault(run_id, set()).add(waiter)
         try:
-            yield event
+            yield waiter
         finally:
-            events = self._waiting[run_id]
-            events.discard(event)
-            if not events:
+            waiters = self._waiting[run_id]
+            waiters.discard(waiter)
+            if not waiters:
                 del self._waiting[run_id]
 
-    def wake(self, run_id: str) -> None:
-        for event in self._waiting.get(run_id, ()):
-            event.set()
+    def grown(self, run_id: str, last: int) -> None:
+        for waiter in self._waiting.get(run_id, ()):
+            if last > waiter.after:
+                waiter.grown = True
+                waiter.woken.set()
 
-    def wake_all(self) -> None:
-        for run_id in self._waiting:
-            self.wake(run_id)
+    def look(self) -> None:
+        """Any log may have grown."""
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                waiter.woken.set()
 
 
 class News:

@@ -61,6 +61,7 @@ class Postgres:
     dsn: str
     where: str  # for people: never holds the password
     pool: "asyncpg.Pool[asyncpg.Record]"
+    patience: float  # seconds that work waits for a server that is away
 
     async def fetch(self, sql: str, *values: Any) -> list[asyncpg.Record]:
         """One statement that may as well be done twice."""
@@ -71,7 +72,7 @@ class Postgres:
 
         Raises Unavailable (STORE_UNAVAILABLE) where it stays away.
         """
-        end = asyncio.get_running_loop().time() + PATIENCE
+        end = asyncio.get_running_loop().time() + self.patience
         with _named(self.where):
             async for attempt in retrying(past(end)):
                 with attempt:
@@ -87,7 +88,7 @@ class Postgres:
 
 
 @asynccontextmanager
-async def open_postgres(dsn: str) -> AsyncIterator[Postgres]:
+async def open_postgres(dsn: str, patience: float = PATIENCE) -> AsyncIterator[Postgres]:
     """Raises Unavailable (STORE_UNAVAILABLE) where the database can't be used."""
     where = place(dsn)
     try:
@@ -107,7 +108,7 @@ async def open_postgres(dsn: str) -> AsyncIterator[Postgres]:
             reason="STORE_UNAVAILABLE",
         ) from e
     try:
-        yield Postgres(dsn, where, pool)
+        yield Postgres(dsn, where, pool, patience)
     finally:
         try:
             async with asyncio.timeout(_AT_THE_END):
@@ -117,9 +118,13 @@ async def open_postgres(dsn: str) -> AsyncIterator[Postgres]:
 
 
 def place(dsn: str) -> str:
-    parts = urlsplit(dsn)
-    host = parts.hostname or next(iter(parse_qs(parts.query).get("host", ["localhost"])))
-    port = f":{parts.port}" if parts.port else ""
+    """What the address says of where, and nothing of who."""
+    try:
+        parts = urlsplit(dsn)
+        host = parts.hostname or next(iter(parse_qs(parts.query).get("host", ["localhost"])))
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "PostgreSQL"
     return f"PostgreSQL at {host}{port}, database {parts.path.lstrip('/')!r},"
 
 

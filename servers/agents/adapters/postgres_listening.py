@@ -6,7 +6,7 @@ there when he looks.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from hashlib import blake2b
 from typing import Any, Final
@@ -30,16 +30,16 @@ class Listening:
     def __init__(self, postgres: Postgres, owner: str) -> None:
         self.waiters, self.news = Waiters(), News()
         self.connected = False
+        self.first = asyncio.Event()  # connection
         self._postgres, self._owner = postgres, owner
         self._channel = ""
-        self._grown: dict[str, None] = {}  # runs, in order
+        self._grown: dict[str, int] = {}  # runs, and the last sequence of each
         self._others: list[str] = []
         self._due = asyncio.Event()
 
-    def grown(self, run_ids: Iterable[str]) -> None:
-        for run_id in run_ids:
-            self.waiters.wake(run_id)
-            self._grown[run_id] = None
+    def grown(self, run_id: str, last: int) -> None:
+        self.waiters.grown(run_id, last)
+        self._grown[run_id] = last
         self._due.set()
 
     def cancelled(self, owner: str) -> None:
@@ -75,6 +75,7 @@ class Listening:
             connection.add_termination_listener(lambda _: self._due.set())
             await connection.add_listener(self._channel, self._hear)
             self.connected = True
+            self.first.set()
             self._everybody_look()
             while not connection.is_closed():
                 for message in self._messages():
@@ -94,34 +95,36 @@ class Listening:
     def _messages(self) -> list[str]:
         self._due.clear()
         others, self._others = self._others, []
-        grown, self._grown = list(self._grown), {}
-        return [*others, *_joined(f"{self._owner} grown", grown)]
+        grown, self._grown = self._grown, {}
+        words = [f"{last}:{run_id}" for run_id, last in grown.items()]
+        return [*others, *_joined(f"{self._owner} grown", words)]
 
     def _hear(self, _connection: Any, _pid: int, _channel: str, message: object) -> None:
-        sender, what, *names = str(message).split(" ")
+        sender, what, *words = str(message).split(" ")
         match what:
             case "grown" if sender != self._owner:
-                for run_id in names:
-                    self.waiters.wake(run_id)
-            case "cancel" if self._owner in names:
+                for word in words:
+                    last, _, run_id = word.partition(":")
+                    self.waiters.grown(run_id, int(last))
+            case "cancel" if self._owner in words:
                 self.news.tell()
             case "free" if sender != self._owner:
                 self.news.tell()
 
     def _everybody_look(self) -> None:
         """Who knows what was told meanwhile."""
-        self.waiters.wake_all()
+        self.waiters.look()
         self.news.tell()
 
 
-def _joined(head: str, names: list[str]) -> list[str]:
-    messages, size = [head] if names else [], len(head)
-    for name in names:
-        if size + 1 + len(name.encode()) > _MOST:
+def _joined(head: str, words: list[str]) -> list[str]:
+    messages, size = [head] if words else [], len(head)
+    for word in words:
+        if size + 1 + len(word.encode()) > _MOST:
             messages.append(head)
             size = len(head)
-        messages[-1] += f" {name}"
-        size += 1 + len(name.encode())
+        messages[-1] += f" {word}"
+        size += 1 + len(word.encode())
     return messages
 
 
@@ -130,6 +133,9 @@ async def listening(postgres: Postgres, owner: str) -> AsyncIterator[Listening]:
     heard = Listening(postgres, owner)
     task = asyncio.create_task(heard.for_ever())
     try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SLOWEST):
+                await heard.first.wait()
         yield heard
     finally:
         task.cancel()

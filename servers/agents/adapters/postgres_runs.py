@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from servers.agents.adapters.changes import Waiter
 from servers.agents.adapters.postgres_client import Postgres
 from servers.agents.adapters.postgres_listening import Listening
 from servers.agents.adapters.postgres_statements import (
@@ -47,7 +48,7 @@ class PostgresRuns:
         stored: Run
         stored, new = await self._writer.submit(self._statements.create, run.id, creation)
         if new and events:
-            self._listening.grown([run.id])
+            self._listening.grown(run.id, events[-1].sequence)
         return stored, new
 
     async def requested(self, tenant: str, request_id: str, request_hash: str) -> Run | None:
@@ -63,7 +64,7 @@ class PostgresRuns:
             addition = Addition(run_id, log, run_row(run), tells_its_end(run), let_go(run))
         await self._writer.submit(self._statements.append, run_id, addition)
         if events:
-            self._listening.grown([run_id])
+            self._listening.grown(run_id, events[-1].sequence)
 
     async def get(self, tenant: str, run_id: str) -> Run:
         sql = "SELECT body FROM astromesh_run WHERE run_id = $1 AND tenant = $2"
@@ -110,20 +111,17 @@ class PostgresRuns:
         return found[0]["last"] if found else 0
 
     async def changed(self, run_id: str, after_sequence: int, seconds: float) -> None:
-        async with self._listening.waiters.waiting(run_id) as woken:
+        async with self._listening.waiters.waiting(run_id, after_sequence) as waiter:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    while await self.last_sequence(run_id) <= after_sequence:
-                        if await self._woken(woken):
-                            return
+                    while not waiter.grown and await self.last_sequence(run_id) <= after_sequence:
+                        await self._woken(waiter)
 
-    async def _woken(self, woken: asyncio.Event) -> bool:
-        if self._listening.connected:
-            return await woken.wait()
+    async def _woken(self, waiter: Waiter) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK):
-                return await woken.wait()
-        return False
+            async with asyncio.timeout(None if self._listening.connected else _LOOK):
+                await waiter.woken.wait()
+        waiter.woken.clear()
 
     async def line(self, tenant: str, agent: str, session: str) -> Sequence[str]:
         sql = (

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from servers.agents.adapters.postgres_client import open_postgres
+from servers.agents.adapters.postgres_client import PATIENCE, open_postgres
 from servers.agents.adapters.postgres_leases import PostgresLeases
 from servers.agents.adapters.postgres_listening import listening
 from servers.agents.adapters.postgres_outbox import PostgresOutbox
@@ -16,13 +16,15 @@ from servers.agents.ports import Stores
 
 
 @asynccontextmanager
-async def open_postgres_stores(dsn: str, lease: float, owner: str) -> AsyncIterator[Stores]:
+async def open_postgres_stores(
+    dsn: str, lease: float, owner: str, patience: float = PATIENCE
+) -> AsyncIterator[Stores]:
     """`owner` names this life of the process, as no other. A run is its own for `lease`
-    seconds from each renewal.
+    seconds from each renewal. While the server is away work waits for it, up to `patience`.
 
     Raises Unavailable (STORE_UNAVAILABLE), NotReady (STATE_TOO_NEW, STATE_NOT_WRITABLE).
     """
-    async with open_postgres(dsn) as postgres:
+    async with open_postgres(dsn, patience) as postgres:
         await migrate(postgres, "runs", MIGRATIONS)
         async with writing(postgres) as writer, listening(postgres, owner) as heard:
             yield Stores(

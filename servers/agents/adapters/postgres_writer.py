@@ -15,7 +15,6 @@ from typing import Any, Final, Protocol, TypeVar
 import asyncpg
 
 from servers.agents.adapters.postgres_client import (
-    PATIENCE,
     POINTED,
     Connection,
     Postgres,
@@ -139,7 +138,7 @@ class Writer:
 
     async def _steadily(self, batch: list[_Job]) -> Sequence[Outcome]:
         statement, writes = batch[0].statement, [job.write for job in batch]
-        async for attempt in retrying(self._given_up(batch[0].asked_at + PATIENCE)):
+        async for attempt in retrying(self._given_up(batch[0].asked_at + self._postgres.patience)):
             with attempt:
                 again = attempt.retry_state.attempt_number > 1
                 return await self._attempt(statement, writes, again)

@@ -48,8 +48,8 @@ class SqliteRuns:
             return run, True
 
         stored, new = await self._database.write(work)
-        if new and log:
-            self._waiters.wake(run.id)
+        if new and events:
+            self._waiters.grown(run.id, events[-1].sequence)
         return stored, new
 
     async def requested(self, tenant: str, request_id: str, request_hash: str) -> Run | None:
@@ -71,8 +71,8 @@ class SqliteRuns:
                 raise no_run(run_id)
 
         await self._database.write(work)
-        if log:
-            self._waiters.wake(run_id)
+        if events:
+            self._waiters.grown(run_id, events[-1].sequence)
 
     async def get(self, tenant: str, run_id: str) -> Run:
         sql = "SELECT body FROM run WHERE run_id = ? AND tenant = ?"
@@ -119,11 +119,11 @@ class SqliteRuns:
         return await self._database.read(lambda connection: _last(connection, run_id))
 
     async def changed(self, run_id: str, after_sequence: int, seconds: float) -> None:
-        async with self._waiters.waiting(run_id) as woken:
+        async with self._waiters.waiting(run_id, after_sequence) as waiter:
             if await self.last_sequence(run_id) <= after_sequence:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
-                        await woken.wait()
+                        await waiter.woken.wait()
 
     async def line(self, tenant: str, agent: str, session: str) -> Sequence[str]:
         sql = (
