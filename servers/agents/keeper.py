@@ -61,7 +61,7 @@ class Keeper:
     async def keep(self, tasks: asyncio.TaskGroup) -> None:
         """For ever: a beat every second at the least."""
         while True:
-            await asyncio.sleep(min(_BEAT, self._leases.lease / 3))
+            await self._leases.news(min(_BEAT, self._leases.lease / 3))
             try:
                 await self._renew()
                 await self._claim(tasks)
