@@ -450,6 +450,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A run of durability NONE came to something that it would have to wait for.
     FAILED_PRECONDITION. Metadata: {"run_id": "..."}
     """
+    ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 192
+    """The database that keeps the runs can't be reached. RetryInfo says when to come back.
+    UNAVAILABLE. Metadata: {}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists why calls fail, for programs to branch on.
@@ -889,5 +893,9 @@ INVALID_ARGUMENT. Metadata: {"run_id": "...", "last_sequence": "17"}
 ERROR_REASON_NOT_DURABLE: ErrorReason.ValueType  # 191
 """A run of durability NONE came to something that it would have to wait for.
 FAILED_PRECONDITION. Metadata: {"run_id": "..."}
+"""
+ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 192
+"""The database that keeps the runs can't be reached. RetryInfo says when to come back.
+UNAVAILABLE. Metadata: {}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -686,6 +686,12 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION. Metadata: {"run_id": "..."}
     """
 
+    STORE_UNAVAILABLE = 192
+    """
+    The database that keeps the runs can't be reached. RetryInfo says when to come back.
+    UNAVAILABLE. Metadata: {}
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -793,6 +799,7 @@ class ErrorReason(betterproto2.Enum):
             189: "ERROR_REASON_NOT_EDITABLE",
             190: "ERROR_REASON_CURSOR_BEYOND_END",
             191: "ERROR_REASON_NOT_DURABLE",
+            192: "ERROR_REASON_STORE_UNAVAILABLE",
         }
 
     @classmethod
@@ -902,6 +909,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_NOT_EDITABLE": 189,
             "ERROR_REASON_CURSOR_BEYOND_END": 190,
             "ERROR_REASON_NOT_DURABLE": 191,
+            "ERROR_REASON_STORE_UNAVAILABLE": 192,
         }
 
 
