@@ -23,6 +23,7 @@ from astromesh.tools.v1 import tool_service_pb2_grpc
 from servers.agents.adapters import sqlite_agents
 from servers.agents.adapters.opening import open_stores
 from servers.agents.catalogue import Catalogue
+from servers.agents.convert_runs import run_json
 from servers.agents.patterns.ports import Pattern
 from servers.agents.patterns.react import react
 from servers.agents.planning import Planner
@@ -30,6 +31,7 @@ from servers.agents.remote import RemoteAgents
 from servers.agents.service import AgentRuntime, Limits
 from servers.agents.servicer import AgentServicer
 from servers.agents.watch import watching
+from servers.agents.webhooks import Policy, Webhooks
 from servers.config import MeshConfig
 from servers.domain.caller import Caller
 from servers.domain.services import Agents, Memory, Router, Tools
@@ -244,12 +246,23 @@ async def _open_agents(
     catalogue.take_files(config.agents)
     bounds = config.runtime.limits
     limits = Limits(bounds.active_runs, bounds.tenant_runs, bounds.drain_seconds)
+    webhooks = _webhooks(config)
     runtime = AgentRuntime(
-        catalogue, planner, stores.runs, stores.leases, time.time, _new_id, limits
+        catalogue, planner, stores.runs, stores.leases, time.time, _new_id, limits, webhooks
     )
     await enter(runtime)
+    if webhooks.secret:
+        client = await enter(guarded_client(allow(webhooks.plain)))
+        teller = Webhooks(stores.outbox, client, webhooks, run_json, time.time)
+        await enter(_for_ever(teller.deliver()))
     await enter(watching(config.agents_dir, config.declaring, catalogue.take_files))
     return runtime
+
+
+def _webhooks(config: MeshConfig) -> Policy:
+    settings = config.runtime.webhooks
+    hosts = (host.lower().rstrip(".") for host in settings.allowed_hosts)
+    return Policy(settings.secret, frozenset(hosts))
 
 
 def _new_id() -> str:

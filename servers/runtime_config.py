@@ -1,5 +1,6 @@
 """kind: RuntimeConfig. Where the mesh listens, where its other parts are, what it may use."""
 
+from base64 import b64decode
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Annotated, ClassVar, Literal
@@ -11,6 +12,8 @@ from servers.kernel.fields import Count, FunctionPath, Seconds, Secret, ToolName
 from servers.kernel.later import Later
 from servers.kernel.manifest import Manifest, Strict
 from servers.kernel.spelling import Spelling
+
+_SHORTEST_KEY = 24  # bytes, of a webhook's secret
 
 Port = Annotated[Count, Field(le=65535)]
 
@@ -96,6 +99,30 @@ class Redis(Strict):
         return prefix
 
 
+class WebhookSettings(Strict):
+    """How addresses are told of the ends of runs. Without a secret none is."""
+
+    secret: Secret = ""
+    allowed_hosts: tuple[str, ...] = ()
+
+    @field_validator("secret")
+    @classmethod
+    def _is_a_key(cls, secret: str) -> str:
+        if secret and len(_decoded(secret)) < _SHORTEST_KEY:
+            raise ValueError(
+                f"expected whsec_ and the base64 of {_SHORTEST_KEY} bytes or more, as "
+                "`echo whsec_$(openssl rand -base64 32)` gives it"
+            )
+        return secret
+
+
+def _decoded(secret: str) -> bytes:
+    try:
+        return b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return b""
+
+
 class UsageSettings(Strict):
     """The record of what calls used."""
 
@@ -110,6 +137,7 @@ class RuntimeSpec(Strict):
     limits: RunLimits = RunLimits()
     redis: Redis = Redis()
     usage: UsageSettings = UsageSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     peers: tuple[str, ...] = ()
     observability: dict[str, object] = {}  # noqa: RUF012
 

@@ -52,6 +52,7 @@ def request_hash(request: RunRequest) -> str:
         request.session,
         request.context,
         request.durability.value if request.durability else "",
+        *([request.webhook] if request.webhook else ()),
     ]
     canonical = json.dumps(work, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
@@ -71,6 +72,7 @@ def new_run(caller: Caller, agent: Agent, request: RunRequest, run_id: str, now:
         created_at=now,
         started_at=now,
         context=request.context,
+        webhook=request.webhook,
     )
 
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from astromesh.agents.v1 import run_pb2
+from google.protobuf import json_format
 from google.rpc import status_pb2
 
 from servers.agents.runs.failure import error_of, failure_of
-from servers.domain.chat import ModelUsage
+from servers.domain.chat import Json, ModelUsage
 from servers.domain.runs import (
     Ask,
     AskKind,
@@ -101,6 +102,11 @@ def run_to(run: Run) -> run_pb2.Run:
         answered_by=run.answered_by,
         webhook=run.webhook,
     )
+
+
+def run_json(run: Run) -> Json:
+    """As REST answers it."""
+    return json_format.MessageToDict(run_to(run), preserving_proto_field_name=True)
 
 
 def run_from(wire: run_pb2.Run, tenant: str) -> Run:

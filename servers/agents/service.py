@@ -23,6 +23,7 @@ from servers.agents.runs.execution import Begin, Execution, Plan
 from servers.agents.runs.failure import error_of
 from servers.agents.runs.line import Line
 from servers.agents.runs.sessions import Sessions
+from servers.agents.webhooks import NO_WEBHOOKS, Policy
 from servers.domain.agents import AgentPage, AgentRecord
 from servers.domain.caller import Caller
 from servers.domain.chat import Json
@@ -58,6 +59,7 @@ class AgentRuntime:
         now: Callable[[], float],
         new_id: Callable[[], str],
         limits: Limits = Limits(),  # frozen
+        webhooks: Policy = NO_WEBHOOKS,
     ) -> None:
         self._catalogue = catalogue
         self._planner = planner
@@ -66,6 +68,7 @@ class AgentRuntime:
         self._now = now
         self._new_id = new_id
         self._limits = limits
+        self._webhooks = webhooks
         self._active = ActiveRuns(limits.active_runs, limits.tenant_runs)
         self._sessions = Sessions()
         self._line = Line(store, self._sessions, self._end)
@@ -262,6 +265,7 @@ class AgentRuntime:
         """
         self._check_open()
         validated(request)
+        self._webhooks.check(request.webhook)
         digest = request_hash(request)
         if seen := await self._seen(caller.tenant, request.request_id, digest):
             return await self._joined(seen, leaving)

@@ -454,6 +454,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The database that keeps the runs can't be reached. RetryInfo says when to come back.
     UNAVAILABLE. Metadata: {}
     """
+    ERROR_REASON_WEBHOOKS_OFF: _ErrorReason.ValueType  # 193
+    """A run with a webhook, where the configuration has no secret to sign with.
+    FAILED_PRECONDITION. Metadata: {}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists why calls fail, for programs to branch on.
@@ -897,5 +901,9 @@ FAILED_PRECONDITION. Metadata: {"run_id": "..."}
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 192
 """The database that keeps the runs can't be reached. RetryInfo says when to come back.
 UNAVAILABLE. Metadata: {}
+"""
+ERROR_REASON_WEBHOOKS_OFF: ErrorReason.ValueType  # 193
+"""A run with a webhook, where the configuration has no secret to sign with.
+FAILED_PRECONDITION. Metadata: {}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -692,6 +692,12 @@ class ErrorReason(betterproto2.Enum):
     UNAVAILABLE. Metadata: {}
     """
 
+    WEBHOOKS_OFF = 193
+    """
+    A run with a webhook, where the configuration has no secret to sign with.
+    FAILED_PRECONDITION. Metadata: {}
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -800,6 +806,7 @@ class ErrorReason(betterproto2.Enum):
             190: "ERROR_REASON_CURSOR_BEYOND_END",
             191: "ERROR_REASON_NOT_DURABLE",
             192: "ERROR_REASON_STORE_UNAVAILABLE",
+            193: "ERROR_REASON_WEBHOOKS_OFF",
         }
 
     @classmethod
@@ -910,6 +917,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_CURSOR_BEYOND_END": 190,
             "ERROR_REASON_NOT_DURABLE": 191,
             "ERROR_REASON_STORE_UNAVAILABLE": 192,
+            "ERROR_REASON_WEBHOOKS_OFF": 193,
         }
 
 
