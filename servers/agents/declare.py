@@ -40,6 +40,13 @@ class Declaring:
         self._check(document, agent, _only_for_files(agent))
         return agent.with_defaults(self.max_iterations)
 
+    def from_record(self, manifest: Json) -> Agent:
+        """What was sound once, written down: variables are expanded in it already."""
+        document = Document(dict(manifest))
+        agent = parse(Agent, document)
+        self._check(document, agent)
+        return agent.with_defaults(self.max_iterations)
+
     def _check(self, document: Document, agent: Agent, more: Iterable[Wrong] = ()) -> None:
         wrong = [*wrong_prompts(agent), *_wrong_answers(agent)]
         if found := [*more, *wrong, *self.check(agent)]:
