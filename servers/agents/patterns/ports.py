@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from servers.domain.chat import Json, Message, ToolSpec
+from servers.domain.chat import Json, Message, Role, ToolSpec, says
 from servers.domain.runs import BranchKind, ModelReplied, StopReason, ToolReturned
 
 
@@ -15,13 +15,53 @@ class Suspended(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a pipeline."""
+
+    name: str
+    prompt: str = ""  # what the model is told in it; empty: the stage's own words
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An agent to whom a conversation can be handed."""
+
+    name: str
+    description: str  # for those who may hand it over
+    system: str  # its system prompt
+    tools: tuple[ToolSpec, ...] = ()
+    max_iterations: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What an agent says of its pattern."""
+
+    stages: tuple[Stage, ...] = ()
+    max_parallel: int = 4
+    max_replans: int = 0
+    max_handoffs: int = 3
+    members: tuple[Member, ...] = ()  # the first one is the agent itself
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
-    """What there is to do: the conversation to answer, and the means."""
+    """What there is to do: the conversation to answer, and the means. The last message is the
+    question."""
 
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
     max_iterations: int = 10
     output_schema: Json | None = None  # what the answer is to fit
+    shape: Shape = Shape()  # frozen
+
+    @property
+    def question(self) -> str:
+        return self.messages[-1].text
+
+    def asking(self, text: str) -> list[Message]:
+        """The conversation with `text` in the place of the question."""
+        return [*self.messages[:-1], says(Role.USER, text)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +100,12 @@ class Steps(Protocol):
         ...
 
     def branch(
-        self, key: str, kind: BranchKind, name: str, input: str = ""
+        self, key: str, kind: BranchKind, name: str, input: str = "", member: str = ""
     ) -> "AbstractAsyncContextManager[Steps]":
         """A part of the run with steps of its own. `key` is unique within this scope and the
         same on replay. An error that leaves the block is recorded as the branch's end; on
-        replay a failed branch fails with the same error."""
+        replay a failed branch fails with the same error. With a `member` it works with that
+        agent's models and tools."""
         ...
 
 

@@ -1,7 +1,7 @@
 """What a run works with: models, tools, and what an agent says of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from servers.domain.chat import Json, ModelRef
@@ -56,10 +56,12 @@ class Means:
     tool_limits: Mapping[str, ToolLimits]
     hedge: bool = False
     cache_ttl: float = 0.0  # seconds
+    members: "Mapping[str, Means]" = field(default_factory=dict)  # of agents it may hand over to
 
     def may_wait(self) -> bool:
         """Whether a run may come to something that it has to wait for."""
-        return any(
+        own = any(
             each.approval or each.kind not in (ToolKind.SERVICE, ToolKind.AGENT)
             for each in self.tool_limits.values()
         )
+        return own or any(each.may_wait() for each in self.members.values())

@@ -56,9 +56,10 @@ class RecordedSteps:
 
     @asynccontextmanager
     async def branch(
-        self, key: str, kind: BranchKind, name: str, input: str = ""
+        self, key: str, kind: BranchKind, name: str, input: str = "", member: str = ""
     ) -> "AsyncIterator[RecordedSteps]":
-        async with self._part(key, kind, name, input, self._means) as part:
+        means = self._means.members[member] if member else self._means
+        async with self._part(key, kind, name, input, means) as part:
             yield part
 
     @asynccontextmanager
