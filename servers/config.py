@@ -109,7 +109,7 @@ def load_config(
     remote = _remote(local, runtime)
     check = _models_exist(router) if "router" in local else _unchecked
     orchestration = runtime.defaults.orchestration
-    declaring = Declaring(env, check, orchestration.max_iterations)
+    declaring = Declaring(env, check, orchestration.max_iterations, orchestration.pattern)
     agents = read_agents(config_dir / "agents", declaring) if "agents" in local else ()
     if "tools" in local:
         agents = tuple(_with_tools(agents, runtime))

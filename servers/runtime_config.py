@@ -37,9 +37,9 @@ class Api(Strict):
 
 
 class OrchestrationDefaults(Strict):
-    """For agents that don't say otherwise."""
+    """For agents that don't say otherwise. The other patterns need agents to work with."""
 
-    pattern: Literal["react"] = "react"
+    pattern: Literal["react", "plan_and_execute", "parallel_fan_out", "pipeline"] = "react"
     max_iterations: Annotated[Count, Field(le=100)] | None = None
 
 

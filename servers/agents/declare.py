@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from servers.agents.manifest import Agent
+from servers.agents.manifest.orchestration import wrong_orchestration
 from servers.agents.prompts import wrong_prompts
 from servers.domain.chat import Json
 from servers.kernel.json_schema import wrong_schema
@@ -27,28 +28,26 @@ class Declaring:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     check: Check = _nothing_wrong
     max_iterations: int | None = None  # of agents that don't say
+    pattern: str | None = None  # likewise
 
     def from_file(self, document: Document) -> Agent:
-        agent = parse(Agent, document, self.env)
+        agent = self._filled(parse(Agent, document, self.env))
         self._check(document, agent)
-        return agent.with_defaults(self.max_iterations)
+        return agent
 
     def from_api(self, manifest: Json) -> Agent:
         """No environment and no functions: a caller must not reach into our process."""
         document = Document(dict(manifest))
-        agent = parse(Agent, document)
+        agent = self._filled(parse(Agent, document))
         self._check(document, agent, _only_for_files(agent))
-        return agent.with_defaults(self.max_iterations)
+        return agent
 
-    def from_record(self, manifest: Json) -> Agent:
-        """What was sound once, written down: variables are expanded in it already."""
-        document = Document(dict(manifest))
-        agent = parse(Agent, document)
-        self._check(document, agent)
-        return agent.with_defaults(self.max_iterations)
+    def _filled(self, agent: Agent) -> Agent:
+        return agent.with_defaults(max_iterations=self.max_iterations, pattern=self.pattern)
 
     def _check(self, document: Document, agent: Agent, more: Iterable[Wrong] = ()) -> None:
         wrong = [*wrong_prompts(agent), *_wrong_answers(agent)]
+        wrong += wrong_orchestration(agent.spec.orchestration)
         if found := [*more, *wrong, *self.check(agent)]:
             raise invalid(document, found)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
+from servers.kernel.explain import nearest
 from servers.kernel.paths import Path, Wrong, at, dotted, matches
 
 
@@ -49,6 +50,35 @@ class Spelling:
                     del mapping[inner]
                 for key, value in implied.items():
                     mapping.setdefault(key, value)
+
+    def unzip(self, pattern: str, items: str, moves: Mapping[str, str]) -> None:
+        """In every mapping that fits: where an item of its list `items` is a mapping, the item's
+        `name` takes its place, and what `moves` names goes into mappings by that name."""
+        for path, mapping in list(matches(self.value, pattern)):
+            listed = mapping.get(items) if isinstance(mapping, dict) else None
+            for index, item in enumerate(listed if isinstance(listed, list) else ()):
+                if isinstance(item, dict) and isinstance(item.get("name"), str):
+                    self._unzip(mapping, path, (items, index), moves)
+
+    def _unzip(
+        self, mapping: dict[str, Any], path: Path, place: tuple[str, int], moves: Mapping[str, str]
+    ) -> None:
+        items, index = place
+        item, written = mapping[items][index], (*path, items, index)
+        name = item["name"]
+        for key in item.keys() - {"name"}:
+            target = mapping.setdefault(moves[key], {}) if key in moves else None
+            if target is None:
+                known = nearest(key, ["name", *moves])
+                self.conflicts.append(Wrong((*written, key), f"unknown key {key!r}{known}"))
+            elif isinstance(target, dict) and target.setdefault(name, item[key]) == item[key]:
+                self._origins[(*path, moves[key], name)] = (*written, key)
+            elif isinstance(target, dict):
+                other = dotted((*path, moves[key], name))
+                says = f"means the same as {other}; keep one of them"
+                self.conflicts.append(Wrong((*written, key), says))
+        mapping[items][index] = name
+        self._origins[written] = (*written, "name")
 
     def words(self, pattern: str, names: Mapping[str, str]) -> None:
         """In every text that fits `pattern`: old word -> new word."""

@@ -2,19 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from servers.agents.manifest.guardrails import Guardrails, wrong_rules
 from servers.agents.manifest.later import LATER
 from servers.agents.manifest.memory import AgentMemory, ConversationalMemory, Knowledge
 from servers.agents.manifest.model import ModelPolicy
+from servers.agents.manifest.orchestration import Orchestration
 from servers.agents.manifest.spellings import respell
 from servers.agents.manifest.tools import AgentTool
 from servers.domain.chat import Json, ModelRef
 from servers.domain.runs import Durability, OnDisconnect
-from servers.kernel.fields import Count, FreeJson, Seconds
+from servers.kernel.fields import FreeJson
 from servers.kernel.later import Later
 from servers.kernel.manifest import Manifest, Strict
 from servers.kernel.paths import Wrong
@@ -36,20 +37,6 @@ class Prompts(Strict):
     context: str = ""
     templates: dict[str, str] = {}  # noqa: RUF012  # pydantic copies defaults
     variables: FreeJson = {}  # noqa: RUF012
-
-
-class Orchestration(Strict):
-    """How an agent reasons."""
-
-    pattern: Literal[
-        "react", "plan_and_execute", "parallel_fan_out", "pipeline", "supervisor", "swarm"
-    ] = "react"
-    max_iterations: Annotated[Count, Field(le=100)] = 10
-    timeout_seconds: Seconds = 300.0
-    stages: tuple[str, ...] = ()
-    max_handoffs: Count | None = None
-    role_map: dict[str, str] = {}  # noqa: RUF012
-    max_tool_result_tokens: Count | None = None
 
 
 class Permissions(Strict):
@@ -109,13 +96,16 @@ class Agent(Manifest):
     def inconsistencies(self) -> Iterator[Wrong]:
         yield from wrong_rules(self.spec.guardrails, self.spec.model.roles)
 
-    def with_defaults(self, max_iterations: int | None) -> Self:
-        """With the runtime's defaults where the manifest is silent; `canonical` stays as it is."""
+    def with_defaults(self, **defaults: object) -> Self:
+        """With the runtime's `defaults` where its orchestration is silent; None is none.
+        `canonical` stays as it is."""
         orchestration = self.spec.orchestration
-        if max_iterations is None or "max_iterations" in orchestration.model_fields_set:
+        silent = defaults.keys() - orchestration.model_fields_set
+        update = {key: defaults[key] for key in silent if defaults[key] is not None}
+        if not update:
             return self
-        filled = orchestration.model_copy(update={"max_iterations": max_iterations})
-        filled.model_fields_set.discard("max_iterations")
+        filled = orchestration.model_copy(update=update)
+        filled.model_fields_set.difference_update(update)
         said = "orchestration" in self.spec.model_fields_set
         spec = self.spec.model_copy(update={"orchestration": filled})
         if not said:

@@ -20,13 +20,9 @@ LATER: tuple[Later, ...] = (
         "spec.orchestration.pattern",
         "the pattern",
         "use 'react'",
-        "plan_and_execute",
-        "parallel_fan_out",
-        "pipeline",
         "supervisor",
         "swarm",
     ),
-    Later("spec.orchestration.stages", f"the pipeline pattern is {_NOT_YET}; remove the key"),
     Later("spec.orchestration.max_handoffs", f"the swarm pattern is {_NOT_YET}; remove the key"),
     # spec.model
     Later(

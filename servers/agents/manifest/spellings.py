@@ -45,6 +45,7 @@ def respell(spelling: Spelling) -> None:
     _models(spelling)
     _memory(spelling)
     spelling.rename("spec.orchestration", {"timeout": "timeout_seconds"})
+    spelling.unzip("spec.orchestration", "stages", {"prompt": "stage_prompts"})
     spelling.named("spec.tools.*", "name")
     spelling.words("spec.tools.*.type", {"builtin": "internal"})
     spelling.reshape("spec.tools.*.parameters", object_schema)

@@ -7,6 +7,7 @@ and `now` (UTC).
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -35,7 +36,7 @@ class _Section:
 
 
 class Prompt:
-    """The compiled prompt of one agent. Satisfies what a run needs: `render`."""
+    """The compiled prompts of one agent. Satisfies what a run needs: `render` and `stages`."""
 
     def __init__(self, agent: Agent) -> None:
         prompts = agent.spec.prompts
@@ -48,6 +49,10 @@ class Prompt:
             _section(environment, "prompts.system", prompts.system),
             _section(environment, "prompts.context", prompts.context),
         )
+        self._stages = {
+            name: _section(environment, f"orchestration.stage_prompts.{name}", text)
+            for name, text in agent.spec.orchestration.stage_prompts.items()
+        }
         self._plain = all(each.template is None for each in self._sections)
         self._text = _joined(each.text for each in self._sections) if self._plain else ""
 
@@ -58,6 +63,17 @@ class Prompt:
         """
         if self._plain:
             return self._text
+        with self._values(context, now) as values:
+            return _joined(self._rendered(each, values) for each in self._sections)
+
+    def stages(self, context: Json, now: float) -> dict[str, str]:
+        """What a run is told in the stages that have a prompt. Raises as `render`."""
+        with self._values(context, now) as values:
+            return {name: self._rendered(each, values) for name, each in self._stages.items()}
+
+    @contextmanager
+    def _values(self, context: Json, now: float) -> Iterator[dict[str, Any]]:
+        """What templates see, for as long as they are rendered."""
         values = (
             self._variables
             | dict(context)
@@ -70,7 +86,7 @@ class Prompt:
         )
         token = BUDGET.set(Budget())
         try:
-            return _joined(self._rendered(each, values) for each in self._sections)
+            yield values
         finally:
             BUDGET.reset(token)
 
@@ -90,9 +106,10 @@ class Prompt:
 
 def wrong_prompts(agent: Agent) -> Iterator[Wrong]:
     """What is wrong with an agent's templates, for the errors of its manifest."""
-    prompts = agent.spec.prompts
+    prompts, stages = agent.spec.prompts, agent.spec.orchestration.stage_prompts
     environment = PromptEnvironment(prompts.templates)
     texts: dict[Path, str] = {
+        **{("spec", "orchestration", "stage_prompts", n): text for n, text in stages.items()},
         ("spec", "prompts", "system"): prompts.system,
         ("spec", "prompts", "context"): prompts.context,
         **{("spec", "prompts", "templates", n): text for n, text in prompts.templates.items()},

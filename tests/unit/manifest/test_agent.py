@@ -48,7 +48,8 @@ model:
 prompts: {system: s, context: c, templates: {t: x}, variables: {v: {w: 1}}}
 orchestration:
   {pattern: react, max_iterations: 5, timeout_seconds: 60, max_tool_result_tokens: 500,
-   role_map: {critic: planner}}
+   role_map: {critic: planner}, stages: [a, b], stage_prompts: {a: x}, max_parallel: 2,
+   max_replans: 0}
 tools:
   - name: t
     type: internal
@@ -273,7 +274,7 @@ class TestWhatLaterVersionsBuild:
         [
             *(
                 (f"orchestration: {{pattern: {name}}}", "spec.orchestration.pattern")
-                for name in ("plan_and_execute", "parallel_fan_out", "pipeline", "swarm")
+                for name in ("swarm",)
             ),
             ("memory: {semantic: {backend: chromadb}}", "spec.memory.semantic"),
             ("memory: {episodic: {postgres: {dsn: x}}}", "spec.memory.episodic"),
@@ -287,7 +288,6 @@ class TestWhatLaterVersionsBuild:
             ("guardrails: {input: [{type: max_length, max_chars: 5}]}", "spec.guardrails.input[0]"),
             ("permissions: {allowed_actions: [x]}", "spec.permissions"),
             ("tools: [{name: t, type: webhook, url: u}]", "spec.tools[0].type"),
-            ("tools: [{name: t, requires_approval: true}]", "spec.tools[0].requires_approval"),
         ],
     )
     def test_is_refused_by_name_and_never_ignored(self, spec, field):
