@@ -24,13 +24,15 @@ from servers.agents.adapters import sqlite_agents
 from servers.agents.adapters.opening import open_stores
 from servers.agents.catalogue import Catalogue
 from servers.agents.convert_runs import run_json
+from servers.agents.patterns.fan_out import parallel_fan_out
+from servers.agents.patterns.pipeline import pipeline
+from servers.agents.patterns.plan_and_execute import plan_and_execute
 from servers.agents.patterns.ports import Pattern
 from servers.agents.patterns.react import react
 from servers.agents.planning import Planner
 from servers.agents.remote import RemoteAgents
 from servers.agents.service import AgentRuntime, Limits
 from servers.agents.servicer import AgentServicer
-from servers.agents.versions import Versions
 from servers.agents.watch import watching
 from servers.agents.webhooks import Policy, Webhooks
 from servers.config import MeshConfig
@@ -72,7 +74,12 @@ from servers.tools.threads import Threads
 
 VERSION = version("astromesh-grpc")
 
-PATTERNS: dict[str, Pattern] = {"react": react}
+PATTERNS: dict[str, Pattern] = {
+    "react": react,
+    "pipeline": pipeline,
+    "plan_and_execute": plan_and_execute,
+    "parallel_fan_out": parallel_fan_out,
+}
 
 _AGENTS = "astromesh.agents.v1.AgentService"
 _ROUTER = "astromesh.router.v1.RouterService"
@@ -248,17 +255,8 @@ async def _open_agents(
     bounds = config.runtime.limits
     limits = Limits(bounds.active_runs, bounds.tenant_runs, bounds.drain_seconds)
     webhooks = _webhooks(config)
-    versions = Versions(stores.versions, catalogue, config.declaring, time.time)
     runtime = AgentRuntime(
-        catalogue,
-        planner,
-        versions,
-        stores.runs,
-        stores.leases,
-        time.time,
-        _new_id,
-        limits,
-        webhooks,
+        catalogue, planner, stores.runs, stores.leases, time.time, _new_id, limits, webhooks
     )
     await enter(runtime)
     if webhooks.secret:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from math import inf
 
 from servers.agents.manifest import Agent, AgentTool
-from servers.agents.patterns.ports import Pattern
+from servers.agents.manifest.orchestration import Orchestration
+from servers.agents.patterns.ports import Pattern, Shape, Stage
 from servers.agents.prompts import Prompt
 from servers.agents.runs import timer
 from servers.agents.runs.execution import Plan
@@ -71,6 +72,7 @@ class Planner:
             timeout=min(timeout, _in_time(request.deadline)),
             concurrency=spec.concurrency,
             prompt=self._rendering(blueprint.prompt),
+            shape=lambda run: _shape(orchestration, blueprint.prompt, run, self._now()),
             memory=self._memory if kept else None,
             strategy=kept.shown() if kept else Strategy(),
             on_disconnect=agent.on_disconnect,
@@ -124,6 +126,16 @@ class Planner:
 
     def _rendering(self, prompt: Prompt) -> Callable[[Run], str]:
         return lambda run: prompt.render(run.context, self._now())
+
+
+def _shape(orchestration: Orchestration, prompt: Prompt, run: Run, now: float) -> Shape:
+    told = prompt.stages(run.context, now)
+    return Shape(
+        tuple(Stage(name, told.get(name, "")) for name in orchestration.stages),
+        orchestration.max_parallel,
+        orchestration.max_replans,
+        orchestration.max_handoffs,
+    )
 
 
 def _in_time(deadline: float | None) -> float:

@@ -132,7 +132,7 @@ def test_every_option_of_up_is_named():
 
 EXAMPLES = [
     block
-    for page in (PAGE, PAGE.with_name("budgets.md"))
+    for page in (PAGE, PAGE.with_name("budgets.md"), PAGE.with_name("patterns.md"))
     for block in blocks_of(page)
     if block.language == "yaml"
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from servers.agents.patterns.ports import Answer, Pattern, Suspended, Task
+from servers.agents.patterns.ports import Answer, Pattern, Shape, Suspended, Task
 from servers.agents.ports import RunStore
 from servers.agents.runs.failure import failure_of
 from servers.agents.runs.journal import Journal, first_sequence
@@ -57,6 +57,7 @@ class Plan:
     timeout: float  # seconds from now
     concurrency: str
     prompt: Callable[[Run], str]  # renders the system prompt
+    shape: Callable[[Run], Shape]  # what there is to say of its pattern, rendered
     memory: Memory | None
     strategy: Strategy
     on_disconnect: OnDisconnect
@@ -290,7 +291,8 @@ class Execution:
             await self._begin()
             plan = self.plan
             messages = await self._conversation()
-            task = Task(messages, plan.tools, plan.max_iterations, plan.output_schema)
+            shape = plan.shape(self.run)
+            task = Task(messages, plan.tools, plan.max_iterations, plan.output_schema, shape)
             answer = await self._reasoned(task)
             await self._remember(answer)
             return answer
