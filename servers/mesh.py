@@ -33,6 +33,7 @@ from servers.agents.planning import Planner
 from servers.agents.remote import RemoteAgents
 from servers.agents.service import AgentRuntime, Limits
 from servers.agents.servicer import AgentServicer
+from servers.agents.versions import Versions
 from servers.agents.watch import watching
 from servers.agents.webhooks import Policy, Webhooks
 from servers.config import MeshConfig
@@ -255,8 +256,17 @@ async def _open_agents(
     bounds = config.runtime.limits
     limits = Limits(bounds.active_runs, bounds.tenant_runs, bounds.drain_seconds)
     webhooks = _webhooks(config)
+    versions = Versions(stores.versions, catalogue, config.declaring, time.time)
     runtime = AgentRuntime(
-        catalogue, planner, stores.runs, stores.leases, time.time, _new_id, limits, webhooks
+        catalogue,
+        planner,
+        versions,
+        stores.runs,
+        stores.leases,
+        time.time,
+        _new_id,
+        limits,
+        webhooks,
     )
     await enter(runtime)
     if webhooks.secret:

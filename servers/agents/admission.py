@@ -58,7 +58,10 @@ def request_hash(request: RunRequest) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def new_run(caller: Caller, agent: Agent, request: RunRequest, run_id: str, now: float) -> Run:
+def new_run(
+    caller: Caller, agent: Agent, request: RunRequest, run_id: str, now: float, digest: str
+) -> Run:
+    """`digest`: what the agent's declaration is found by."""
     return Run(
         id=run_id,
         tenant=caller.tenant,
@@ -73,6 +76,7 @@ def new_run(caller: Caller, agent: Agent, request: RunRequest, run_id: str, now:
         started_at=now,
         context=request.context,
         webhook=request.webhook,
+        agent_digest=digest,
     )
 
 

@@ -45,6 +45,13 @@ class Declaring:
     def _filled(self, agent: Agent) -> Agent:
         return agent.with_defaults(max_iterations=self.max_iterations, pattern=self.pattern)
 
+    def from_record(self, manifest: Json) -> Agent:
+        """What was sound once, written down: variables are expanded in it already."""
+        document = Document(dict(manifest))
+        agent = self._filled(parse(Agent, document))
+        self._check(document, agent)
+        return agent
+
     def _check(self, document: Document, agent: Agent, more: Iterable[Wrong] = ()) -> None:
         wrong = [*wrong_prompts(agent), *_wrong_answers(agent)]
         wrong += wrong_orchestration(agent.spec.orchestration)

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import structlog
 
-from servers.agents.catalogue import Catalogue
 from servers.agents.planning import Planner
 from servers.agents.ports import Leases, RunStore
 from servers.agents.runs.active import ActiveRuns
@@ -15,6 +14,7 @@ from servers.agents.runs.execution import Begin, Execution, Plan
 from servers.agents.runs.failure import failure_of
 from servers.agents.runs.journal import Journal, first_sequence
 from servers.agents.runs.log import RunLog
+from servers.agents.versions import Versions
 from servers.domain.caller import Caller
 from servers.domain.runs import (
     AskKind,
@@ -42,7 +42,7 @@ GoOn = Callable[[Run, Plan, Begin], Execution]
 class Resuming:
     def __init__(
         self,
-        catalogue: Catalogue,
+        versions: Versions,
         planner: Planner,
         store: RunStore,
         leases: Leases,
@@ -50,7 +50,7 @@ class Resuming:
         go_on: GoOn,
         now: Callable[[], float],
     ) -> None:
-        self._catalogue = catalogue
+        self._versions = versions
         self._planner = planner
         self._store = store
         self._leases = leases
@@ -109,13 +109,7 @@ class Resuming:
                 f"{run.durability.value!r} nothing of what it had done is on record",
                 reason="RUN_LOST",
             )
-        agent = await self._catalogue.runnable(run.tenant, run.agent)
-        if agent.metadata.version != run.agent_version:
-            raise NotReady(
-                f"the run began with version {run.agent_version!r} of agent {run.agent!r}, "
-                f"which is {agent.metadata.version!r} now",
-                reason="AGENT_CHANGED",
-            )
+        agent = await self._versions.of(run)
         request = RunRequest(run.agent, run.query, run.session, context=run.context)
         for _ in range(_TRIES):
             try:

@@ -23,6 +23,7 @@ from servers.agents.runs.execution import Begin, Execution, Plan
 from servers.agents.runs.failure import error_of
 from servers.agents.runs.line import Line
 from servers.agents.runs.sessions import Sessions
+from servers.agents.versions import Versions
 from servers.agents.webhooks import NO_WEBHOOKS, Policy
 from servers.domain.agents import AgentPage, AgentRecord
 from servers.domain.caller import Caller
@@ -54,6 +55,7 @@ class AgentRuntime:
         self,
         catalogue: Catalogue,
         planner: Planner,
+        versions: Versions,
         store: RunStore,
         leases: Leases,
         now: Callable[[], float],
@@ -63,6 +65,7 @@ class AgentRuntime:
     ) -> None:
         self._catalogue = catalogue
         self._planner = planner
+        self._versions = versions
         self._store = store
         self._leases = leases
         self._now = now
@@ -73,7 +76,7 @@ class AgentRuntime:
         self._sessions = Sessions()
         self._line = Line(store, self._sessions, self._end)
         self._following = Following(self._active, store, lambda: self._stopping)
-        self._resuming = Resuming(catalogue, planner, store, leases, self._active, self._go_on, now)
+        self._resuming = Resuming(versions, planner, store, leases, self._active, self._go_on, now)
         self._keeper = Keeper(leases, self._active, self._resuming.take_up, lambda: self._stopping)
         self._tasks = asyncio.TaskGroup()
         self._keeping: asyncio.Task[None] | None = None
@@ -271,8 +274,9 @@ class AgentRuntime:
             return await self._joined(seen, leaving)
         agent = await self._catalogue.runnable(caller.tenant, request.agent)
         plan = await self._planner.plan(caller, agent, request)
+        version = await self._versions.keep(agent)
         taken = await self._line.taken(caller.tenant, agent.name, request.session)
-        run = new_run(caller, agent, request, self._new_id(), self._now())
+        run = new_run(caller, agent, request, self._new_id(), self._now(), version)
         # From here to the run's place among the active ones nothing is awaited: of two
         # requests with one request_id the second finds the first.
         self._check_open()

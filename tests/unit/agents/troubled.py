@@ -11,6 +11,7 @@ from servers.agents.adapters.opening import open_stores
 from servers.agents.catalogue import Catalogue
 from servers.agents.planning import Planner
 from servers.agents.service import AgentRuntime, Limits
+from servers.agents.versions import Versions
 from servers.config import load_config
 from servers.domain.caller import Caller
 from servers.domain.runs import RunRequest
@@ -75,11 +76,19 @@ class World:
                 sqlite_agents.SqliteAgents(agents), config.declaring, planner.check, time.time
             )
             catalogue.take_files(config.agents)
+            versions = Versions(stores.versions, catalogue, config.declaring, time.time)
             store = Troubled(stores.runs)
             trouble(store)
             limits = {"drain_seconds": 0.0, **limits}
             async with AgentRuntime(
-                catalogue, planner, store, stores.leases, time.time, _new_id, Limits(**limits)
+                catalogue,
+                planner,
+                versions,
+                store,
+                stores.leases,
+                time.time,
+                _new_id,
+                Limits(**limits),
             ) as runtime:
                 yield runtime, store
 
