@@ -10,17 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 
+from servers.agents.guardrails import compiled
 from servers.agents.manifest import Agent, AgentTool
 from servers.agents.manifest.orchestration import Orchestration
 from servers.agents.patterns.ports import Pattern, Shape, Stage
 from servers.agents.prompts import Prompt
 from servers.agents.runs import timer
 from servers.agents.runs.execution import Plan
+from servers.agents.runs.guarding import checked
 from servers.agents.runs.means import Approval, Means, Models, ToolKind, ToolLimits
 from servers.domain.caller import Caller
 from servers.domain.chat import Json, ToolSpec
 from servers.domain.memory import Strategy
-from servers.domain.runs import Durability, Run, RunRequest
+from servers.domain.runs import Direction, Durability, Run, RunRequest
 from servers.domain.services import Memory, Router, Tools
 from servers.domain.tools import Tool
 from servers.kernel.errors import NotFound, NotReady, Violation
@@ -77,6 +79,7 @@ class Planner:
             strategy=kept.shown() if kept else Strategy(),
             on_disconnect=agent.on_disconnect,
             output_schema=agent.output_schema,
+            asked=await checked(blueprint.means.rules, request.query, Direction.INPUT),
         )
 
     async def check(self, agent: Agent) -> None:
@@ -102,6 +105,7 @@ class Planner:
             {each.name: _limits(agent, each, tool) for each, tool in pairs},
             hedge=bool(agent.spec.model.routing.hedge),
             cache_ttl=agent.spec.model.routing.cache_ttl or 0.0,
+            rules=compiled(agent.spec.guardrails),
         )
         return _Blueprint(
             agent, means, tuple(_offered(each, tool) for each, tool in pairs), Prompt(agent)

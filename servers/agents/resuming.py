@@ -12,6 +12,7 @@ from servers.agents.runs.active import ActiveRuns
 from servers.agents.runs.deciding import already_decided, settled
 from servers.agents.runs.execution import Begin, Execution, Plan
 from servers.agents.runs.failure import failure_of
+from servers.agents.runs.guarding import checked_decision
 from servers.agents.runs.journal import Journal, first_sequence
 from servers.agents.runs.log import RunLog
 from servers.agents.versions import Versions
@@ -22,6 +23,7 @@ from servers.domain.runs import (
     Decision,
     Durability,
     Failure,
+    Payload,
     Run,
     RunEvent,
     RunRequest,
@@ -161,13 +163,18 @@ class Resuming:
         """The answer is on record before anybody hears that it was taken. Should the process
         stop after that, the run goes on like any other."""
         sequence = first_sequence(run, past, crashed=False)
-        event = RunEvent(run.id, sequence, self._now(), decided)
+        plan = await self._plan_again(run)
+        decided, reports = await checked_decision(plan.means.rules, decided)
+        payloads: tuple[Payload, ...] = (decided, *reports)
+        events = [
+            RunEvent(run.id, at, self._now(), payload)
+            for at, payload in enumerate(payloads, sequence)
+        ]
         call_id = decided.decision.call_id
         rest = tuple(ask for ask in run.waiting if ask.call_id != call_id)
-        plan = await self._plan_again(run)
         working = replace(run, state=RunState.RUNNING, waiting=rest)
-        await self._store.append(run.id, [event], working)
-        return self._go_on(run, plan, Begin((*past, event), on_record=True))
+        await self._store.append(run.id, events, working)
+        return self._go_on(run, plan, Begin((*past, *events), on_record=True))
 
     # -- the runs of sub-agents ----------------------------------------------------------------
 

@@ -287,6 +287,7 @@ class AgentRuntime:
         return await self._joined(execution, leaving)
 
     def _admitted(self, run: Run, plan: Plan, digest: str, told: Told, taken: bool) -> Execution:
+        run = plan.screened(run)
         key = SessionKey(run.tenant, run.agent, run.session)
         self._sessions.admit(key, plan.concurrency, taken)
         if taken or self._sessions.busy(key):

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from servers.agents.manifest.agent import Agent, AgentSpec
+from servers.agents.manifest.guardrails import RULES
 from servers.cli.app import app
 from servers.kernel.manifest import Manifest, parse
 from servers.kernel.yaml_text import read_yaml
@@ -30,8 +31,6 @@ ENVELOPE = {"api_version", "kind", "metadata", "spec"}
 # Wholly refused, so that one line in a table is enough for each.
 REFUSED = {
     "Knowledge",
-    "Guardrails",
-    "Guardrail",
     "Permissions",
     "SemanticMemory",
     "EpisodicMemory",
@@ -67,7 +66,8 @@ ALL = sorted(
         model
         for spec in (AgentSpec, BudgetSpec, ProviderSpec, RuntimeSpec)
         for model in models_below(spec, set())
-    },
+    }
+    | {options for options, _ in RULES.values()},
     key=lambda model: model.__name__,
 )
 DESCRIBED = [model for model in ALL if model.__name__ not in REFUSED]
@@ -130,9 +130,10 @@ def test_every_option_of_up_is_named():
         assert option.envvar is None or f"`{option.envvar}`" in TEXT
 
 
+GUIDES = ("configuration.md", "budgets.md", "patterns.md", "guardrails.md")
 EXAMPLES = [
     block
-    for page in (PAGE, PAGE.with_name("budgets.md"), PAGE.with_name("patterns.md"))
+    for page in map(PAGE.with_name, GUIDES)
     for block in blocks_of(page)
     if block.language == "yaml"
 ]
@@ -155,3 +156,8 @@ async def test_its_function_is_a_tool():
     (made,) = function_tools({"in_stock": names["in_stock"]}, Threads(limit=1))
     assert made.tool.spec.description == "How many pieces of an article are in stock."
     assert made.tool.spec.parameters["properties"]["article"]["description"]
+
+
+def test_every_type_of_guardrail_is_told_of():
+    guide = PAGE.with_name("guardrails.md").read_text()
+    assert [name for name in RULES if f"| `{name}` |" not in guide] == []

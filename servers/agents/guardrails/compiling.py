@@ -44,7 +44,8 @@ def _text_rules(rules: Iterable[Guardrail]) -> Iterator[Rule]:
         options, action = options_of(rule), action_of(rule)
         if opened := _opened(options, action):
             tools = getattr(options, "tools", True)
-            yield Rule(rule.type, action, rule.message, opened, tools)
+            measures = isinstance(options, LengthOptions)
+            yield Rule(rule.type, action, rule.message, opened, tools, measures)
 
 
 def _opened(options: Options, action: str) -> Callable[[], Stage] | None:

@@ -26,6 +26,7 @@ class Rule:
     message: str
     opened: Callable[[], Stage]
     tools: bool = True  # whether it looks at what goes to tools and comes from them
+    measures: bool = False  # looks at the length of the whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,9 @@ class CostLimit:
     max_usd: float | None = None
     max_tokens: int | None = None
 
-    name = "cost_limit"
+    @property
+    def name(self) -> str:
+        return "cost_limit"
 
     def reached(self, usd: float, tokens: int) -> bool:
         by_price = self.max_usd is not None and usd >= self.max_usd
@@ -56,7 +59,9 @@ class Judge:
     passes_on_error: bool
     timeout: float  # seconds
 
-    name = "model_guard"
+    @property
+    def name(self) -> str:
+        return "model_guard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,35 +97,58 @@ class Rules:
     def stream(self, direction: Direction) -> "StreamGuard":
         return StreamGuard(self.of(direction), direction)
 
+    def unmeasured(self) -> "StreamGuard":
+        """For what goes out beside the answers, and may be of any length."""
+        rules = tuple(rule for rule in self.of(Direction.OUTPUT) if not rule.measures)
+        return StreamGuard(rules, Direction.OUTPUT)
+
     def check(self, text: str, direction: Direction, call_id: str = "") -> Checked:
-        """A text as a whole. Tool arguments: the texts and numbers in the JSON, which stays
-        JSON."""
+        """A text as a whole; tool arguments as the JSON that they are."""
         if not self.of(direction):
             return Checked(text)
         if direction is Direction.TOOL_ARGUMENTS:
-            checked = self._arguments(text)
+            checked = self.check_json(text, direction)
         else:
-            checked = self._text(text, direction)
+            checked = _checked(text, self.of(direction), direction)
         reports = tuple(replace(each, call_id=call_id) for each in checked.reports)
         return replace(checked, reports=reports)
 
-    def _text(self, text: str, direction: Direction) -> Checked:
-        guard = self.stream(direction)
-        kept = guard.feed(text) + guard.close()
-        return Checked("" if guard.block else kept, guard.reports, guard.block)
-
-    def _arguments(self, text: str) -> Checked:
+    def check_json(self, text: str, direction: Direction) -> Checked:
+        """The texts and numbers in a JSON, which stays JSON: it is never cut."""
+        rules = self.of(direction)
+        looking = tuple(rule for rule in rules if not rule.measures)
         try:
-            tree = json.loads(text)
-            walk = _Walk(lambda part: self._text(part, Direction.TOOL_ARGUMENTS))
-            changed = walk.through(tree)
-        except (ValueError, RecursionError):  # what is no JSON the tool refuses
-            return self._text(text, Direction.TOOL_ARGUMENTS)
+            walk = _Walk(lambda part: _checked(part, looking, direction))
+            changed = walk.through(json.loads(text))
+        except (ValueError, RecursionError):  # what is no JSON will be refused
+            return _checked(text, rules, direction)
         if walk.block:
             return Checked("", walk.reports, walk.block)
         is_same = not any(each.action == "redact" for each in walk.reports)
         kept = text if is_same else json.dumps(changed, ensure_ascii=False)
-        return Checked(kept, walk.reports)
+        measuring = tuple(rule for rule in rules if rule.measures and rule.action != "redact")
+        measured = _checked(kept, measuring, direction)
+        return replace(measured, reports=(*walk.reports, *measured.reports))
+
+    def block_of(self, report: Guarded) -> Block:
+        """What a report of a block, which is all that a log has of it, stood for."""
+        costs = tuple(each for each in self.costs if each.direction is report.direction)
+        judges = self.judges(report.direction)
+        every: tuple[Rule | CostLimit | Judge, ...] = (
+            *self.of(report.direction),
+            *costs,
+            *judges,
+        )
+        for rule in every:
+            if (rule.name, rule.action) == (report.rule, "block"):
+                return Block(rule.name, report.direction, rule.message)
+        return Block(report.rule, report.direction, "")
+
+
+def _checked(text: str, rules: tuple[Rule, ...], direction: Direction) -> Checked:
+    guard = StreamGuard(rules, direction)
+    kept = guard.feed(text) + guard.close()
+    return Checked("" if guard.block else kept, guard.reports, guard.block)
 
 
 class StreamGuard:

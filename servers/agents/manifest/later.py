@@ -47,7 +47,5 @@ LATER: tuple[Later, ...] = (
     ),
     # the rest of spec
     Later("spec.knowledge", f"knowledge is {_NOT_YET}; remove the key"),
-    Later("spec.guardrails.input.*", f"guardrails are {_NOT_YET}; remove the rule"),
-    Later("spec.guardrails.output.*", f"guardrails are {_NOT_YET}; remove the rule"),
     Later("spec.permissions", f"permissions are {_NOT_YET}; remove the key"),
 )

@@ -4,6 +4,7 @@ from functools import partial
 
 from servers.agents.patterns.ports import Suspended
 from servers.agents.patterns.together import together
+from servers.agents.runs.guarding import Guarding
 from servers.agents.runs.means import Means, ToolKind, ToolLimits
 from servers.agents.runs.timer import awake_at, slept
 from servers.agents.runs.work import Work
@@ -30,6 +31,7 @@ class ToolCalls:
         self._work = work
         self._means = means
         self._node = node
+        self._guarding = Guarding(work, means, node)
 
     async def make(self, reply: ModelReplied) -> list[ToolReturned]:
         calls = [
@@ -76,7 +78,7 @@ class ToolCalls:
     async def _once(self, call: ToolCalled) -> ToolReturned:
         if recorded := self._work.replay.result(call.call_id):
             return recorded
-        result = await self._result(call, self._limits(call.name))
+        result = await self._guarding.result(await self._result(call, self._limits(call.name)))
         self._work.journal.emit(result)
         self._work.journal.commit_soon()
         return result

@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from servers.agents.guardrails import Checked
 from servers.agents.patterns.ports import Answer, Pattern, Shape, Suspended, Task
 from servers.agents.ports import RunStore
 from servers.agents.runs.failure import failure_of
+from servers.agents.runs.guarding import Blocked, checked_decision
 from servers.agents.runs.journal import Journal, first_sequence
+from servers.agents.runs.judging import Judging
 from servers.agents.runs.line import Line
 from servers.agents.runs.log import RunLog
 from servers.agents.runs.means import Means
@@ -25,6 +28,7 @@ from servers.domain.memory import SessionKey, Strategy
 from servers.domain.runs import (
     Ask,
     AskKind,
+    Block,
     Decided,
     Durability,
     Failure,
@@ -62,6 +66,12 @@ class Plan:
     strategy: Strategy
     on_disconnect: OnDisconnect
     output_schema: Json | None = None
+    asked: Checked | None = None  # the query as the rules left it; None: as it came
+
+    def screened(self, run: Run) -> Run:
+        """The run as it may be put on record."""
+        asked = self.asked
+        return replace(run, query=asked.text, block=asked.block) if asked else run
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,7 @@ class _End:
     answer: str
     failure: Failure | None = None
     answered_by: str = ""
+    block: Block | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +135,10 @@ class Execution:
     def _new_work(self, past: Sequence[RunEvent]) -> Work:
         run, plan = self.run, self.plan
         account = Account(run.tenant, plan.caller.principal, run.agent, run.session, run.tree)
-        return Work(plan.caller, account, run, self.journal, Replay(past), self._now)
+        replay = Replay(past)
+        work = Work(plan.caller, account, run, self.journal, replay, self._now)
+        work.warnings |= replay.warnings
+        return work
 
     # -- from outside ----------------------------------------------------------------------
 
@@ -203,10 +217,13 @@ class Execution:
     async def decide(self, decided: Decided) -> bool:
         """Take what came while the run still works on something else; False: it is too late
         for that, it waits or ends by now."""
+        decided, reports = await checked_decision(self.plan.means.rules, decided)
         if self._working is None or self._cancel_reason:
             return False
         self._work.replay.decide(decided)
         self.journal.emit(decided)
+        for report in reports:
+            self.journal.emit(report)
         await self.journal.commit()
         return True
 
@@ -257,11 +274,15 @@ class Execution:
             return _End(*end, answered_by=answer.answered_by)
         except Suspended:
             return None
+        except Blocked as blocked:
+            return self._blocked(blocked.block)
         except TimeoutError as error:
             if clock.expired():
                 return _End(RunState.TIMED_OUT, StopReason.DEADLINE, self._work.said)
             return self._failed(error)
         except asyncio.CancelledError:
+            if self._work.block:
+                return self._blocked(self._work.block)
             return _End(RunState.CANCELLED, StopReason.CANCELLED, self._work.said)
         except Exception as error:  # a run that breaks must still end
             return self._failed(error)
@@ -276,6 +297,9 @@ class Execution:
             telemetry.CONVERSATION: self.run.session,
         }
 
+    def _blocked(self, block: Block) -> _End:
+        return _End(RunState.BLOCKED, StopReason.GUARDRAIL, block.message, block=block)
+
     def _failed(self, error: Exception) -> _End:
         if not isinstance(error, AstromeshError):
             _log.exception("run broke", error=repr(error))
@@ -289,6 +313,7 @@ class Execution:
             await self._be_the_first()
         async with self._turn():
             await self._begin()
+            self._check_query()
             plan = self.plan
             messages = await self._conversation()
             shape = plan.shape(self.run)
@@ -308,9 +333,12 @@ class Execution:
 
     async def _reasoned(self, task: Task) -> Answer:
         while True:
+            if report := self._work.replay.blocked:
+                raise Blocked(self.plan.means.rules.block_of(report))
             try:
                 steps = RecordedSteps(self._work, self.plan.means)
-                return await self.plan.pattern(steps, task)
+                async with Judging(self._work, self.plan.means).input_judged():
+                    return await self.plan.pattern(steps, task)
             except Suspended:
                 if not self._work.answered:
                     raise
@@ -342,6 +370,14 @@ class Execution:
             await self.journal.commit(self.run)
         elif waits:
             self.journal.commit_soon(self.run)
+
+    def _check_query(self) -> None:
+        """The rules have seen it before the run was put on record: this tells what they did."""
+        asked = self.plan.asked
+        for report in asked.reports if asked and not self._resumed else ():
+            self.journal.emit(report)
+        if self.run.block:
+            raise Blocked(self.run.block)
 
     async def _conversation(self) -> tuple[Message, ...]:
         past: tuple[Message, ...] = ()
@@ -387,6 +423,8 @@ class Execution:
         _log.info("run waits", state=state.value, calls=[ask.call_id for ask in self.asks])
 
     async def _finish(self, end: _End) -> None:
+        for used in self._work.take_unbilled():
+            self._work.tally.add_used(used)
         ended = replace(
             self.run,
             **self._so_far(),
@@ -395,6 +433,7 @@ class Execution:
             stop_reason=end.stop_reason,
             failure=end.failure,
             answered_by=end.answered_by,
+            block=end.block,
             ended_at=self._now(),
         )
         ended = replace(ended, answer=end.answer)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from servers.agents.guardrails import Rules
 from servers.domain.chat import Json, ModelRef
 from servers.domain.services import Router, Tools
 
@@ -57,6 +58,7 @@ class Means:
     hedge: bool = False
     cache_ttl: float = 0.0  # seconds
     members: "Mapping[str, Means]" = field(default_factory=dict)  # of agents it may hand over to
+    rules: Rules = field(default_factory=Rules)
 
     def may_wait(self) -> bool:
         """Whether a run may come to something that it has to wait for."""

@@ -9,6 +9,7 @@ from servers.domain.runs import (
     BranchEnded,
     BranchStarted,
     Decided,
+    Guarded,
     ModelReplied,
     ReasoningDelta,
     RunEvent,
@@ -34,6 +35,8 @@ class Replay:
         self._asked: dict[str, Ask] = {}
         self._decided: dict[str, Decided] = {}
         self._sub_runs: dict[str, SubRunStarted] = {}
+        self.blocked: Guarded | None = None  # by what a guardrail ended the run
+        self.warnings: set[Guarded] = set()
         self.running = False  # whether it has its turn already, and does not wait
         self.last_sequence = 0  # of all that is on record
         self.last_step = 0  # of what still holds: text after it is void
@@ -71,6 +74,10 @@ class Replay:
                 self._decided[decided.decision.call_id] = decided
             case SubRunStarted() as sub:
                 self._sub_runs[sub.call_id] = sub
+            case Guarded(action="block") as report:
+                self.blocked = self.blocked or report
+            case Guarded(action="warn") as report:
+                self.warnings.add(report)
 
     def reply(self, node: str, position: int) -> ModelReplied | None:
         """The reply of a node's model call, from 0."""

@@ -6,6 +6,7 @@ from time import perf_counter
 
 from servers.agents.runs.calling import ToolCalls
 from servers.agents.runs.failure import error_of, failure_of
+from servers.agents.runs.guarding import Guarding, Hearing
 from servers.agents.runs.means import Means
 from servers.agents.runs.work import Work
 from servers.domain.chat import (
@@ -26,8 +27,6 @@ from servers.domain.runs import (
     BranchStarted,
     ModelReplied,
     Noticed,
-    ReasoningDelta,
-    TextDelta,
     ToolReturned,
     UsageReported,
 )
@@ -44,6 +43,7 @@ class RecordedSteps:
         self._means = means
         self._node = node
         self._replies = 0  # of this part so far
+        self._guarding = Guarding(work, means, node)
         self._calls = ToolCalls(work, means, node)
 
     def begin_iteration(self) -> None:
@@ -97,16 +97,17 @@ class RecordedSteps:
             self._work.saying = [recorded.message.text]
             self._work.tally.add(recorded.finish)
             return recorded
+        self._guarding.before_call()
         request = self._request(messages, tools, role, output_schema)
         call, began = self._work.next_model_call(), perf_counter()
-        said, thought = list[str](), list[str]()
-        self._work.saying = said
-        finish = await self._listen(request, call, said, thought)
+        heard = self._guarding.hearing(call, output_schema is not None, role == "planner")
+        self._work.saying = heard.said
+        finish = await self._listen(request, heard)
         message = Message(
             Role.ASSISTANT,
-            (Text("".join(said)),) if said else (),
+            (Text("".join(heard.said)),) if heard.said else (),
             finish.tool_calls,
-            reasoning="".join(thought),
+            reasoning="".join(heard.thought),
         )
         reply = ModelReplied(call, message, finish, perf_counter() - began, self._node)
         self._record(reply)
@@ -148,25 +149,21 @@ class RecordedSteps:
         for notice in reply.finish.notices:
             work.journal.emit(Noticed(notice.reason, notice.message))
 
-    async def _listen(
-        self, request: ChatRequest, call: int, said: list[str], thought: list[str]
-    ) -> Finish:
-        emit, node, agent = self._work.journal.emit, self._node, self._work.account.agent
+    async def _listen(self, request: ChatRequest, heard: Hearing) -> Finish:
+        agent = self._work.account.agent
         try:
             with span("chat", {telemetry.OPERATION: "chat", telemetry.AGENT: agent}):
                 async with aclosing(self._means.router.stream(request)) as steps:
                     async for step in steps:
                         match step:
                             case TextPiece(text):
-                                said.append(text)
-                                emit(TextDelta(text, call, node))
+                                heard.hear(text)
                             case ReasoningPiece(text):
-                                thought.append(text)
-                                emit(ReasoningDelta(text, call, node))
+                                heard.think(text)
                             case Finish():
-                                return step
+                                return await heard.end(step)
         except BaseException as error:
-            self._count_cut_off(request, error, len(said) + len(thought))
+            self._count_cut_off(request, error, heard.pieces)
             raise
         raise AssertionError("a stream ends with Finish or raises")
 

@@ -10,11 +10,11 @@ class Tally:
     def add(self, finish: Finish) -> None:
         """With what was used besides. An answer from the cache is no call."""
         calls = 0 if finish.cached else 1
-        self._add(ModelUsage(finish.provider, finish.model, calls, finish.usage))
+        self.add_used(ModelUsage(finish.provider, finish.model, calls, finish.usage))
         for other in finish.besides:
-            self._add(other)
+            self.add_used(other)
 
-    def _add(self, more: ModelUsage) -> None:
+    def add_used(self, more: ModelUsage) -> None:
         key = (more.provider, more.model)
         before = self._by_model.get(key)
         if before is None or before.calls == 0:
@@ -33,3 +33,8 @@ class Tally:
             each.usage.prompt_tokens + each.usage.completion_tokens
             for each in self._by_model.values()
         )
+
+    @property
+    def usd(self) -> float:
+        """Where prices are known."""
+        return sum(each.usage.cost_usd or 0.0 for each in self._by_model.values())

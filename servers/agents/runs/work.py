@@ -1,5 +1,6 @@
 """What the steps of one run share, whichever part of it takes them."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -7,7 +8,8 @@ from servers.agents.runs.journal import Journal
 from servers.agents.runs.replay import Replay
 from servers.agents.runs.tally import Tally
 from servers.domain.caller import Account, Caller
-from servers.domain.runs import Ask, Run
+from servers.domain.chat import ModelUsage
+from servers.domain.runs import Ask, Block, Guarded, Run
 
 
 @dataclass(slots=True)
@@ -22,6 +24,10 @@ class Work:
     iterations: int = 0
     asks: dict[str, Ask] = field(default_factory=dict)  # what it waits for, by call id
     saying: list[str] = field(default_factory=list)  # what the newest model call has said so far
+    block: Block | None = None  # the guardrail that ends the run
+    warnings: set[Guarded] = field(default_factory=set)  # that are given once
+    verdict: asyncio.Task[Block | None] | None = None  # of judges, on what the run was asked
+    unbilled: list[ModelUsage] = field(default_factory=list)  # what judges used
     _model_calls: int = 0
 
     @property
@@ -32,6 +38,16 @@ class Work:
         """A number that no call on record has."""
         self._model_calls = max(self._model_calls, self.replay.model_calls) + 1
         return self._model_calls
+
+    @property
+    def verdict_is_out(self) -> bool:
+        """Whether judges are still at what the run was asked, or have blocked it."""
+        verdict = self.verdict
+        return verdict is not None and (not verdict.done() or self.block is not None)
+
+    def take_unbilled(self) -> tuple[ModelUsage, ...]:
+        taken, self.unbilled = self.unbilled, []
+        return tuple(taken)
 
     @property
     def answered(self) -> bool:

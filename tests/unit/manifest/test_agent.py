@@ -285,7 +285,6 @@ class TestWhatLaterVersionsBuild:
                 "spec.memory.conversational.strategy",
             ),
             ("knowledge: {pipeline: p}", "spec.knowledge"),
-            ("guardrails: {input: [{type: max_length, max_chars: 5}]}", "spec.guardrails.input[0]"),
             ("permissions: {allowed_actions: [x]}", "spec.permissions"),
             ("tools: [{name: t, type: webhook, url: u}]", "spec.tools[0].type"),
         ],

@@ -9,15 +9,9 @@ from servers.kernel.manifest import load
 from tests.unit.manifest.reading import MODEL, text
 
 
-class Open(Agent):
-    """Without what a version refuses."""
-
-    later = ()
-
-
 def loaded(rule: str, side: str = "output") -> Agent:
     spec = f"{MODEL}guardrails: {{{side}: [{{type: pii_detection}}, {rule}]}}"
-    (agent,) = load(Open, text(spec), "a.agent.yaml", {})
+    (agent,) = load(Agent, text(spec), "a.agent.yaml", {})
     return agent
 
 
