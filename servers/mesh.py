@@ -24,6 +24,7 @@ from servers.agents.adapters import sqlite_agents
 from servers.agents.adapters.opening import open_stores
 from servers.agents.catalogue import Catalogue
 from servers.agents.convert_runs import run_json
+from servers.agents.housekeeping import keep_house
 from servers.agents.patterns.fan_out import parallel_fan_out
 from servers.agents.patterns.pipeline import pipeline
 from servers.agents.patterns.plan_and_execute import plan_and_execute
@@ -246,7 +247,10 @@ async def _open_agents(
     config: MeshConfig, stack: AsyncExitStack, router: Router, memory: Memory, tools: Tools
 ) -> AgentRuntime:
     enter = stack.enter_async_context
-    stores = await enter(open_stores(config.state_dir, time.time, _new_id))
+    kept = config.runtime.runs
+    stores = await enter(
+        open_stores(config.state_dir, time.time, _new_id, dsn=kept.dsn, lease=kept.lease_seconds)
+    )
     agents = await enter(open_database(config.state_dir / "agents.db", sqlite_agents.MIGRATIONS))
     planner = Planner(router, memory, tools, PATTERNS, time.time)
     catalogue = Catalogue(
@@ -273,6 +277,8 @@ async def _open_agents(
         client = await enter(guarded_client(allow(webhooks.plain)))
         teller = Webhooks(stores.outbox, client, webhooks, run_json, time.time)
         await enter(_for_ever(teller.deliver()))
+    house = keep_house(stores.retention, time.time, kept.ttl, kept.compact_after)
+    await enter(_for_ever(house))
     await enter(watching(config.agents_dir, config.declaring, catalogue.take_files))
     return runtime
 

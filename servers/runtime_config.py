@@ -3,10 +3,10 @@
 from base64 import b64decode
 from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from servers.kernel.fields import Count, FunctionPath, Seconds, Secret, ToolName
 from servers.kernel.later import Later
@@ -99,6 +99,36 @@ class Redis(Strict):
         return prefix
 
 
+class RunSettings(Strict):
+    """Where runs are kept, and how long. PostgreSQL needs the extra `postgres`."""
+
+    backend: Literal["sqlite", "postgres"] = "sqlite"
+    dsn: Secret = ""
+    lease_seconds: Annotated[Seconds, Field(ge=1, le=3600)] = 15.0
+    ttl: Seconds | None = None
+    compact_after: Seconds | None = None
+
+    @field_validator("dsn")
+    @classmethod
+    def _is_postgres(cls, dsn: str) -> str:
+        # Its text is not shown: it may hold a password.
+        if dsn and not _postgres_address(dsn):
+            raise ValueError("expected postgresql://USER@HOST:PORT/DATABASE")
+        return dsn
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.backend == "postgres" and not self.dsn:
+            raise ValueError("the backend 'postgres' needs a dsn; add dsn: ${DATABASE_URL}")
+        if self.dsn and self.backend != "postgres":
+            raise ValueError("a dsn is for PostgreSQL; add backend: postgres, or remove the dsn")
+        if self.ttl and self.compact_after and self.compact_after >= self.ttl:
+            raise ValueError(
+                "compact_after has no effect: runs are forgotten before; let it be less than ttl"
+            )
+        return self
+
+
 class WebhookSettings(Strict):
     """How addresses are told of the ends of runs. Without a secret none is."""
 
@@ -135,6 +165,7 @@ class RuntimeSpec(Strict):
     services: Services = Services()
     tools: ToolSettings = ToolSettings()
     limits: RunLimits = RunLimits()
+    runs: RunSettings = RunSettings()
     redis: Redis = Redis()
     usage: UsageSettings = UsageSettings()
     webhooks: WebhookSettings = WebhookSettings()
@@ -164,6 +195,14 @@ def _redis_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        return False
+
+
+def _postgres_address(dsn: str) -> bool:
+    try:
+        parts = urlsplit(dsn)
+        return parts.scheme in ("postgresql", "postgres") and parts.port != 0
     except ValueError:  # a port that is none
         return False
 

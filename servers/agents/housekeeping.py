@@ -11,7 +11,8 @@ from servers.kernel.errors import AstromeshError
 _log = structlog.stdlib.get_logger("astromesh.agents")
 
 _EVERY = 60.0  # seconds
-_AT_ONCE = 200  # runs: others want to write in between
+_AT_ONCE = 100  # runs: others want to write in between
+_BREATH = 0.05  # seconds, for them
 
 
 async def keep_house(
@@ -24,16 +25,27 @@ async def keep_house(
     """For ever. `ttl` and `compact_after` are seconds after the end of a run; None: never."""
     while True:
         try:
-            if ttl is not None:
-                await _until_done(retention.forget, now() - ttl)
-            if compact_after is not None:
-                await _until_done(retention.compact, now() - compact_after)
+            await clean(retention, now(), ttl, compact_after)
         except AstromeshError as error:  # there is a next time
             _log.warning("old runs not forgotten", error=error.message)
         await asyncio.sleep(every)
 
 
-async def _until_done(work: Callable[[float, int], Awaitable[int]], before: float) -> None:
-    more = True
-    while more:
-        more = await work(before, _AT_ONCE) == _AT_ONCE
+async def clean(
+    retention: Retention, now: float, ttl: float | None, compact_after: float | None
+) -> None:
+    """All that is due by now."""
+    if ttl is not None and (forgotten := await _until_done(retention.forget, now - ttl)):
+        _log.info("runs forgotten", runs=forgotten)
+    if compact_after is not None and (
+        smaller := await _until_done(retention.compact, now - compact_after)
+    ):
+        _log.info("logs of runs made smaller", runs=smaller)
+
+
+async def _until_done(work: Callable[[float, int], Awaitable[int]], before: float) -> int:
+    done = 0
+    while some := await work(before, _AT_ONCE):
+        done += some
+        await asyncio.sleep(_BREATH)
+    return done

@@ -49,6 +49,7 @@ def findings_of(
     yield _extra("onnx", "onnxruntime", "embeddings and ranking on this machine")
     yield _extra("otel", "opentelemetry.sdk", "spans and metrics over OTLP")
     yield _extra("redis", "redis", "budgets and breakers that several processes share")
+    yield _extra("postgres", "asyncpg", "runs that several processes share")
     yield _extra("client", "betterproto2", "the Python client on grpclib")
     yield _program("git", "git", "apt-get install git")
     yield _program("curl", "curl", "apt-get install curl")

@@ -8,7 +8,6 @@ import pytest_asyncio
 from servers.router.adapters.http import Http, open_http
 from tests.contract import run_fixture
 from tests.contract.provider_fixture import KINDS, NOON, Kind, streamed, whole
-from tests.postgres_server import postgres_server
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
@@ -26,12 +25,6 @@ async def http() -> AsyncIterator[Http]:
 def heard(request):
     """Both ways to ask: one answer, or piece by piece."""
     return request.param
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    with postgres_server() as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

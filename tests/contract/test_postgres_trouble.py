@@ -2,12 +2,14 @@
 
 import asyncio
 import signal
+import sys
 import time
 from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
 
+from servers.agents.adapters.opening import open_stores
 from servers.agents.ports import Beat
 from servers.domain.runs import TextDelta
 from servers.kernel.errors import NotReady, Unavailable
@@ -310,3 +312,14 @@ class TestTheSchema:
         )
         async with run_fixture.postgres(dsn.replace("postgres@", f"{role}@")) as stores:
             await stores.runs.create(a_run(), events=[STARTED])
+
+
+async def test_without_the_extra_the_mesh_says_how_to_install_it(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "asyncpg"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in [name for name in sys.modules if ".adapters.postgres_" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(NotReady, match=r"pip install 'astromesh-grpc\[postgres\]'") as caught:
+        async with open_stores(tmp_path, time.time, run_fixture.new_id, dsn="postgresql://h/d"):
+            pass
+    assert (caught.value.reason, caught.value.facts["extra"]) == ("EXTRA_MISSING", "postgres")

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from servers.agents.housekeeping import clean
 from servers.domain.runs import ReasoningDelta, RunFilter, RunState
 from servers.kernel.errors import NotFound
 from tests.contract.run_fixture import (
@@ -33,7 +34,7 @@ def retention(stores):
 
 
 async def left(store) -> list[str]:
-    return sorted(run.id for run in (await store.list("acme", RunFilter())).runs)
+    return sorted(run.id for run in (await store.list("acme", RunFilter(), 1000)).runs)
 
 
 class TestForget:
@@ -149,3 +150,31 @@ class TestCompact:
             spoken = [*said(1, 3, name), event(4, REPLIED, name)]
             await store.create(ended(a_run(name)), events=spoken)
         assert [await retention.compact(15.0, 2) for _ in range(3)] == [2, 1, 0]
+
+
+class TestTheMesh:
+    """What it does every minute, with its steps of a hundred runs."""
+
+    @pytest.fixture(autouse=True)
+    async def runs(self, store):
+        for number in range(150):
+            run = ended(a_run(f"r{number:03}"), at=float(number))
+            await store.create(run, events=[*said(1, 2, run.id), event(3, REPLIED, run.id)])
+
+    async def test_forgets_all_that_is_older_than_the_ttl(self, store, retention):
+        await clean(retention, ttl=30.0, compact_after=None, now=150.0)
+        assert await left(store) == [f"r{number:03}" for number in range(120, 150)]
+
+    async def test_makes_all_logs_smaller_that_are_old_enough(self, store, retention):
+        await clean(retention, ttl=None, compact_after=30.0, now=150.0)
+        sizes = [len(await store.events(f"r{number:03}")) for number in range(150)]
+        assert sizes == [1] * 120 + [3] * 30
+
+    async def test_does_both(self, store, retention):
+        await clean(retention, ttl=60.0, compact_after=30.0, now=150.0)
+        assert await left(store) == [f"r{number:03}" for number in range(90, 150)]
+        assert len(await store.events("r100")) == 1
+
+    async def test_does_neither_where_nobody_asked_for_it(self, store, retention):
+        await clean(retention, ttl=None, compact_after=None, now=1e12)
+        assert len(await left(store)) == 150
