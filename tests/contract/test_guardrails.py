@@ -342,6 +342,11 @@ class TestACostLimit:
         assert events[-1].run.answer == "Done"
 
 
+def judging_at(judge):
+    choice = {"provider": "openai_compat", "endpoint": judge.endpoint, "model": "j"}
+    return {"judge": {"candidates": [choice]}}
+
+
 @pytest.fixture
 def judged(reached, tmp_path):
     """As `world`, with a second model that judges."""
@@ -350,8 +355,7 @@ def judged(reached, tmp_path):
     async def started(verdicts, *replies, **spec):
         async with openai_server(*replies) as model, openai_server(*verdicts) as judge:
             manifest = agent("helper", model.endpoint, **spec)
-            choice = {"provider": "openai_compat", "endpoint": judge.endpoint, "model": "j"}
-            manifest["spec"]["model"]["roles"] = {"judge": {"candidates": [choice]}}
+            manifest["spec"]["model"]["roles"] = judging_at(judge)
             async with mesh_of(tmp_path, manifest) as mesh, reached(mesh) as agents:
                 yield agents, model, judge
 
@@ -449,21 +453,25 @@ class TestAModelThatJudgesTheAnswer:
 
 
 class TestARunThatGoesOn:
-    async def test_finds_what_rules_did_on_record(self, judged):
+    async def test_finds_what_rules_did_on_record(self, reached, tmp_path):
         """In another process: neither the query nor the first reply is judged again."""
-        spec = {
-            "tools": [{"name": "calculator", "requires_approval": True}],
-            "guardrails": {"input": [*REDACT, JUDGE], "output": REDACT},
-        }
         said = Reply(("Ask ada@example.com first",), calls=[SUM])
-        async with judged([NO], said, **spec) as (agents, _, _):
-            run = await agents.run(ME, TELL)
-            assert run.state is RunState.WAITING_APPROVAL
-        async with judged([], Reply(("Done",)), **spec) as (agents, model, judge):
-            run = await agents.resume(ME, run.id, Decision("", Verdict.APPROVE), wait=True)
+        async with openai_server(said, DONE) as model, openai_server(NO) as judge:
+            manifest = agent(
+                "helper",
+                model.endpoint,
+                tools=[{"name": "calculator", "requires_approval": True}],
+                guardrails={"input": [*REDACT, JUDGE], "output": REDACT},
+            )
+            manifest["spec"]["model"]["roles"] = judging_at(judge)
+            async with mesh_of(tmp_path, manifest) as mesh, reached(mesh) as agents:
+                run = await agents.run(ME, TELL)
+                assert run.state is RunState.WAITING_APPROVAL
+            async with mesh_of(tmp_path, manifest) as mesh, reached(mesh) as agents:
+                run = await agents.resume(ME, run.id, Decision("", Verdict.APPROVE), wait=True)
             assert (run.state, run.answer) == (RunState.COMPLETED, "Done")
-            assert judge.requests == []
-            said_before = [m["content"] for m in model.requests[0].body["messages"]][:2]
+            assert len(judge.requests) == 1
+            said_before = [m["content"] for m in model.requests[1].body["messages"]][:2]
             assert said_before == ["My address is [EMAIL]", "Ask [EMAIL] first"]
 
 
