@@ -17,6 +17,7 @@ from servers.agents.patterns.ports import Pattern, Shape, Stage
 from servers.agents.prompts import Prompt
 from servers.agents.runs import timer
 from servers.agents.runs.execution import Plan
+from servers.agents.runs.fitting import Fitting
 from servers.agents.runs.guarding import checked
 from servers.agents.runs.means import Approval, Means, Models, ToolKind, ToolLimits
 from servers.domain.caller import Caller
@@ -56,6 +57,7 @@ class Planner:
         self._memory = memory
         self._tools = tools
         self._patterns = patterns
+        self._fitting = Fitting(router, now)
         self._now = now
         self._blueprints: OrderedDict[int, _Blueprint] = OrderedDict()  # by id(agent)
 
@@ -106,6 +108,7 @@ class Planner:
             hedge=bool(agent.spec.model.routing.hedge),
             cache_ttl=agent.spec.model.routing.cache_ttl or 0.0,
             rules=compiled(agent.spec.guardrails),
+            fitting=self._fitting,
         )
         return _Blueprint(
             agent, means, tuple(_offered(each, tool) for each, tool in pairs), Prompt(agent)

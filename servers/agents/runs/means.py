@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from servers.agents.guardrails import Rules
+from servers.agents.runs.fitting import Fitting
 from servers.domain.chat import Json, ModelRef
 from servers.domain.services import Router, Tools
 
@@ -57,6 +58,7 @@ class Means:
     tool_limits: Mapping[str, ToolLimits]
     hedge: bool = False
     cache_ttl: float = 0.0  # seconds
+    fitting: Fitting | None = None  # None: everything is shown as it is
     members: "Mapping[str, Means]" = field(default_factory=dict)  # of agents it may hand over to
     rules: Rules = field(default_factory=Rules)
 

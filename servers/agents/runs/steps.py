@@ -98,7 +98,7 @@ class RecordedSteps:
             self._work.tally.add(recorded.finish)
             return recorded
         self._guarding.before_call()
-        request = self._request(messages, tools, role, output_schema)
+        request = await self._fitted(self._request(messages, tools, role, output_schema))
         call, began = self._work.next_model_call(), perf_counter()
         heard = self._guarding.hearing(call, output_schema is not None, role == "planner")
         self._work.saying = heard.said
@@ -139,6 +139,15 @@ class RecordedSteps:
             cache_ttl=self._means.cache_ttl,
             account=self._work.account,
         )
+
+    async def _fitted(self, request: ChatRequest) -> ChatRequest:
+        if self._means.fitting is None:
+            return request
+        request, left_out = await self._means.fitting.fitted(request)
+        if left_out:
+            what = f"to fit the model's context window, it was not shown {left_out}"
+            self._work.journal.emit(Noticed("CONTEXT_CUT", what))
+        return request
 
     def _record(self, reply: ModelReplied) -> None:
         work = self._work

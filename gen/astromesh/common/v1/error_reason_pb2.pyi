@@ -458,6 +458,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A run with a webhook, where the configuration has no secret to sign with.
     FAILED_PRECONDITION. Metadata: {}
     """
+    ERROR_REASON_CONTEXT_TOO_LONG: _ErrorReason.ValueType  # 194
+    """The question alone is longer than any of the models takes.
+    INVALID_ARGUMENT. Metadata: {"provider": "ollama", "model": "llama3.1:8b"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists why calls fail, for programs to branch on.
@@ -905,5 +909,9 @@ UNAVAILABLE. Metadata: {}
 ERROR_REASON_WEBHOOKS_OFF: ErrorReason.ValueType  # 193
 """A run with a webhook, where the configuration has no secret to sign with.
 FAILED_PRECONDITION. Metadata: {}
+"""
+ERROR_REASON_CONTEXT_TOO_LONG: ErrorReason.ValueType  # 194
+"""The question alone is longer than any of the models takes.
+INVALID_ARGUMENT. Metadata: {"provider": "ollama", "model": "llama3.1:8b"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -698,6 +698,12 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION. Metadata: {}
     """
 
+    CONTEXT_TOO_LONG = 194
+    """
+    The question alone is longer than any of the models takes.
+    INVALID_ARGUMENT. Metadata: {"provider": "ollama", "model": "llama3.1:8b"}
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -807,6 +813,7 @@ class ErrorReason(betterproto2.Enum):
             191: "ERROR_REASON_NOT_DURABLE",
             192: "ERROR_REASON_STORE_UNAVAILABLE",
             193: "ERROR_REASON_WEBHOOKS_OFF",
+            194: "ERROR_REASON_CONTEXT_TOO_LONG",
         }
 
     @classmethod
@@ -918,6 +925,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_NOT_DURABLE": 191,
             "ERROR_REASON_STORE_UNAVAILABLE": 192,
             "ERROR_REASON_WEBHOOKS_OFF": 193,
+            "ERROR_REASON_CONTEXT_TOO_LONG": 194,
         }
 
 
