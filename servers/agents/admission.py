@@ -62,6 +62,7 @@ def new_run(
     caller: Caller, agent: Agent, request: RunRequest, run_id: str, now: float, digest: str
 ) -> Run:
     """`digest`: what the agent's declaration is found by."""
+    parent = request.parent
     return Run(
         id=run_id,
         tenant=caller.tenant,
@@ -77,6 +78,10 @@ def new_run(
         context=request.context,
         webhook=request.webhook,
         agent_digest=digest,
+        parent=parent.run_id if parent else "",
+        parent_call=parent.call_id if parent else "",
+        root=parent.root if parent else "",
+        depth=parent.depth if parent else 0,
     )
 
 

@@ -7,6 +7,7 @@ it. An agent whose file became faulty goes on as it was, and its record says so.
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from servers.agents.catalogue_ports import AgentStore, StoredAgent
@@ -23,6 +24,7 @@ from servers.agents.entries import (
 )
 from servers.agents.files import Declared
 from servers.agents.manifest import Agent
+from servers.agents.teams import Find
 from servers.domain.agents import AgentPage, AgentRecord
 from servers.domain.chat import Json
 from servers.kernel.errors import (
@@ -42,13 +44,14 @@ _SOUND_FOR = 5.0  # seconds
 
 
 class Catalogue:
-    """`check` raises what would keep an agent from running, such as a tool that isn't there."""
+    """`check` raises what would keep an agent from running, such as a tool that isn't there.
+    It is given what finds the other agents of the tenant."""
 
     def __init__(
         self,
         store: AgentStore,
         declaring: Declaring,
-        check: Callable[[Agent], Awaitable[None]],
+        check: Callable[[Agent, Find], Awaitable[None]],
         now: Callable[[], float],
     ) -> None:
         self._store = store
@@ -94,8 +97,12 @@ class Catalogue:
             )
         return entry.agent
 
+    def finder(self, tenant: str) -> Find:
+        """Finds the agents of a tenant by name."""
+        return partial(self.runnable, tenant)
+
     async def get(self, tenant: str, name: str) -> AgentRecord:
-        return await self._record(await self._entry(tenant, name))
+        return await self._record(tenant, await self._entry(tenant, name))
 
     async def list(self, tenant: str, page_size: int = 0, page_token: str = "") -> AgentPage:
         """By name."""
@@ -106,14 +113,14 @@ class Catalogue:
         entries |= {name: entry for name, entry in self._files.items() if name > after}
         names = sorted(entries)
         shown = names[:limit]
-        records = [await self._record(entries[name]) for name in shown]
+        records = [await self._record(tenant, entries[name]) for name in shown]
         more = token(scope, shown[-1]) if len(names) > limit else ""
         return AgentPage(tuple(records), more)
 
     # -- changing --------------------------------------------------------------------------
 
     async def create(self, tenant: str, manifest: Json, validate_only: bool = False) -> AgentRecord:
-        agent = await self._declared(dict(manifest), {})
+        agent = await self._declared(tenant, dict(manifest), {})
         if agent.name in self._files or await self._store.get(tenant, agent.name):
             raise AlreadyExists(f"there is an agent {agent.name!r} already", agent=agent.name)
         return await self._put(tenant, agent, None, validate_only)
@@ -135,7 +142,8 @@ class Catalogue:
                 raise await self._unknown(tenant, name)
             return await self.create(tenant, manifest, validate_only)
         compare_etag(self._from_store(stored), etag)
-        agent = await self._declared(merged(stored.manifest, manifest, fields), stored.manifest)
+        whole = merged(stored.manifest, manifest, fields)
+        agent = await self._declared(tenant, whole, stored.manifest)
         return await self._put(tenant, agent, stored, validate_only)
 
     async def delete(
@@ -149,13 +157,13 @@ class Catalogue:
             await self._store.delete(tenant, name, stored.revision)
             self._forget(tenant, name)
 
-    async def _declared(self, manifest: dict[str, Any], stored: Json) -> Agent:
+    async def _declared(self, tenant: str, manifest: dict[str, Any], stored: Json) -> Agent:
         """Sound in itself, and with everything it needs."""
         if wrong := with_secrets(manifest, stored):
             raise invalid(Document(manifest), wrong)
         agent = self._declaring.from_api(manifest)
         try:
-            await self._check(agent)
+            await self._check(agent, self.finder(tenant))
         except NotReady as error:
             found = error.violations or (Violation("spec", error.message),)
             raise InvalidInput(error.message, reason=REASON, violations=found) from error
@@ -176,7 +184,7 @@ class Catalogue:
         if not validate_only:
             await self._store.put(stored)
             self._forget(tenant, agent.name)
-        return await self._record(stored_entry(stored, agent))
+        return await self._record(tenant, stored_entry(stored, agent))
 
     async def _changeable(self, tenant: str, name: str) -> StoredAgent | None:
         if file := self._files.get(name):
@@ -218,14 +226,15 @@ class Catalogue:
         self._writes += 1
         self._parsed.pop((tenant, name), None)
 
-    async def _record(self, entry: Entry) -> AgentRecord:
+    async def _record(self, tenant: str, entry: Entry) -> AgentRecord:
         if entry.agent is None or self._known_sound(entry.agent):
             return record_of(entry)
         try:
-            await self._check(entry.agent)
+            await self._check(entry.agent, self.finder(tenant))
         except AstromeshError as error:
             return record_of(entry, error.message)
-        self._sound[id(entry.agent)] = (entry.agent, self._now())
+        if not any(tool.type == "agent" for tool in entry.agent.spec.tools):  # those may change
+            self._sound[id(entry.agent)] = (entry.agent, self._now())
         return record_of(entry)
 
     def _known_sound(self, agent: Agent) -> bool:

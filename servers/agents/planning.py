@@ -15,11 +15,12 @@ from servers.agents.manifest import Agent, AgentTool
 from servers.agents.manifest.orchestration import Orchestration
 from servers.agents.patterns.ports import Pattern, Shape, Stage
 from servers.agents.prompts import Prompt
-from servers.agents.runs import timer
+from servers.agents.runs import delegating, timer
 from servers.agents.runs.execution import Plan
 from servers.agents.runs.fitting import Fitting
 from servers.agents.runs.guarding import checked
 from servers.agents.runs.means import Approval, Means, Models, ToolKind, ToolLimits
+from servers.agents.teams import Find, team
 from servers.domain.caller import Caller
 from servers.domain.chat import Json, ToolSpec
 from servers.domain.memory import Strategy
@@ -31,7 +32,7 @@ from servers.kernel.errors import NotFound, NotReady, Violation
 _CACHED = 1000  # agents
 _MOMENT = 0.05  # seconds
 _ANYTHING: Json = {"type": "object"}
-_KINDS = {"client": ToolKind.CLIENT, "timer": ToolKind.TIMER}
+_KINDS = {"client": ToolKind.CLIENT, "timer": ToolKind.TIMER, "agent": ToolKind.AGENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,9 @@ class Planner:
         self._now = now
         self._blueprints: OrderedDict[int, _Blueprint] = OrderedDict()  # by id(agent)
 
-    async def plan(self, caller: Caller, agent: Agent, request: RunRequest) -> Plan:
-        blueprint = await self._blueprint(agent)
+    async def plan(self, caller: Caller, agent: Agent, request: RunRequest, find: Find) -> Plan:
+        """`find` gives the other agents of the tenant."""
+        blueprint, members = await self._blueprint(agent), await team(agent, find)
         _check_durability(agent, request, blueprint.means)
         spec = agent.spec
         orchestration, kept = spec.orchestration, agent.conversation
@@ -71,7 +73,7 @@ class Planner:
             caller=caller,
             means=blueprint.means,
             pattern=self._patterns[orchestration.pattern],
-            tools=blueprint.tools,
+            tools=tuple(_introduced(spec, members) for spec in blueprint.tools),
             max_iterations=orchestration.max_iterations,
             timeout=min(timeout, _in_time(request.deadline)),
             concurrency=spec.concurrency,
@@ -84,9 +86,10 @@ class Planner:
             asked=await checked(blueprint.means.rules, request.query, Direction.INPUT),
         )
 
-    async def check(self, agent: Agent) -> None:
+    async def check(self, agent: Agent, find: Find) -> None:
         """Raise what would keep the agent from running: a tool that isn't there, mostly."""
         await self._blueprint(agent)
+        await team(agent, find)
 
     async def _blueprint(self, agent: Agent) -> _Blueprint:
         known = self._blueprints.get(id(agent))
@@ -97,8 +100,8 @@ class Planner:
         return known
 
     async def _draft(self, agent: Agent) -> _Blueprint:
-        declared = agent.spec.tools
-        tools = await asyncio.gather(*(self._found(agent, *each) for each in enumerate(declared)))
+        declared = agent.tools
+        tools = await asyncio.gather(*(self._found(agent, each) for each in declared))
         pairs = list(zip(declared, tools, strict=True))
         means = Means(
             self._router,
@@ -114,16 +117,19 @@ class Planner:
             agent, means, tuple(_offered(each, tool) for each, tool in pairs), Prompt(agent)
         )
 
-    async def _found(self, agent: Agent, index: int, declared: AgentTool) -> Tool:
+    async def _found(self, agent: Agent, declared: AgentTool) -> Tool:
         if declared.type == "client":
             return Tool(ToolSpec(declared.name, declared.description, _ANYTHING), "client")
         if declared.type == "timer":
             spec = ToolSpec(declared.name, timer.DESCRIPTION, timer.PARAMETERS)
             return Tool(spec, "timer", idempotent=True)
+        if declared.type == "agent":  # idempotent: asked again, it is the same run
+            spec = ToolSpec(declared.name, "", delegating.PARAMETERS)
+            return Tool(spec, "agent", idempotent=True)
         try:
             return await self._tools.get(declared.name)
         except NotFound as missing:
-            place = f"spec.tools[{index}].name"
+            place = f"spec.tools[{agent.spec.tools.index(declared)}].name"
             raise NotReady(
                 f"agent {agent.name!r}: {place}: {missing.message}",
                 reason="AGENT_NOT_READY",
@@ -164,6 +170,8 @@ def _limits(agent: Agent, declared: AgentTool, tool: Tool) -> ToolLimits:
         rate_limit=declared.rate_limit.model_dump() if declared.rate_limit else None,
         kind=_KINDS.get(declared.type, ToolKind.SERVICE),
         approval=_approval(declared),
+        agent=declared.sub_agent if declared.type == "agent" else "",
+        parameters=declared.parameters or None,
     )
 
 
@@ -183,6 +191,15 @@ def _check_durability(agent: Agent, request: RunRequest, means: Means) -> None:
             reason="NOT_DURABLE",
             agent=agent.name,
         )
+
+
+def _introduced(spec: ToolSpec, members: Mapping[str, Agent]) -> ToolSpec:
+    """A sub-agent says itself what it is for, where the tool doesn't."""
+    if spec.description or spec.name not in members:
+        return spec
+    identity = members[spec.name].spec.identity
+    said = identity.description or identity.role or identity.display_name
+    return ToolSpec(spec.name, said or f"Ask the agent {spec.name!r}.", spec.parameters)
 
 
 def _offered(declared: AgentTool, tool: Tool) -> ToolSpec:

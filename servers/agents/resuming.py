@@ -10,6 +10,7 @@ from servers.agents.planning import Planner
 from servers.agents.ports import Leases, RunStore
 from servers.agents.runs.active import ActiveRuns
 from servers.agents.runs.deciding import already_decided, settled
+from servers.agents.runs.delegating import LOOK_AGAIN
 from servers.agents.runs.execution import Begin, Execution, Plan
 from servers.agents.runs.failure import failure_of
 from servers.agents.runs.guarding import checked_decision
@@ -36,7 +37,6 @@ from servers.kernel.errors import AstromeshError, NotFound, NotReady, Unavailabl
 _log = structlog.stdlib.get_logger("astromesh.agents")
 
 _TRIES, _PAUSE = 60, 0.5  # seconds; half a minute in all
-_LOOK_AGAIN = 60.0  # seconds after which a run looks at the sub-agent's run it waits for
 
 GoOn = Callable[[Run, Plan, Begin], Execution]
 
@@ -63,12 +63,26 @@ class Resuming:
     async def take_up(self, run: Run, past: Sequence[RunEvent]) -> None:
         """Go on with a run that is this process's since just now: nobody worked on it, or its
         time has come."""
+        if run.parent and await self._orphaned(run):
+            begin = Begin(past, on_record=True, crashed=True)
+            end = RunState.CANCELLED, StopReason.CANCELLED
+            await self._write_end(
+                run, begin, *end, reason="the run that had asked for it has ended"
+            )
+            return
         if run.state.waiting:
             await self._wake(run, past)
             return
         run = replace(run, attempt=run.attempt + 1)
         if await self._started(run, past, crashed=True):
             _log.info("run goes on after a stop", run_id=run.id, attempt=run.attempt)
+
+    async def _orphaned(self, run: Run) -> bool:
+        """Whether nobody is left who could hear what becomes of a sub-agent's run."""
+        try:
+            return (await self._store.get(run.tenant, run.parent)).state.terminal
+        except NotFound:  # forgotten; or not on record yet, which only STEP puts there at once
+            return run.durability is Durability.STEP
 
     async def _wake(self, run: Run, past: Sequence[RunEvent]) -> None:
         due = any(ask.until is not None and ask.until <= self._now() for ask in run.waiting)
@@ -77,7 +91,7 @@ class Resuming:
         if (due and timers) or await self._any_ended(run.tenant, [a.run_id for a in sub_runs]):
             await self._started(run, past, crashed=False)
             return
-        later = self._now() + _LOOK_AGAIN
+        later = self._now() + LOOK_AGAIN
         asks = (replace(a, until=later) if a.kind is AskKind.RUN else a for a in run.waiting)
         await self._store.append(run.id, (), replace(run, waiting=tuple(asks)))
         await self._leases.release([run.id])
@@ -113,13 +127,14 @@ class Resuming:
             )
         agent = await self._versions.of(run)
         request = RunRequest(run.agent, run.query, run.session, context=run.context)
+        work = Caller(run.tenant), agent, request, self._versions.finder(run.tenant)
         for _ in range(_TRIES):
             try:
-                return await self._planner.plan(Caller(run.tenant), agent, request)
+                return await self._planner.plan(*work)
             except Unavailable as error:  # the process of another service comes up later
                 _log.warning("waiting for a service", error=error.message)
                 await asyncio.sleep(_PAUSE)
-        return await self._planner.plan(Caller(run.tenant), agent, request)
+        return await self._planner.plan(*work)
 
     # -- answers -------------------------------------------------------------------------------
 
@@ -193,6 +208,8 @@ class Resuming:
     async def _wake_parent(self, run: Run) -> None:
         if parent := self._active.get(run.tenant, run.parent):
             await parent.ended.wait()
+            if parent.run.state.terminal:
+                return
         await self._look_after(run.tenant, run.parent)
 
     async def _look_after(self, tenant: str, run_id: str) -> None:

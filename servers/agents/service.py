@@ -23,6 +23,7 @@ from servers.agents.runs.execution import Begin, Execution, Plan
 from servers.agents.runs.failure import error_of
 from servers.agents.runs.line import Line
 from servers.agents.runs.sessions import Sessions
+from servers.agents.subruns import SubAgentRuns
 from servers.agents.versions import Versions
 from servers.agents.webhooks import NO_WEBHOOKS, Policy
 from servers.domain.agents import AgentPage, AgentRecord
@@ -41,6 +42,8 @@ from servers.domain.runs import (
     RunState,
 )
 from servers.kernel.errors import NotReady, Unavailable
+
+_BEGIN = Begin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,9 @@ class AgentRuntime:
         self._sessions = Sessions()
         self._line = Line(store, self._sessions, self._end)
         self._following = Following(self._active, store, lambda: self._stopping)
+        self._sub_runs = SubAgentRuns(
+            catalogue, self._active, self._following, self._errand, self._end
+        )
         self._resuming = Resuming(versions, planner, store, leases, self._active, self._go_on, now)
         self._keeper = Keeper(leases, self._active, self._resuming.take_up, lambda: self._stopping)
         self._tasks = asyncio.TaskGroup()
@@ -209,7 +215,7 @@ class AgentRuntime:
     async def resume(
         self, caller: Caller, run_id: str, decision: Decision, wait: bool = False
     ) -> Run:
-        self._check_open()
+        self._check_open(caller)
         execution = await self._resuming.decide(caller, run_id, decision)
         if not wait:
             return execution.snapshot()
@@ -266,20 +272,21 @@ class AgentRuntime:
 
         `leaving` says what becomes of the run when its caller leaves before this returns.
         """
-        self._check_open()
+        self._check_open(caller, request)
         validated(request)
         self._webhooks.check(request.webhook)
         digest = request_hash(request)
         if seen := await self._seen(caller.tenant, request.request_id, digest):
             return await self._joined(seen, leaving)
         agent = await self._catalogue.runnable(caller.tenant, request.agent)
-        plan = await self._planner.plan(caller, agent, request)
+        find = self._catalogue.finder(caller.tenant)
+        plan = await self._planner.plan(caller, agent, request, find)
         version = await self._versions.keep(agent)
         taken = await self._line.taken(caller.tenant, agent.name, request.session)
         run = new_run(caller, agent, request, self._new_id(), self._now(), version)
         # From here to the run's place among the active ones nothing is awaited: of two
         # requests with one request_id the second finds the first.
-        self._check_open()
+        self._check_open(caller, request)
         if seen := self._active.requested(caller.tenant, request.request_id, digest):
             return await self._joined(seen, leaving)
         self._active.admit(run.tenant)
@@ -292,7 +299,7 @@ class AgentRuntime:
         self._sessions.admit(key, plan.concurrency, taken)
         if taken or self._sessions.busy(key):
             run = replace(run, state=RunState.QUEUED, started_at=None)
-        execution = Execution(run, plan, self._sessions, self._line, self._now, self._store)
+        execution = self._execution(run, plan)
         execution.request_hash = digest
         self._active.add(execution)
         if to_be_admitted(run, told):
@@ -302,8 +309,18 @@ class AgentRuntime:
         execution.start(self._tasks, self._ended)
         return execution
 
-    def _check_open(self) -> None:
-        if self._stopping:
+    def _execution(self, run: Run, plan: Plan, begin: Begin = _BEGIN) -> Execution:
+        here = self._sessions, self._line, self._now, self._store, self._sub_runs
+        return Execution(run, plan, *here, begin)
+
+    async def _errand(self, caller: Caller, request: RunRequest) -> Execution | Run:
+        """A sub-agent's run. `SubAgentRuns` ends it with its parent."""
+        return await self._start(caller, request, Told.AT_THE_END, OnDisconnect.CONTINUE)
+
+    def _check_open(self, caller: Caller, request: RunRequest | None = None) -> None:
+        if request and request.parent:  # as long as that one works, it may ask others, too
+            self._sub_runs.check_wanted(caller.tenant, request.parent.run_id)
+        elif self._stopping:
             raise Unavailable(
                 "the mesh is stopping; try again soon", reason="SHUTTING_DOWN", retry_after=1.0
             )
@@ -337,7 +354,7 @@ class AgentRuntime:
 
     def _go_on(self, run: Run, plan: Plan, begin: Begin) -> Execution:
         """A run that stopped or waited; it goes on without its callers."""
-        execution = Execution(run, plan, self._sessions, self._line, self._now, self._store, begin)
+        execution = self._execution(run, plan, begin)
         execution.hold()
         self._active.add(execution)
         execution.start(self._tasks, self._ended)

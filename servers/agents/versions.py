@@ -12,6 +12,7 @@ from servers.agents.changes import with_secrets
 from servers.agents.declare import Declaring
 from servers.agents.manifest import Agent
 from servers.agents.ports import AgentVersions
+from servers.agents.teams import Find
 from servers.domain.runs import Run
 from servers.kernel.errors import AstromeshError, NotReady
 
@@ -44,6 +45,10 @@ class Versions:
         if len(self._known) > _CACHED:
             self._known.popitem(last=False)
         return digest
+
+    def finder(self, tenant: str) -> Find:
+        """Finds other agents, as they are now: what they are asked from now on is new."""
+        return self._catalogue.finder(tenant)
 
     async def of(self, run: Run) -> Agent:
         """What the run began with. Raises what keeps it from going on."""

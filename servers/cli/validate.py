@@ -1,14 +1,18 @@
 """Checks configuration as the mesh would read it, without one."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from servers.agents.declare import Declaring
+from servers.agents.files import Declared
+from servers.agents.manifest import Agent
+from servers.agents.teams import team
 from servers.cli.failures import FAILED, line
 from servers.config import load_config, read_file
-from servers.kernel.errors import AstromeshError, InvalidInput
+from servers.kernel.errors import AstromeshError, InvalidInput, NotFound
 from servers.kernel.explain import nearest
 from servers.kernel.manifest import invalid, kind_of, parse
 from servers.kernel.yaml_text import Document
@@ -62,8 +66,25 @@ def _in_config(folder: Path) -> Iterator[AstromeshError]:
     for each in config.agents:
         if each.reason:
             yield InvalidInput(each.reason, reason="AGENT_NOT_READY")
+    yield from _teams(config.agents)
     for notice in config.notices:
         yield InvalidInput(notice)
+
+
+def _teams(declared: Sequence[Declared]) -> Iterator[AstromeshError]:
+    """Agents that name others which aren't there, or one another in a circle."""
+    known = {each.name: each.agent for each in declared if each.agent}
+
+    async def find(name: str) -> Agent:
+        if agent := known.get(name):
+            return agent
+        raise NotFound(f"there is no agent {name!r}{nearest(name, sorted(known))}")
+
+    for agent in known.values():
+        try:
+            asyncio.run(team(agent, find))
+        except AstromeshError as error:
+            yield error
 
 
 def _in_file(path: Path) -> Iterator[AstromeshError]:

@@ -8,9 +8,9 @@ from time import monotonic
 from servers.domain.caller import Caller
 from servers.domain.tools import Outcome, Tool, ToolRequest, ToolResult
 from servers.kernel.errors import AstromeshError, InvalidInput, NotFound
+from servers.kernel.result_budget import cut
 from servers.tools.limits import SlidingWindows, rate_limit_from
 from servers.tools.ports import Invocable, Invocation
-from servers.tools.result_budget import cut
 
 # No result is longer than this, whatever the request says: 400 KB of text.
 MAX_RESULT_TOKENS = 100_000

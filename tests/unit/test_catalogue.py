@@ -28,7 +28,7 @@ class Clock:
 class NeedsTools:
     """What the planner would say of agents: those with the tool `gone` can't run."""
 
-    async def __call__(self, agent) -> None:
+    async def __call__(self, agent, find) -> None:
         if any(tool.name == "gone" for tool in agent.spec.tools):
             raise NotReady("there is no tool 'gone'", reason="AGENT_NOT_READY")
 

@@ -80,6 +80,15 @@ class AgentSpec(Strict):
             raise ValueError(f"the tool {twice[0]!r} is listed twice")
         return self
 
+    @model_validator(mode="after")
+    def _leads_somebody(self) -> Self:
+        pattern = self.orchestration.pattern
+        if pattern == "supervisor" and not any(tool.type == "agent" for tool in self.tools):
+            raise ValueError(
+                "a supervisor works through other agents: list them as tools of type agent"
+            )
+        return self
+
 
 class Agent(Manifest):
     """A declared agent. The runtime reads `spec`, and the methods below for what it means."""
@@ -123,6 +132,12 @@ class Agent(Manifest):
     def strategy(self, role: str = "") -> str:
         """How they are ranked; empty where that is left to the ProviderConfig."""
         return self.spec.model.strategy(self._mapped(role))
+
+    @property
+    def tools(self) -> tuple[AgentTool, ...]:
+        """What its model may call: of a supervisor nothing but the agents that it leads."""
+        alone = self.spec.orchestration.pattern == "supervisor"
+        return tuple(tool for tool in self.spec.tools if not alone or tool.type == "agent")
 
     @property
     def conversation(self) -> ConversationalMemory | None:

@@ -20,7 +20,6 @@ LATER: tuple[Later, ...] = (
         "spec.orchestration.pattern",
         "the pattern",
         "use 'react'",
-        "supervisor",
         "swarm",
     ),
     Later("spec.orchestration.max_handoffs", f"the swarm pattern is {_NOT_YET}; remove the key"),
@@ -42,7 +41,7 @@ LATER: tuple[Later, ...] = (
     Later(
         "spec.tools.*.type",
         f"the tool type {{value!r}} is {_NOT_YET}; use 'internal', or remove the tool",
-        frozenset({"mcp", "webhook", "rag", "grpc", "agent"}),
+        frozenset({"mcp", "webhook", "rag", "grpc"}),
         up=1,
     ),
     # the rest of spec

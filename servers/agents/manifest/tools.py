@@ -53,6 +53,13 @@ class AgentTool(Strict):
             raise ValueError("a client's tool needs a description: the model reads it")
         if self.type == "timer" and self.parameters:
             raise ValueError("a timer has parameters of its own: remove the key")
+        if self.type == "agent" and (self.rate_limit or self.function):
+            raise ValueError("a tool of type agent has neither function nor rate_limit")
         if self.agent and self.type != "agent":
             raise ValueError("names another agent: set type: agent, or remove the key agent")
         return self
+
+    @property
+    def sub_agent(self) -> str:
+        """The agent that a tool of type agent runs."""
+        return self.agent or self.name

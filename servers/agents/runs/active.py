@@ -37,8 +37,9 @@ class ActiveRuns:
 
     @property
     def free(self) -> int:
-        """How many more runs may be at work."""
-        return self._most - len(self._runs)
+        """How many runs of others may be taken up. One that only waits for a sub-agent's run
+        takes no place here: that run may be what is to be taken up."""
+        return self._most - sum(not execution.errands for execution in self._runs.values())
 
     def admit(self, tenant: str) -> None:
         """Refuse a run where as many as allowed are at work. Never an unbounded queue."""

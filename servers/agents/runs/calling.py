@@ -4,6 +4,7 @@ from functools import partial
 
 from servers.agents.patterns.ports import Suspended
 from servers.agents.patterns.together import together
+from servers.agents.runs.delegating import delegated, returned, waits_for
 from servers.agents.runs.guarding import Guarding
 from servers.agents.runs.means import Means, ToolKind, ToolLimits
 from servers.agents.runs.timer import awake_at, slept
@@ -91,6 +92,8 @@ class ToolCalls:
                 return self._told(call)
             case ToolKind.TIMER:
                 return self._slept(call)
+            case ToolKind.AGENT:
+                return await self._delegated(call, limits)
             case _:
                 return await self._called(call, limits)
 
@@ -145,6 +148,18 @@ class ToolCalls:
             raise Suspended
         return ToolReturned(call.call_id, call.name, slept(now))
 
+    # -- other agents ------------------------------------------------------------------------
+
+    async def _delegated(self, call: ToolCalled, limits: ToolLimits) -> ToolReturned:
+        with span("execute_tool", self._about(call)):
+            run = await delegated(self._work, call, limits)
+        if isinstance(run, ToolReturned):
+            return run
+        if run.state.waiting:
+            self._wait_for(waits_for(call, run, self._work.now()))
+            raise Suspended
+        return returned(call, run, limits)
+
     # -- the tools service -------------------------------------------------------------------
 
     async def _called(self, call: ToolCalled, limits: ToolLimits) -> ToolReturned:
@@ -164,12 +179,8 @@ class ToolCalls:
                 "rate_limit": limits.rate_limit,
             },
         )
-        about: telemetry.Attributes = {
-            telemetry.TOOL: call.name,
-            telemetry.TOOL_CALL: call.call_id,
-        }
         try:
-            with span("execute_tool", about):
+            with span("execute_tool", self._about(call)):
                 result = await self._means.tools.call(self._work.caller, request)
         except AstromeshError as error:  # the service, not the tool: the model may go on without
             return ToolReturned(call.call_id, call.name, error.message, Outcome.ERROR)
@@ -182,6 +193,9 @@ class ToolCalls:
             result.truncated_tokens,
             result.duration,
         )
+
+    def _about(self, call: ToolCalled) -> telemetry.Attributes:
+        return {telemetry.TOOL: call.name, telemetry.TOOL_CALL: call.call_id}
 
     def _limits(self, tool: str) -> ToolLimits:
         return self._means.tool_limits.get(tool, _HARMLESS)

@@ -21,7 +21,7 @@ from servers.agents.runs.means import Means
 from servers.agents.runs.replay import Replay
 from servers.agents.runs.sessions import Place, Sessions
 from servers.agents.runs.steps import RecordedSteps
-from servers.agents.runs.work import Work
+from servers.agents.runs.work import SubRuns, Work
 from servers.domain.caller import Account, Caller
 from servers.domain.chat import Json, Message, Role, ToolSpec, says
 from servers.domain.memory import SessionKey, Strategy
@@ -108,6 +108,7 @@ class Execution:
         line: Line,
         now: Callable[[], float],
         store: RunStore,
+        sub_runs: SubRuns,
         begin: Begin = Begin(),  # frozen
     ) -> None:
         self.id = run.id
@@ -117,6 +118,7 @@ class Execution:
         self._sessions = sessions
         self._line = line
         self._now = now
+        self._sub_runs = sub_runs
         self._begin_with = begin
         self._resumed = begin.on_record
         first = first_sequence(run, begin.past, begin.crashed)
@@ -127,8 +129,10 @@ class Execution:
         self._place: Place | None = None  # in its session
         self._working: asyncio.Task[None] | None = None  # set while it can be cancelled
         self._holders = 0
-        self._cancel_reason = ""
-        self._left = False  # goes on elsewhere, or later
+        self._clock: asyncio.Timeout | None = None
+        self.cancel_reason = ""  # from when it has to end
+        self.left = False  # goes on elsewhere, or later
+        self.errands = 0  # that sub-agents' runs are doing for it
         self.on_record = run.durability is not Durability.NONE  # when it has ended
         self.ended = asyncio.Event()
 
@@ -136,7 +140,7 @@ class Execution:
         run, plan = self.run, self.plan
         account = Account(run.tenant, plan.caller.principal, run.agent, run.session, run.tree)
         replay = Replay(past)
-        work = Work(plan.caller, account, run, self.journal, replay, self._now)
+        work = Work(plan.caller, account, run, self.journal, replay, self._now, self._sub_runs)
         work.warnings |= replay.warnings
         return work
 
@@ -192,21 +196,28 @@ class Execution:
 
         A run that has not begun yet sees the reason when it does.
         """
-        self._cancel_reason = self._cancel_reason or reason
+        self.cancel_reason = self.cancel_reason or reason
         if self._working is not None:
             self._working.cancel()
 
     def leave_for_later(self) -> None:
         """The process stops. What is on record goes on in the next one, unless somebody has
         cancelled it."""
-        if not self._cancel_reason:
-            self._left = self.run.durability is Durability.STEP
+        if not self.cancel_reason:
+            self.left = self.run.durability is Durability.STEP
         self.cancel("the mesh was stopped")
 
     def lose(self) -> None:
         """Another process works on the run. This one stops, and writes nothing more."""
-        self._left = True
+        self.left = True
         self.cancel("another process has taken the run over")
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until its time is over; None where it is not at work."""
+        if self._clock is None or (when := self._clock.when()) is None:
+            return None
+        return when - asyncio.get_running_loop().time()
 
     @property
     def asks(self) -> tuple[Ask, ...]:
@@ -218,7 +229,7 @@ class Execution:
         """Take what came while the run still works on something else; False: it is too late
         for that, it waits or ends by now."""
         decided, reports = await checked_decision(self.plan.means.rules, decided)
-        if self._working is None or self._cancel_reason:
+        if self._working is None or self.cancel_reason:
             return False
         self._work.replay.decide(decided)
         self.journal.emit(decided)
@@ -246,7 +257,7 @@ class Execution:
         with bound_contextvars(run_id=self.run.id, agent=self.run.agent, tenant=self.run.tenant):
             try:
                 end = await self._guarded()
-                if self._left:
+                if self.left:
                     await self._leave()
                 elif end is None:
                     await self._wait()
@@ -262,10 +273,10 @@ class Execution:
     async def _guarded(self) -> _End | None:
         """Every way to end becomes a value; None where the run waits. What is cancelled is
         only what happens in here: the end is written whatever comes."""
-        clock = asyncio.timeout(self.plan.timeout)
+        clock = self._clock = asyncio.timeout(self.plan.timeout)
         self._working = asyncio.current_task()
         try:
-            if self._cancel_reason:
+            if self.cancel_reason:
                 raise asyncio.CancelledError
             async with clock:
                 with span("invoke_agent", self._attributes()):
@@ -305,7 +316,7 @@ class Execution:
             _log.exception("run broke", error=repr(error))
             error = Internal("the run broke on a fault of the mesh; its log has the details")
         if error.reason == "FENCED":
-            self._left = True  # its new owner tells how it ends
+            self.left = True  # its new owner tells how it ends
         return _End(RunState.FAILED, StopReason.ERROR, self._work.said, failure_of(error))
 
     async def _in_turn(self) -> Answer:
@@ -417,7 +428,7 @@ class Execution:
             await self.journal.suspend(waits, self.request_hash)
         except Exception as error:
             _log.error("run could not be left waiting", error=repr(error))
-            self._left = True
+            self.left = True
             return
         self.run = waits
         _log.info("run waits", state=state.value, calls=[ask.call_id for ask in self.asks])
@@ -437,14 +448,14 @@ class Execution:
             ended_at=self._now(),
         )
         ended = replace(ended, answer=end.answer)
-        if end.state is RunState.CANCELLED and self._cancel_reason:
-            self.journal.emit(StateChanged(RunState.CANCELLED, self._cancel_reason))
+        if end.state is RunState.CANCELLED and self.cancel_reason:
+            self.journal.emit(StateChanged(RunState.CANCELLED, self.cancel_reason))
         try:
             await self.journal.end(ended, self.request_hash)
         except Exception as error:  # it must not take the other runs along
             _log.error("end of the run not written", error=repr(error))
             if self.run.durability is Durability.STEP and self.journal.is_on_record:
-                self._left = True  # the store has it: it goes on when the store can be written
+                self.left = True  # the store has it: it goes on when the store can be written
                 return
             ended = self._unwritten(ended, error)
         self.run = ended

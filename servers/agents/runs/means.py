@@ -46,6 +46,7 @@ class ToolLimits:
     kind: ToolKind = ToolKind.SERVICE
     approval: Approval | None = None
     agent: str = ""  # of ToolKind.AGENT
+    parameters: Json | None = None  # of ToolKind.AGENT, which no tools service checks
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from servers.agents.runs.journal import Journal
 from servers.agents.runs.replay import Replay
@@ -10,6 +11,32 @@ from servers.agents.runs.tally import Tally
 from servers.domain.caller import Account, Caller
 from servers.domain.chat import ModelUsage
 from servers.domain.runs import Ask, Block, Guarded, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a tool call wants of another agent."""
+
+    call_id: str
+    tool: str
+    agent: str
+    query: str
+    timeout: float | None = None  # seconds; the parent's own time bounds it, too
+    known: str = ""  # the run that it has become, where that is on record
+
+
+class SubRuns(Protocol):
+    """Runs of other agents that do a run's errands."""
+
+    async def done(
+        self, caller: Caller, parent: Run, errand: Errand, begun: Callable[[Run], None]
+    ) -> Run:
+        """The run of the errand, once it has ended or waits. `begun` hears of it before.
+
+        The same errand of the same parent is the same run, however often it is asked for.
+        Cancelled with its parent. Raises what keeps it from starting.
+        """
+        ...
 
 
 @dataclass(slots=True)
@@ -20,6 +47,7 @@ class Work:
     journal: Journal
     replay: Replay
     now: Callable[[], float]
+    sub_runs: SubRuns
     tally: Tally = field(default_factory=Tally)
     iterations: int = 0
     asks: dict[str, Ask] = field(default_factory=dict)  # what it waits for, by call id

@@ -268,6 +268,29 @@ class TestAnswersOfAForm:
         assert agent(MODEL + "output_schema: {}").output_schema is None
 
 
+class TestToolsThatAreAgents:
+    def test_are_named_as_the_agent_unless_they_say_another(self):
+        tools = "tools: [{name: a, type: agent}, {name: b, type: agent, agent: c}]"
+        assert [tool.sub_agent for tool in agent(MODEL + tools).spec.tools] == ["a", "c"]
+
+    @pytest.mark.parametrize(
+        "more", ["rate_limit: {max_calls: 1, window_seconds: 1}", 'function: "a:b"']
+    )
+    def test_have_no_keys_that_nobody_would_read(self, more):
+        assert (
+            "neither"
+            in wrong(MODEL + f"tools: [{{name: a, type: agent, {more}}}]")["spec.tools[0]"]
+        )
+
+    def test_are_what_a_supervisor_needs(self):
+        says = wrong(MODEL + "tools: [calculator]\norchestration: {pattern: supervisor}")["spec"]
+        assert "a supervisor works through other agents" in says
+
+    def test_are_all_that_a_supervisor_has(self):
+        spec = "tools: [calculator, {name: a, type: agent}]\norchestration: {pattern: supervisor}"
+        assert [tool.name for tool in agent(MODEL + spec).tools] == ["a"]
+
+
 class TestWhatLaterVersionsBuild:
     @pytest.mark.parametrize(
         ("spec", "field"),

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servers.kernel.errors import InvalidInput
+from servers.kernel.result_budget import cut, estimate_tokens
 from servers.tools.limits import RateLimit, SlidingWindows, rate_limit_from
-from servers.tools.result_budget import cut, estimate_tokens
 
 KEY = ("acme", "support", "search")
 
