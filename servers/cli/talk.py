@@ -53,6 +53,10 @@ def converse(address: str, agent: str, session: str) -> int:
     return 0
 
 
+# Parts of these kinds work at the same time.
+_AT_ONCE = (run_pb2.BRANCH_KIND_STEP, run_pb2.BRANCH_KIND_BRANCH)
+
+
 def _prompt() -> str | None:
     try:
         return input("you> " if sys.stdin.isatty() else "")
@@ -70,14 +74,19 @@ async def _printed(events: AsyncIterable[run_pb2.RunEvent]) -> run_pb2.Run | Non
 
 
 async def _shown(events: AsyncIterable[run_pb2.RunEvent]) -> run_pb2.Run | None:
-    """Text as it comes; a new line where a tool was used in between."""
-    begun, run = False, None
+    """Text as it comes; a new line where a tool was used in between, or a part of the run begins.
+    What is said in parts that work at the same time is for the run itself, not for people."""
+    begun, run, aside = False, None, set[str]()
     async for event in events:
         match event.WhichOneof("payload"):
+            case "text_delta" if event.text_delta.node in aside:
+                pass
             case "text_delta":
                 begun = True
                 print(clean(event.text_delta.text), end="", flush=True)
-            case "tool_call" | "tool_result" | "notice" | "restarted" as kind:
+            case "branch_started" | "tool_call" | "tool_result" | "notice" | "restarted" as kind:
+                if event.branch_started.kind in _AT_ONCE:
+                    aside.add(event.branch_started.node)
                 if begun:
                     print(flush=True)
                 begun = False
@@ -91,6 +100,8 @@ async def _shown(events: AsyncIterable[run_pb2.RunEvent]) -> run_pb2.Run | None:
 
 def _remark(event: run_pb2.RunEvent, kind: str) -> str:
     match kind:
+        case "branch_started":
+            return f"[{event.branch_started.node}: {event.branch_started.name}]"
         case "tool_call":
             return f"[{event.tool_call.name} {event.tool_call.arguments}]"
         case "tool_result":
