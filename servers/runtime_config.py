@@ -202,7 +202,9 @@ def _redis_address(url: str) -> bool:
 def _postgres_address(dsn: str) -> bool:
     try:
         parts = urlsplit(dsn)
-        return parts.scheme in ("postgresql", "postgres") and parts.port != 0
+        hosts = parts.netloc.rpartition("@")[2].split(",")  # several, of which one is asked
+        ports = [urlsplit(f"//{host}").port for host in hosts]
+        return parts.scheme in ("postgresql", "postgres") and 0 not in ports
     except ValueError:  # a port that is none
         return False
 

@@ -235,6 +235,9 @@ class TestList:
             (RunFilter(session="t"), ["r2"]),
             (RunFilter(states=(RunState.FAILED,)), ["r4"]),
             (RunFilter(states=(RunState.FAILED, RunState.RUNNING)), ["r4", "r3", "r2", "r1"]),
+            (RunFilter(states=(RunState.RUNNING,)), ["r3", "r2", "r1"]),
+            (RunFilter(states=(RunState.RUNNING, RunState.QUEUED), session="t"), ["r2"]),
+            (RunFilter(states=(RunState.WAITING_APPROVAL,)), []),
             (RunFilter("helper", "s", (RunState.RUNNING,)), ["r1"]),
             (RunFilter(agent="nobody"), []),
         ],
@@ -269,6 +272,28 @@ class TestList:
         page = await store.list("acme", RunFilter(), 1)
         with pytest.raises(InvalidInput, match="page_token"):
             await store.list("acme", RunFilter(agent="helper"), 1, page.next_page_token)
+
+
+class TestWaitingRuns:
+    @pytest.fixture(autouse=True)
+    async def runs(self, store):
+        for number in range(4):
+            await store.create(a_run(f"r{number}", created_at=float(number)))
+            await store.append(
+                f"r{number}", [], waiting_run(f"r{number}", created_at=float(number))
+            )
+        await store.append("r1", [], a_run("r1", created_at=1.0))
+        await store.append("r2", [], ended(a_run("r2", created_at=2.0)))
+
+    async def test_are_those_that_wait_by_now(self, store):
+        page = await store.list("acme", RunFilter(states=(RunState.WAITING_APPROVAL,)))
+        assert ids(page) == ["r3", "r0"]
+
+    async def test_are_listed_in_pages(self, store):
+        where = RunFilter(states=(RunState.WAITING_APPROVAL, RunState.WAITING_INPUT))
+        first = await store.list("acme", where, 1)
+        second = await store.list("acme", where, 1, first.next_page_token)
+        assert (ids(first), ids(second), second.next_page_token) == (["r3"], ["r0"], "")
 
 
 class TestTrees:

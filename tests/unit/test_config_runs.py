@@ -32,8 +32,15 @@ def test_are_in_postgresql_where_it_is_named(tmp_path, scheme):
     assert "hunter2" not in repr(found)
 
 
-def test_are_in_a_postgresql_on_a_socket(tmp_path):
-    dsn = "postgresql:///d?host=/run/postgresql"
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql:///d?host=/run/postgresql",
+        "postgresql://me@h1:5432,h2:5433/d?target_session_attrs=primary",
+        "postgresql://me:hunter2@[::1]:5432/d",
+    ],
+)
+def test_are_in_a_postgresql_wherever_it_is(tmp_path, dsn):
     assert runs(tmp_path, f"{{backend: postgres, dsn: '{dsn}'}}").dsn == dsn
 
 

@@ -76,6 +76,8 @@ class Postgres:
         with _named(self.where):
             async for attempt in retrying(past(end)):
                 with attempt:
+                    if self.pool.is_closing():
+                        raise Unavailable("the store of runs is closed", reason="SHUTTING_DOWN")
                     async with self.pool.acquire(timeout=_ANSWER) as connection:
                         return await work(connection)
         raise AssertionError("retrying ends with a result or an error")
@@ -121,11 +123,11 @@ def place(dsn: str) -> str:
     """What the address says of where, and nothing of who."""
     try:
         parts = urlsplit(dsn)
-        host = parts.hostname or next(iter(parse_qs(parts.query).get("host", ["localhost"])))
-        port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return "PostgreSQL"
-    return f"PostgreSQL at {host}{port}, database {parts.path.lstrip('/')!r},"
+    host = parts.netloc.rpartition("@")[2]
+    host = host or next(iter(parse_qs(parts.query).get("host", ["localhost"])))
+    return f"PostgreSQL at {host}, database {parts.path.lstrip('/')!r},"
 
 
 @contextmanager

@@ -55,10 +55,9 @@ class Listening:
         while True:
             try:
                 await self._once()
-            except Exception as error:
-                if not is_away(error):
-                    raise
-                _log.warning("not told of other processes' runs", error=str(error) or repr(error))
+            except Exception as error:  # everything told is on record, too
+                told = _log.warning if is_away(error) else _log.exception
+                told("not told of other processes' runs", error=str(error) or repr(error))
             if self.connected:
                 self.connected, pause = False, 0.1
                 self._everybody_look()

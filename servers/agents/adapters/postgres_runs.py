@@ -16,7 +16,7 @@ from servers.agents.adapters.postgres_statements import (
 )
 from servers.agents.adapters.postgres_writer import Writer
 from servers.agents.adapters.run_codec import Row, events_of, row_of, run_from
-from servers.agents.adapters.run_rows import let_go, no_run, run_row, tells_its_end
+from servers.agents.adapters.run_rows import let_go, no_run, only_live, run_row, tells_its_end
 from servers.domain.runs import Run, RunEvent, RunFilter, RunPage
 from servers.kernel.paging import page_limit, position, token
 
@@ -147,6 +147,9 @@ def _selection(
             also(f"{column} = {{}} AND {column} <> ''", wanted)
     if where.states:
         also("state = ANY({}::text[])", [state.value for state in where.states])
+    if only_live(where):
+        # Of all runs few have not ended: who looks for them shall not read the others.
+        conditions.append("ended_at IS NULL")
     if after:
         values.append(after[0])
         also(f"(created_at, run_id) < (${len(values)}, {{}})", after[1])

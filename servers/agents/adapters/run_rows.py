@@ -4,7 +4,7 @@ and the errors that all of them raise in the same words."""
 from typing import Final, NamedTuple
 
 from servers.agents.adapters.run_codec import run_body
-from servers.domain.runs import Run, RunState
+from servers.domain.runs import Run, RunFilter, RunState
 from servers.kernel.errors import AlreadyExists, Conflict, NotFound, NotReady
 
 WAITING: Final = tuple(state.value for state in RunState if state.waiting)
@@ -63,6 +63,11 @@ def tells_its_end(run: Run) -> bool:
 def let_go(run: Run) -> bool:
     """Whether no process works on it from here on."""
     return run.state.waiting or run.state.terminal
+
+
+def only_live(where: RunFilter) -> bool:
+    """Whether it looks for runs that have not ended, and for no others."""
+    return bool(where.states) and not any(state.terminal for state in where.states)
 
 
 def fenced(run_id: str) -> Conflict:

@@ -14,6 +14,7 @@ from servers.agents.adapters.run_rows import (
     fenced,
     let_go,
     no_run,
+    only_live,
     request_id_reused,
     run_row,
     tells_its_end,
@@ -207,8 +208,13 @@ def _selection(
         conditions.append((f"state IN ({', '.join('?' * len(states))})", states))
     if after:
         conditions.append(("(created_at, run_id) < (?, ?)", list(after)))
+    table = "run"
+    if only_live(where):
+        # Of all runs few have not ended: who looks for them shall not read the others.
+        table = "run INDEXED BY run_in_line"
+        conditions.append(("ended_at IS NULL", []))
     sql = (
-        f"SELECT body FROM run WHERE {' AND '.join(condition for condition, _ in conditions)} "
+        f"SELECT body FROM {table} WHERE {' AND '.join(condition for condition, _ in conditions)} "
         "ORDER BY created_at DESC, run_id DESC LIMIT ?"
     )
     return sql, [*chain.from_iterable(values for _, values in conditions), limit]
