@@ -20,7 +20,6 @@ from astromesh.memory.v1 import memory_service_pb2_grpc
 from astromesh.router.v1 import router_service_pb2_grpc
 from astromesh.tools.v1 import tool_service_pb2_grpc
 
-from servers.agents.adapters import sqlite_agents
 from servers.agents.adapters.opening import open_stores
 from servers.agents.catalogue import Catalogue
 from servers.agents.convert_runs import run_json
@@ -253,11 +252,8 @@ async def _open_agents(
     stores = await enter(
         open_stores(config.state_dir, time.time, _new_id, dsn=kept.dsn, lease=kept.lease_seconds)
     )
-    agents = await enter(open_database(config.state_dir / "agents.db", sqlite_agents.MIGRATIONS))
     planner = Planner(router, memory, tools, PATTERNS, time.time)
-    catalogue = Catalogue(
-        sqlite_agents.SqliteAgents(agents), config.declaring, planner.check, time.time
-    )
+    catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)
     catalogue.take_files(config.agents)
     bounds = config.runtime.limits
     limits = Limits(bounds.active_runs, bounds.tenant_runs, bounds.drain_seconds)

@@ -200,7 +200,10 @@ class Catalogue:
     # -- entries ---------------------------------------------------------------------------
 
     async def _entry(self, tenant: str, name: str) -> Entry:
-        if entry := self._files.get(name) or self._parsed.get((tenant, name)):
+        if entry := self._files.get(name):
+            return entry
+        # Of what others may change only the parsing is spared.
+        if not self._store.shared and (entry := self._parsed.get((tenant, name))):
             return entry
         writes = self._writes
         stored = await self._store.get(tenant, name)
@@ -215,7 +218,8 @@ class Catalogue:
 
     def _from_store(self, stored: StoredAgent) -> Entry:
         known = self._parsed.get((stored.tenant, stored.name))
-        if known and known.revision == stored.revision:
+        # One that was deleted and made anew has its revision again, at another time.
+        if known and (known.revision, known.updated_at) == (stored.revision, stored.updated_at):
             return known
         try:
             return stored_entry(stored, self._declaring.from_api(stored.manifest))

@@ -22,6 +22,8 @@ class StoredAgent:
 class AgentStore(Protocol):
     """Keeps agents durably. Specification: tests/contract/test_agent_store.py."""
 
+    shared: bool  # whether other processes may change what is stored
+
     async def get(self, tenant: str, name: str) -> StoredAgent | None: ...
 
     async def list(self, tenant: str, after: str, limit: int) -> Sequence[StoredAgent]:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from servers.agents.catalogue_ports import AgentStore
 from servers.domain.chat import Json
 from servers.domain.runs import Run, RunEvent, RunFilter, RunPage
 
@@ -174,10 +175,11 @@ class Retention(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """All that is kept of runs, in one place."""
+    """All that is kept of runs, and of agents that were declared through the API."""
 
     runs: RunStore
     leases: Leases
     versions: AgentVersions
     outbox: Outbox
     retention: Retention
+    agents: AgentStore

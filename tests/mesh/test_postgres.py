@@ -13,6 +13,7 @@ import yaml
 from servers.agents.remote import RemoteAgents
 from servers.domain.caller import Caller
 from servers.domain.runs import Restarted, RunFilter, RunRequest, RunState
+from servers.kernel.errors import NotFound
 from tests.mesh.mesh_process import MeshProcess, command, mesh_process
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Reply, Then
@@ -87,6 +88,20 @@ class TestTwoReplicas:
             first = await one.agents.run(ME, named)
             assert await two.agents.run(ME, named) == first
         assert len(model.requests) == 1
+
+    async def test_run_agents_that_were_declared_at_the_other(self, tmp_path, postgres):
+        async with both(tmp_path, postgres.schema(), Reply(("Hello",))) as (one, two, model):
+            made = agent("declared", model.endpoint, prompts={"system": "be brief"})
+            await one.agents.create(ME, made)
+            await two.agents.run(ME, RunRequest("declared", "hello?"))
+            made["spec"]["prompts"]["system"] = "be long"
+            await one.agents.update(ME, made)
+            await two.agents.run(ME, RunRequest("declared", "hello?"))
+            await two.agents.delete(ME, "declared")
+            with pytest.raises(NotFound):
+                await one.agents.run(ME, RunRequest("declared", "hello?"))
+        said = [request.body["messages"][0]["content"] for request in model.requests]
+        assert said == ["be brief", "be long"]
 
     async def test_cancel_each_others_runs_at_once(self, tmp_path, postgres):
         async with both(tmp_path, postgres.schema(), HANGS) as (one, two, model):

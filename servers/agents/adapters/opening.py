@@ -1,9 +1,11 @@
-"""Opens what is kept of runs."""
+"""Opens what is kept of runs, and of agents that were declared through the API."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from servers.agents.adapters import sqlite_agents
+from servers.agents.adapters.sqlite_agents import SqliteAgents
 from servers.agents.adapters.sqlite_leases import SqliteLeases
 from servers.agents.adapters.sqlite_outbox import SqliteOutbox
 from servers.agents.adapters.sqlite_retention import SqliteRetention, SqliteVersions
@@ -23,7 +25,7 @@ async def open_stores(
     dsn: str = "",
     lease: float = 15.0,
 ) -> AsyncIterator[Stores]:
-    """In PostgreSQL where a `dsn` says where, else in a SQLite file in the folder.
+    """In PostgreSQL where a `dsn` says where, else in SQLite files in the folder.
 
     Raises NotReady and others as `open_database` and `open_postgres_stores` do; NotReady
     (EXTRA_MISSING) where PostgreSQL is asked for and its packages are not there.
@@ -51,11 +53,15 @@ def _in_postgres(dsn: str, lease: float, owner: str) -> AbstractAsyncContextMana
 
 @asynccontextmanager
 async def _in_sqlite(folder: Path, now: Callable[[], float], owner: str) -> AsyncIterator[Stores]:
-    async with open_database(folder / "runs.db", MIGRATIONS) as database:
+    async with (
+        open_database(folder / "runs.db", MIGRATIONS) as database,
+        open_database(folder / "agents.db", sqlite_agents.MIGRATIONS) as agents,
+    ):
         yield Stores(
             SqliteRuns(database),
             SqliteLeases(database, now, owner),
             SqliteVersions(database, now),
             SqliteOutbox(database, now),
             SqliteRetention(database, now),
+            SqliteAgents(agents),
         )

@@ -1,8 +1,10 @@
-"""Opens what is kept of runs in PostgreSQL. Needs the extra `postgres`."""
+"""Opens what is kept of runs and agents in PostgreSQL. Needs the extra `postgres`."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from servers.agents.adapters import postgres_agents
+from servers.agents.adapters.postgres_agents import PostgresAgents
 from servers.agents.adapters.postgres_client import PATIENCE, open_postgres
 from servers.agents.adapters.postgres_leases import PostgresLeases
 from servers.agents.adapters.postgres_listening import listening
@@ -26,6 +28,7 @@ async def open_postgres_stores(
     """
     async with open_postgres(dsn, patience) as postgres:
         await migrate(postgres, "runs", MIGRATIONS)
+        await migrate(postgres, "agents", postgres_agents.MIGRATIONS)
         async with writing(postgres) as writer, listening(postgres, owner) as heard:
             yield Stores(
                 PostgresRuns(postgres, writer, Statements(owner, lease), heard),
@@ -33,4 +36,5 @@ async def open_postgres_stores(
                 PostgresVersions(postgres),
                 PostgresOutbox(postgres),
                 PostgresRetention(postgres),
+                PostgresAgents(postgres),
             )

@@ -33,6 +33,8 @@ _COLUMNS = "tenant, name, manifest, revision, created_at, updated_at"
 class SqliteAgents:
     """Needs a database that was opened with MIGRATIONS."""
 
+    shared: bool = False
+
     def __init__(self, database: Database) -> None:
         self._database = database
 

@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from contextlib import aclosing
 
-from servers.agents.adapters import sqlite_agents
 from servers.agents.adapters.opening import open_stores
 from servers.agents.catalogue import Catalogue
 from servers.agents.planning import Planner
@@ -16,7 +15,6 @@ from servers.config import load_config
 from servers.domain.caller import Caller
 from servers.domain.runs import RunRequest
 from servers.kernel.errors import Exhausted
-from servers.kernel.sqlite import open_database
 from servers.mesh import PATTERNS, open_mesh
 from tests.scripted.http_server import Reply, Then
 
@@ -68,13 +66,10 @@ class World:
         config = load_config(self.folder / "config", self.folder / "state", {})
         async with (
             open_mesh(config) as mesh,
-            open_database(self.folder / "agents.db", sqlite_agents.MIGRATIONS) as agents,
             open_stores(self.folder, time.time, _new_id) as stores,
         ):
             planner = Planner(mesh.router, mesh.memory, mesh.tools, PATTERNS, time.time)
-            catalogue = Catalogue(
-                sqlite_agents.SqliteAgents(agents), config.declaring, planner.check, time.time
-            )
+            catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)
             catalogue.take_files(config.agents)
             versions = Versions(stores.versions, catalogue, config.declaring, time.time)
             store = Troubled(stores.runs)
