@@ -10,6 +10,7 @@ QUICK = (
     "stages",
     "memory_growth",
     "embeddings",
+    "guardrails",
 )
 SLOW = ("failover",)
 

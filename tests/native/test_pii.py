@@ -255,11 +255,14 @@ class TestALongText:
 
 def streamed(scan: Scan, pieces: list[str], kinds: int = pii.ALL_PII) -> list[tuple[int, int, int]]:
     """What a stream finds that keeps only what is held, and two characters before."""
-    spans, text, begin, offset = [], "", 0, 0
+    spans, text, begin, offset, covered = [], "", 0, 0, 0
     for index, piece in enumerate([*pieces, ""]):
         text += piece
         some, held = scan(text, begin, index == len(pieces), kinds)
-        spans += [(start + offset, end + offset, kind) for start, end, kind in some]
+        for start, end, kind in some:
+            if end + offset > covered:
+                spans.append((max(start + offset, covered), end + offset, kind))
+                covered = end + offset
         drop = max(held - 2, 0)
         text, begin, offset = text[drop:], held - drop, offset + drop
     return spans
@@ -270,12 +273,19 @@ FRAGMENTS = [
     *"0123456789abzAZDEé_@+-.,:/() \n\u00a0\u2011谢\U0001d7d9",
     *("DE", "GB82", "00", "111", "4111", "2026", "3000", ".com", "@a.b", "a@b.co", "://", " - "),
 ]
+long_texts = st.lists(
+    st.sampled_from(
+        ["4111 1111 1111 1111 ", "1", " ", "+49 ", "-", "a@b.co", "555-123-4567 ", "DE"]
+    ),
+    min_size=20,
+    max_size=120,
+).map("".join)
 texts = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=3), max_size=14).map("".join)
 digits_and_marks = st.text(alphabet="0124579 -./()+@aZ:,", max_size=60)
 
 
 class TestAStream:
-    @given(texts | digits_and_marks, st.data())
+    @given(texts | digits_and_marks | long_texts, st.data())
     @settings(max_examples=400)
     def test_finds_what_the_whole_has_however_it_is_split(self, text, data):
         scan = native.pii_scan
@@ -299,11 +309,29 @@ class TestAStream:
     def test_holds_no_more_than_an_address_can_be_long(self, scan):
         assert scan("a" * 1000, final=False) == ([], 1000 - 64)
 
+    def test_holds_no_chain_of_numbers_for_ever(self, scan):
+        text = "4111 1111 1111 1111 " * 100
+        spans, held = scan(text, final=False)
+        assert len(text) - held < 600
+        assert all(end > start for start, end, _ in spans)
+        assert streamed(scan, list(text)) == scan(text)[0]
+
+    def test_leaves_nothing_of_a_chain(self, scan):
+        text = "4111 1111 1111 1111 " * 100
+        seen = [False] * len(text)
+        for start, end, _ in scan(text)[0]:
+            assert not any(seen[start:end])
+            seen[start:end] = [True] * (end - start)
+        assert text.count("4") == sum(
+            hit for hit, char in zip(seen, text, strict=True) if char == "4"
+        )
+        assert not [char for hit, char in zip(seen, text, strict=True) if not hit and char != " "]
+
 
 @compiled_only
 class TestBoth:
     @given(
-        texts | digits_and_marks | st.text(),
+        texts | digits_and_marks | long_texts | st.text(),
         st.integers(0, 20),
         st.booleans(),
         st.just(pii.ALL_PII) | st.integers(0, pii.ALL_PII),

@@ -29,7 +29,7 @@ struct PiiSpan {
 
 struct PiiScan {
   std::vector<PiiSpan> spans;  // by position, none touches another's characters
-  std::size_t held;            // what begins here may change with more text; none ends beyond
+  std::size_t held;            // what begins from here on may change with more text
 };
 
 // `Char` is any unsigned type that holds code points: the three widths of Python's texts.
@@ -60,6 +60,7 @@ class PiiScanner {
 
  private:
   static constexpr std::size_t kMostDigits = 19, kMostLocal = 64, kMostDomain = 253;
+  static constexpr std::size_t kLongest = 256;
 
   // A run of digits in a number that may be written in several.
   struct Group {
@@ -339,30 +340,40 @@ class PiiScanner {
 
   // -- the answer ------------------------------------------------------------------------------
 
-  // Candidates that share characters are one: all of them, and of the longest's kind.
+  // Candidates that share characters are one: all of them, and of the longest's kind. A chain of
+  // them is cut where one begins kLongest behind the first, or a stream would hold it for ever.
   PiiScan merged(std::size_t held) {
     std::sort(candidates_.begin(), candidates_.end(), [](const PiiSpan& a, const PiiSpan& b) {
       return a.start != b.start ? a.start < b.start : a.kind < b.kind;
     });
-    PiiScan out{{}, held};
+    std::vector<PiiSpan> chains;
     std::size_t longest = 0;
     for (const PiiSpan& each : candidates_) {
       const std::size_t size = each.end - each.start;
-      if (out.spans.empty() || each.start >= out.spans.back().end) {
-        out.spans.push_back(each);
+      if (chains.empty() || each.start >= chains.back().end ||
+          each.start - chains.back().start >= kLongest) {
+        chains.push_back(each);
         longest = size;
         continue;
       }
-      PiiSpan& last = out.spans.back();
+      PiiSpan& last = chains.back();
       last.end = std::max(last.end, each.end);
       if (size > longest) {
         longest = size;
         last.kind = each.kind;
       }
     }
-    for (const PiiSpan& span : out.spans)
-      if (span.end > out.held) out.held = std::min(out.held, span.start);
-    std::erase_if(out.spans, [&](const PiiSpan& span) { return span.end > out.held; });
+    PiiScan out{{}, held};
+    std::size_t covered = 0;
+    for (const PiiSpan& chain : chains) {
+      if (chain.end > held && chain.start + kLongest > held) {  // more may belong to it
+        out.held = std::min(held, chain.start);
+        break;
+      }
+      if (chain.end > covered)
+        out.spans.push_back({std::max(chain.start, covered), chain.end, chain.kind});
+      covered = std::max(covered, chain.end);
+    }
     return out;
   }
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 REDACTED = "[REDACTED]"
+_LONGEST = 256  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +17,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """`held`: nothing that more text could change lies before it, and no span ends beyond.
-    Scanned again from there, with what came, the text has the spans that the whole has."""
+    """`held`: nothing that more text could change begins before it. Scanned again from there, with
+    what came, the text has the other spans of the whole, but for what the last one of these
+    covers beyond it already."""
 
     spans: Sequence[Span]
     held: int
@@ -35,14 +37,20 @@ class Scanner(Protocol):
 
 
 def merged(found: Iterable[tuple[int, int]], held: int) -> Scan:
-    """Finds that share characters are one. What reaches into what is held waits with it."""
-    spans: list[tuple[int, int]] = []
+    """Finds that share characters are one. A chain of them is cut where one begins _LONGEST behind
+    the first, or a stream would hold it for ever."""
+    chains: list[tuple[int, int]] = []
     for start, end in sorted(found):
-        if spans and start < spans[-1][1]:
-            spans[-1] = spans[-1][0], max(end, spans[-1][1])
+        if chains and start < chains[-1][1] and start - chains[-1][0] < _LONGEST:
+            chains[-1] = chains[-1][0], max(end, chains[-1][1])
         else:
-            spans.append((start, end))
-    for start, end in spans:
-        if end > held:
-            held = min(held, start)
-    return Scan([Span(*span) for span in spans if span[1] <= held], held)
+            chains.append((start, end))
+    spans: list[Span] = []
+    covered = 0
+    for start, end in chains:
+        if end > held and start + _LONGEST > held:  # more may belong to it
+            return Scan(spans, min(held, start))
+        if end > covered:
+            spans.append(Span(max(start, covered), end))
+        covered = max(covered, end)
+    return Scan(spans, held)

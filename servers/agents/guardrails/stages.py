@@ -29,14 +29,17 @@ class Spans:
         self._blocks = blocks
         self._text = ""  # what is held, behind what the scanner may look back at
         self._begin = 0
+        self._covered = 0  # so far what was found has been replaced
         self.count = 0
         self.blocked = False
 
     def feed(self, piece: str, final: bool) -> str:
         text = self._text + piece
         scan = self._scanner.scan(text, self._begin, final)
-        out, at = [], self._begin
+        out, at = [], max(self._begin, self._covered)
         for span in scan.spans:
+            if span.end <= at:
+                continue
             self.count += 1
             out.append(text[at : span.start])
             if self._blocks:
@@ -47,6 +50,7 @@ class Spans:
         out.append(text[at : scan.held])
         looked_back_at = max(scan.held - self._scanner.context, 0)
         self._text, self._begin = text[looked_back_at:], scan.held - looked_back_at
+        self._covered = max(at, scan.held) - looked_back_at
         return "".join(out)
 
 

@@ -29,6 +29,7 @@ EMAIL, IBAN, CREDIT_CARD, SSN, IP, PHONE = range(len(PII_KINDS))
 Span: TypeAlias = tuple[int, int, int]  # start, end, index of the kind
 
 _MOST_DIGITS, _MOST_LOCAL, _MOST_DOMAIN = 19, 64, 253
+LONGEST = 256  # characters from the beginning of a chain to that of the last one in it
 
 
 def pii_scan(
@@ -40,9 +41,9 @@ def pii_scan(
     characters are enough. Candidates that share characters are one span: all of them together,
     of the kind of the longest, of equals the earliest, of those the first of PII_KINDS.
 
-    Without `final` more text may come: nothing that it could change lies before `held`, and no
-    span ends beyond. What is scanned again from there, together with what came, gives the spans
-    that the whole would have given.
+    Without `final` more text may come: nothing that it could change begins before `held`. What is
+    scanned again from there, together with what came, gives the other spans of the whole, but for
+    what the last one covers beyond `held` already. At most some hundred characters are held.
     """
     begin = min(max(begin, 0), len(text))
     return _Scanner(text, begin, kinds).scan(final)
@@ -366,18 +367,23 @@ class _Scanner:
     # -- the answer ------------------------------------------------------------------------
 
     def _merged(self, held: int) -> tuple[list[Span], int]:
-        spans = list(_together(sorted(self._candidates, key=lambda each: (each[0], each[2]))))
-        for start, end, _ in spans:
-            if end > held:
-                held = min(held, start)
-        return [span for span in spans if span[1] <= held], held
+        spans: list[Span] = []
+        covered = 0
+        for start, end, kind in _chains(sorted(self._candidates, key=lambda c: (c[0], c[2]))):
+            if end > held and start + LONGEST > held:  # more may belong to it
+                return spans, min(held, start)
+            if end > covered:
+                spans.append((max(start, covered), end, kind))
+            covered = max(covered, end)
+        return spans, held
 
 
-def _together(candidates: list[Span]) -> Iterator[Span]:
-    """Candidates that share characters are one: all of them, and of the longest's kind."""
+def _chains(candidates: list[Span]) -> Iterator[Span]:
+    """Candidates that share characters are one: all of them, and of the longest's kind. A chain
+    of them is cut where one begins LONGEST behind the first, or a stream would hold it for ever."""
     start = end = longest = kind = -1
     for first, last, what in candidates:
-        if first >= end:
+        if first >= end or first - start >= LONGEST:
             if kind >= 0:
                 yield start, end, kind
             start, end, longest, kind = first, last, last - first, what

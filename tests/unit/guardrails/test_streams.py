@@ -49,7 +49,15 @@ FRAGMENTS = [
     *("bom", "self", "the secret", "sk-", "Drugs", "cafe\u0301", "\u0301", "straße", "plan"),
     *" \n.,-_@1a",
 ]
-pieces = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=2), max_size=12)
+pieces = st.one_of(
+    st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=2), max_size=12),
+    # Chains: what is found in them shares characters with what is found next.
+    st.lists(
+        st.sampled_from(["bombre", "bom", "ombre", "4111 1111 1111 1111 ", "1", " "]),
+        min_size=30,
+        max_size=150,
+    ),
+)
 
 
 def split(text: str, data: st.DataObject) -> list[str]:
@@ -164,6 +172,23 @@ class TestWhatAStreamHolds:
             "",
             "[REDACTED].",
         ]
+
+    @pytest.mark.parametrize(
+        ("written", "link"),
+        [
+            (rule("pii_detection"), "4111 1111 1111 1111 "),
+            (rule("content_filter", "redact", keywords=["ab", "ba"]), "ab"),
+            (rule("topic_filter", "redact", topics=["a b", "b a"]), "a b "),
+        ],
+        ids=lambda each: getattr(each, "type", ""),
+    )
+    def test_stays_small_in_a_chain_of_finds(self, written, link):
+        guard = rules(written).stream(OUT)
+        longest = silent = 0
+        for _ in range(2_000):
+            silent = 0 if guard.feed(link) else silent + len(link)
+            longest = max(longest, silent)
+        assert longest < 700
 
     def test_stays_small_in_a_long_text(self):
         """A million characters, and never more than some hundred of them wait."""
