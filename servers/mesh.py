@@ -30,6 +30,7 @@ from servers.agents.patterns.plan_and_execute import plan_and_execute
 from servers.agents.patterns.ports import Pattern
 from servers.agents.patterns.react import react
 from servers.agents.patterns.supervisor import supervisor
+from servers.agents.patterns.swarm import swarm
 from servers.agents.planning import Planner
 from servers.agents.remote import RemoteAgents
 from servers.agents.service import AgentRuntime, Limits
@@ -82,6 +83,7 @@ PATTERNS: dict[str, Pattern] = {
     "plan_and_execute": plan_and_execute,
     "parallel_fan_out": parallel_fan_out,
     "supervisor": supervisor,
+    "swarm": swarm,
 }
 
 _AGENTS = "astromesh.agents.v1.AgentService"

@@ -7,12 +7,11 @@ and kept until the agent changes.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from math import inf
 
 from servers.agents.guardrails import compiled
 from servers.agents.manifest import Agent, AgentTool
-from servers.agents.manifest.orchestration import Orchestration
 from servers.agents.patterns.ports import Pattern, Shape, Stage
 from servers.agents.prompts import Prompt
 from servers.agents.runs import delegating, timer
@@ -20,6 +19,7 @@ from servers.agents.runs.execution import Plan
 from servers.agents.runs.fitting import Fitting
 from servers.agents.runs.guarding import checked
 from servers.agents.runs.means import Approval, Means, Models, ToolKind, ToolLimits
+from servers.agents.swarms import Blueprint, Swarm, introduction
 from servers.agents.teams import Find, team
 from servers.domain.caller import Caller
 from servers.domain.chat import Json, ToolSpec
@@ -33,16 +33,6 @@ _CACHED = 1000  # agents
 _MOMENT = 0.05  # seconds
 _ANYTHING: Json = {"type": "object"}
 _KINDS = {"client": ToolKind.CLIENT, "timer": ToolKind.TIMER, "agent": ToolKind.AGENT}
-
-
-@dataclass(frozen=True, slots=True)
-class _Blueprint:
-    """What of a plan depends on the agent alone."""
-
-    agent: Agent
-    means: Means
-    tools: tuple[ToolSpec, ...]
-    prompt: Prompt
 
 
 class Planner:
@@ -60,25 +50,26 @@ class Planner:
         self._patterns = patterns
         self._fitting = Fitting(router, now)
         self._now = now
-        self._blueprints: OrderedDict[int, _Blueprint] = OrderedDict()  # by id(agent)
+        self._blueprints: OrderedDict[int, Blueprint] = OrderedDict()  # by id(agent)
 
     async def plan(self, caller: Caller, agent: Agent, request: RunRequest, find: Find) -> Plan:
         """`find` gives the other agents of the tenant."""
-        blueprint, members = await self._blueprint(agent), await team(agent, find)
-        _check_durability(agent, request, blueprint.means)
+        blueprint, swarm = await self._team(agent, find)
+        means = swarm.means()
+        _check_durability(agent, request, means)
         spec = agent.spec
         orchestration, kept = spec.orchestration, agent.conversation
         timeout = orchestration.timeout_seconds
         return Plan(
             caller=caller,
-            means=blueprint.means,
+            means=means,
             pattern=self._patterns[orchestration.pattern],
-            tools=tuple(_introduced(spec, members) for spec in blueprint.tools),
+            tools=blueprint.tools,
             max_iterations=orchestration.max_iterations,
             timeout=min(timeout, _in_time(request.deadline)),
             concurrency=spec.concurrency,
             prompt=self._rendering(blueprint.prompt),
-            shape=lambda run: _shape(orchestration, blueprint.prompt, run, self._now()),
+            shape=lambda run: _shape(blueprint, swarm, run, self._now()),
             memory=self._memory if kept else None,
             strategy=kept.shown() if kept else Strategy(),
             on_disconnect=agent.on_disconnect,
@@ -88,10 +79,26 @@ class Planner:
 
     async def check(self, agent: Agent, find: Find) -> None:
         """Raise what would keep the agent from running: a tool that isn't there, mostly."""
-        await self._blueprint(agent)
-        await team(agent, find)
+        await self._team(agent, find)
 
-    async def _blueprint(self, agent: Agent) -> _Blueprint:
+    async def _team(self, agent: Agent, find: Find) -> tuple[Blueprint, Swarm]:
+        """What an agent works with, and those to whom it may hand over. Raises what is wrong
+        with any of them."""
+        own, members = await self._introduced(agent, find)
+        if agent.spec.orchestration.pattern != "swarm":
+            return own, Swarm([own])
+        others = {each.name: each for each in members.values() if each.name != agent.name}
+        swarm = Swarm([own, *[(await self._introduced(o, find))[0] for o in others.values()]])
+        swarm.check()
+        return own, swarm
+
+    async def _introduced(self, agent: Agent, find: Find) -> tuple[Blueprint, Mapping[str, Agent]]:
+        """With the agents that its tools name, which say themselves what they are for."""
+        blueprint, members = await self._blueprint(agent), await team(agent, find)
+        tools = tuple(_told(agent, spec, members) for spec in blueprint.tools)
+        return replace(blueprint, tools=tools), members
+
+    async def _blueprint(self, agent: Agent) -> Blueprint:
         known = self._blueprints.get(id(agent))
         if known is None or known.agent is not agent:
             known = self._blueprints[id(agent)] = await self._draft(agent)
@@ -99,7 +106,7 @@ class Planner:
                 self._blueprints.popitem(last=False)
         return known
 
-    async def _draft(self, agent: Agent) -> _Blueprint:
+    async def _draft(self, agent: Agent) -> Blueprint:
         declared = agent.tools
         tools = await asyncio.gather(*(self._found(agent, each) for each in declared))
         pairs = list(zip(declared, tools, strict=True))
@@ -113,7 +120,7 @@ class Planner:
             rules=compiled(agent.spec.guardrails),
             fitting=self._fitting,
         )
-        return _Blueprint(
+        return Blueprint(
             agent, means, tuple(_offered(each, tool) for each, tool in pairs), Prompt(agent)
         )
 
@@ -141,13 +148,15 @@ class Planner:
         return lambda run: prompt.render(run.context, self._now())
 
 
-def _shape(orchestration: Orchestration, prompt: Prompt, run: Run, now: float) -> Shape:
-    told = prompt.stages(run.context, now)
+def _shape(blueprint: Blueprint, swarm: Swarm, run: Run, now: float) -> Shape:
+    said = blueprint.agent.spec.orchestration
+    told = blueprint.prompt.stages(run.context, now)
     return Shape(
-        tuple(Stage(name, told.get(name, "")) for name in orchestration.stages),
-        orchestration.max_parallel,
-        orchestration.max_replans,
-        orchestration.max_handoffs,
+        tuple(Stage(name, told.get(name, "")) for name in said.stages),
+        said.max_parallel,
+        said.max_replans,
+        said.max_handoffs,
+        swarm.members(run, now) if said.pattern == "swarm" else (),
     )
 
 
@@ -193,13 +202,12 @@ def _check_durability(agent: Agent, request: RunRequest, means: Means) -> None:
         )
 
 
-def _introduced(spec: ToolSpec, members: Mapping[str, Agent]) -> ToolSpec:
+def _told(agent: Agent, spec: ToolSpec, members: Mapping[str, Agent]) -> ToolSpec:
     """A sub-agent says itself what it is for, where the tool doesn't."""
     if spec.description or spec.name not in members:
         return spec
-    identity = members[spec.name].spec.identity
-    said = identity.description or identity.role or identity.display_name
-    return ToolSpec(spec.name, said or f"Ask the agent {spec.name!r}.", spec.parameters)
+    said = introduction(agent, members[spec.name]) or f"Ask the agent {spec.name!r}."
+    return ToolSpec(spec.name, said, spec.parameters)
 
 
 def _offered(declared: AgentTool, tool: Tool) -> ToolSpec:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.scripted.http_server import Reply
+from tests.scripted.http_server import Call, Reply
 
 PLAN = [{"id": "a", "task": "look"}, {"id": "b", "task": "tell", "depends_on": ["a"]}]
 
@@ -62,3 +62,21 @@ async def test_a_pipeline_with_a_prompt_for_no_stage_is_refused(http, an_agent):
     answer = await http.post("/v1/agents?validate_only=true", json=manifest)
     assert (answer.status_code, "did you mean 'draft'" in answer.text) == (400, True)
     assert "spec.orchestration.stage_prompts.drafft" in answer.text
+
+
+async def test_a_swarm_names_who_had_the_last_word(http, an_agent):
+    knowing = await an_agent(says("It is 5"))
+    move = Reply((), calls=[Call(f"transfer_to_{knowing.name}", '{"reason": "sums"}')])
+    orchestration = {"pattern": "swarm", "max_handoffs": 1}
+    team = [{"name": knowing.name, "type": "agent"}]
+    greeting = await an_agent(move, orchestration=orchestration, tools=team)
+    run = (await http.post(f"{greeting.path}:run", json={"query": "2+3?"})).json()
+    assert (run["answer"], run["answered_by"]) == ("It is 5", knowing.name)
+
+
+async def test_a_swarm_without_agents_is_refused(http, an_agent):
+    declared = await an_agent()
+    manifest = (await http.get(declared.path)).json()
+    manifest["spec"]["orchestration"] = {"pattern": "swarm"}
+    answer = await http.post("/v1/agents?validate_only=true", json=manifest)
+    assert (answer.status_code, "tools of type agent" in answer.text) == (400, True)

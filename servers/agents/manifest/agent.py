@@ -47,6 +47,12 @@ class Permissions(Strict):
     execution: FreeJson = {}  # noqa: RUF012
 
 
+_LEADS = {
+    "supervisor": "a supervisor works through",
+    "swarm": "a swarm hands the conversation over to",
+}
+
+
 class AgentSpec(Strict):
     identity: Identity = Identity()
     model: ModelPolicy
@@ -82,11 +88,9 @@ class AgentSpec(Strict):
 
     @model_validator(mode="after")
     def _leads_somebody(self) -> Self:
-        pattern = self.orchestration.pattern
-        if pattern == "supervisor" and not any(tool.type == "agent" for tool in self.tools):
-            raise ValueError(
-                "a supervisor works through other agents: list them as tools of type agent"
-            )
+        leads = _LEADS.get(self.orchestration.pattern)
+        if leads and not any(tool.type == "agent" for tool in self.tools):
+            raise ValueError(f"{leads} other agents: list them as tools of type agent")
         return self
 
 
@@ -135,9 +139,11 @@ class Agent(Manifest):
 
     @property
     def tools(self) -> tuple[AgentTool, ...]:
-        """What its model may call: of a supervisor nothing but the agents that it leads."""
-        alone = self.spec.orchestration.pattern == "supervisor"
-        return tuple(tool for tool in self.spec.tools if not alone or tool.type == "agent")
+        """What its model may call: of a supervisor nothing but the agents that it leads, of a
+        swarm all but them, as it hands over to them instead."""
+        pattern = self.spec.orchestration.pattern
+        unless = {"supervisor": False, "swarm": True}.get(pattern)
+        return tuple(tool for tool in self.spec.tools if (tool.type == "agent") is not unless)
 
     @property
     def conversation(self) -> ConversationalMemory | None:

@@ -15,14 +15,6 @@ def _words(path: str, what: str, use: str, *values: str) -> Later:
 _TALK = "spec.memory.conversational"
 
 LATER: tuple[Later, ...] = (
-    # spec.orchestration
-    _words(
-        "spec.orchestration.pattern",
-        "the pattern",
-        "use 'react'",
-        "swarm",
-    ),
-    Later("spec.orchestration.max_handoffs", f"the swarm pattern is {_NOT_YET}; remove the key"),
     # spec.model
     Later(
         "spec.model.routing.health_check_interval",

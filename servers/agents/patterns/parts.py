@@ -13,6 +13,7 @@ _SYNTHESIS = (
     "Write the final answer to the request from these results. Say so where something that "
     "matters is missing because a part failed."
 )
+_OF_THE_RUN = ("FENCED", "NOT_DURABLE")
 _NOTHING = "(nothing)"
 _UNFINISHED = "(not finished: its rounds were used up)\n"
 
@@ -33,13 +34,13 @@ class Outcome:
 async def attempted(
     steps: Steps, key: str, kind: BranchKind, name: str, task: str, talk: Talk
 ) -> Outcome:
-    """Whatever comes of it. A run that can't be replayed fails as a whole."""
+    """Whatever comes of it. What is wrong with the run itself is no part's affair."""
     try:
         async with steps.branch(key, kind, name, task) as part:
             answer = await tool_loop(part, talk)
-    except DataLost:
-        raise
     except AstromeshError as error:
+        if isinstance(error, DataLost) or error.reason in _OF_THE_RUN:
+            raise
         return Outcome(task, failure=error.message, error=error)
     cut = answer.stop_reason is StopReason.MAX_ITERATIONS
     return Outcome(task, (_UNFINISHED if cut else "") + answer.text)

@@ -68,6 +68,8 @@ class Prompt:
 
     def stages(self, context: Json, now: float) -> dict[str, str]:
         """What a run is told in the stages that have a prompt. Raises as `render`."""
+        if not self._stages:
+            return {}
         with self._values(context, now) as values:
             return {name: self._rendered(each, values) for name, each in self._stages.items()}
 

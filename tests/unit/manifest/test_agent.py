@@ -295,10 +295,6 @@ class TestWhatLaterVersionsBuild:
     @pytest.mark.parametrize(
         ("spec", "field"),
         [
-            *(
-                (f"orchestration: {{pattern: {name}}}", "spec.orchestration.pattern")
-                for name in ("swarm",)
-            ),
             ("memory: {semantic: {backend: chromadb}}", "spec.memory.semantic"),
             ("memory: {episodic: {postgres: {dsn: x}}}", "spec.memory.episodic"),
             ("memory: {conversational: {backend: redis}}", "spec.memory.conversational.backend"),

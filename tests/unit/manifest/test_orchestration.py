@@ -75,6 +75,7 @@ class TestAKey:
             ("stages", "[a]", "pipeline"),
             ("max_parallel", "2", "plan_and_execute or parallel_fan_out"),
             ("max_replans", "1", "plan_and_execute"),
+            ("max_handoffs", "1", "swarm"),
         ],
     )
     def test_of_another_pattern_is_refused(self, key, value, patterns):
