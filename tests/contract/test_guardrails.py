@@ -3,10 +3,13 @@ kept has gone through them, and what they block is an outcome."""
 
 import asyncio
 import contextlib
+import time
 from contextlib import aclosing
 
 import pytest
 
+from servers.agents.adapters.opening import open_stores
+from servers.config import load_config
 from servers.domain.caller import Caller
 from servers.domain.memory import SessionKey, Strategy
 from servers.domain.runs import (
@@ -19,8 +22,11 @@ from servers.domain.runs import (
     ModelReplied,
     Noticed,
     ReasoningDelta,
+    Run,
+    RunEvent,
     RunRequest,
     RunState,
+    StateChanged,
     StopReason,
     TextDelta,
     ToolCalled,
@@ -28,7 +34,7 @@ from servers.domain.runs import (
     Verdict,
 )
 from servers.kernel.errors import NotReady
-from tests.running import agent, in_process, mesh_of, over_the_wire
+from tests.running import agent, in_process, mesh_of, over_the_wire, write_agents
 from tests.scripted.http_server import Call, Reply, Then, refuses
 from tests.scripted.openai_server import openai_server
 
@@ -233,6 +239,16 @@ class TestWhatTheModelSays:
             agents, _, _ = some
             events = await seen(agents.stream(ME, ASK))
         assert texts(events) == events[-1].run.answer == '{"to": "[EMAIL]"}'
+
+    async def test_is_not_told_by_what_goes_wrong_with_it(self, world):
+        schema = {"type": "object", "properties": {"age": {"type": "integer"}}}
+        said = Reply(('{"age": "ada@example.com"}',))
+        async with world(said, output_schema=schema, guardrails={"output": REDACT}) as some:
+            agents, _, _ = some
+            events = await seen(agents.stream(ME, ASK))
+        assert events[-1].run.failure.reason == "OUTPUT_INVALID"
+        assert "[EMAIL]" in events[-1].run.failure.message
+        assert SECRET not in repr(events)
 
     async def test_only_warns_where_a_rule_says_so(self, world):
         warn = [{"type": "content_filter", "action": "warn", "keywords": ["hell"]}]
@@ -473,6 +489,25 @@ class TestARunThatGoesOn:
             assert len(judge.requests) == 1
             said_before = [m["content"] for m in model.requests[1].body["messages"]][:2]
             assert said_before == ["My address is [EMAIL]", "Ask [EMAIL] first"]
+
+    async def test_ends_where_a_block_is_on_record_and_the_end_is_not(self, reached, tmp_path):
+        """As a process leaves it that is killed between the two."""
+        config = load_config(write_agents(tmp_path), tmp_path / "state", {})
+        run = Run("r1", "acme", "helper", "1.0.0", "s", RunState.RUNNING, "hello?", started_at=1.0)
+        report = Guarded("content_filter", Direction.OUTPUT, "block")
+        past = (StateChanged(RunState.RUNNING), report)
+        events = [RunEvent("r1", at, 5.0, payload) for at, payload in enumerate(past, 1)]
+        async with open_stores(config.state_dir, time.time, lambda: "another") as stores:
+            await stores.runs.create(run, "", events)
+        rule = {"type": "content_filter", "keywords": ["hell"], "message": "Mind your words."}
+        async with openai_server() as model:
+            helper = agent("helper", model.endpoint, guardrails={"output": [rule]})
+            async with mesh_of(tmp_path, helper) as mesh, reached(mesh) as agents:
+                await seen(agents.events(ME, "r1"))
+                ended = await agents.get_run(ME, "r1")
+            assert model.requests == []
+        assert (ended.state, ended.answer) == (RunState.BLOCKED, "Mind your words.")
+        assert ended.block == Block("content_filter", Direction.OUTPUT, "Mind your words.")
 
 
 async def test_a_faulty_rule_keeps_its_agent_from_running_and_no_other(reached, tmp_path):

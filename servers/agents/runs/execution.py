@@ -11,8 +11,7 @@ from structlog.contextvars import bound_contextvars
 from servers.agents.guardrails import Checked
 from servers.agents.patterns.ports import Answer, Pattern, Shape, Suspended, Task
 from servers.agents.ports import RunStore
-from servers.agents.runs.failure import failure_of
-from servers.agents.runs.guarding import Blocked, checked_decision
+from servers.agents.runs.guarding import Blocked, checked_decision, failure_told
 from servers.agents.runs.journal import Journal, first_sequence
 from servers.agents.runs.judging import Judging
 from servers.agents.runs.line import Line
@@ -317,7 +316,8 @@ class Execution:
             error = Internal("the run broke on a fault of the mesh; its log has the details")
         if error.reason == "FENCED":
             self.left = True  # its new owner tells how it ends
-        return _End(RunState.FAILED, StopReason.ERROR, self._work.said, failure_of(error))
+        failure = failure_told(self.plan.means.rules, error)
+        return _End(RunState.FAILED, StopReason.ERROR, self._work.said, failure)
 
     async def _in_turn(self) -> Answer:
         if self.request_hash:  # another process may have had the same request

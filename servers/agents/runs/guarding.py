@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from servers.agents.guardrails import Checked, Rules, StreamGuard
+from servers.agents.runs.failure import failure_of
 from servers.agents.runs.judging import Judging
 from servers.agents.runs.means import Means
 from servers.agents.runs.work import Work
@@ -16,11 +17,13 @@ from servers.domain.runs import (
     Decided,
     Decision,
     Direction,
+    Failure,
     Guarded,
     ReasoningDelta,
     TextDelta,
     ToolReturned,
 )
+from servers.kernel.errors import AstromeshError
 
 _LARGE = 20_000  # characters; more are checked in a thread
 
@@ -46,6 +49,19 @@ async def checked_decision(rules: Rules, decided: Decided) -> tuple[Decided, tup
     decision: Decision = decided.decision
     found = await checked(rules, decision.content, Direction.TOOL_RESULT, decision.call_id)
     return replace(decided, decision=replace(decision, content=found.text)), found.reports
+
+
+def failure_told(rules: Rules, error: AstromeshError) -> Failure:
+    """An error as it may be told: its message may quote what a model said."""
+    failure = failure_of(error)
+    if not rules.of(Direction.OUTPUT):
+        return failure
+    guard = rules.unmeasured()
+    message = guard.feed(failure.message) + guard.close()
+    return replace(failure, message=_UNTOLD if guard.block else message)
+
+
+_UNTOLD = "what went wrong can't be told: a guardrail blocks it"
 
 
 class Guarding:

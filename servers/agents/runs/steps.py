@@ -5,8 +5,8 @@ from contextlib import aclosing, asynccontextmanager
 from time import perf_counter
 
 from servers.agents.runs.calling import ToolCalls
-from servers.agents.runs.failure import error_of, failure_of
-from servers.agents.runs.guarding import Guarding, Hearing
+from servers.agents.runs.failure import error_of
+from servers.agents.runs.guarding import Guarding, Hearing, failure_told
 from servers.agents.runs.means import Means
 from servers.agents.runs.work import Work
 from servers.domain.chat import (
@@ -78,7 +78,7 @@ class RecordedSteps:
                 yield RecordedSteps(work, means, node)
         except AstromeshError as error:
             if end is None:
-                work.journal.emit(BranchEnded(node, failure_of(error)))
+                work.journal.emit(BranchEnded(node, failure_told(means.rules, error)))
             raise
         if end is None:
             work.journal.emit(BranchEnded(node))
