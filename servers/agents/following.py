@@ -67,6 +67,20 @@ class Following:
                 self._check_open(run_id)
                 await self._changed(run_id, after)
 
+    async def so_far(self, tenant: str, run_id: str) -> AsyncGenerator[RunEvent, None]:
+        """The events that a run's log has by now."""
+        if execution := self._active.get(tenant, run_id):
+            for event in tuple(execution.log.events):
+                yield event
+        elif kept := self._active.kept(tenant, run_id):
+            for event in kept.events:
+                yield event
+        else:
+            run = await self._store.get(tenant, run_id)
+            async with aclosing(self._stored(run, 0, first=True)) as events:
+                async for event in events:
+                    yield event
+
     async def of(self, execution: Execution) -> AsyncGenerator[RunEvent, None]:
         """All events of a run at work here, until it has ended or waits."""
         after = 0

@@ -8,10 +8,11 @@ from astromesh.agents.v1 import agent_pb2, agent_service_pb2_grpc, run_pb2
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from google.protobuf import field_mask_pb2, json_format
 
-from servers.agents import convert, convert_agent, convert_events, convert_runs
+from servers.agents import convert, convert_agent, convert_events, convert_graph, convert_runs
 from servers.domain.agents import AgentPage, AgentRecord
 from servers.domain.caller import Caller
 from servers.domain.chat import Json
+from servers.domain.graphs import Graph
 from servers.domain.runs import (
     Decision,
     OnDisconnect,
@@ -85,6 +86,13 @@ class RemoteAgents:
             async for event in events:
                 yield event
 
+    async def run_tree(self, caller: Caller, run_id: str) -> Graph:
+        with domain_errors():
+            wire = await self._stub.GetRunTree(
+                pb.GetRunTreeRequest(run=run_id), metadata=metadata_of(caller)
+            )
+        return convert_graph.graph_from(wire)
+
     async def cancel(self, caller: Caller, run_id: str, reason: str = "") -> Run:
         with domain_errors():
             wire = await self._stub.CancelRun(
@@ -113,6 +121,13 @@ class RemoteAgents:
                 pb.GetAgentRequest(agent=name), metadata=metadata_of(caller)
             )
         return convert_agent.agent_from(wire)
+
+    async def agent_graph(self, caller: Caller, name: str) -> Graph:
+        with domain_errors():
+            wire = await self._stub.GetAgentGraph(
+                pb.GetAgentGraphRequest(agent=name), metadata=metadata_of(caller)
+            )
+        return convert_graph.graph_from(wire)
 
     async def create(
         self, caller: Caller, manifest: Json, validate_only: bool = False

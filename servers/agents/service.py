@@ -13,6 +13,7 @@ from typing import Self
 
 from servers.agents.admission import Told, new_run, request_hash, to_be_admitted, validated
 from servers.agents.catalogue import Catalogue
+from servers.agents.drawing import Drawing
 from servers.agents.following import Following, stopped
 from servers.agents.keeper import Keeper
 from servers.agents.planning import Planner
@@ -29,6 +30,7 @@ from servers.agents.webhooks import NO_WEBHOOKS, Policy
 from servers.domain.agents import AgentPage, AgentRecord
 from servers.domain.caller import Caller
 from servers.domain.chat import Json
+from servers.domain.graphs import Graph
 from servers.domain.memory import SessionKey
 from servers.domain.runs import (
     Decision,
@@ -79,6 +81,7 @@ class AgentRuntime:
         self._sessions = Sessions()
         self._line = Line(store, self._sessions, self._end)
         self._following = Following(self._active, store, lambda: self._stopping)
+        self._drawing = Drawing(catalogue, self._following)
         self._sub_runs = SubAgentRuns(
             catalogue, self._active, self._following, self._errand, self._end
         )
@@ -222,7 +225,13 @@ class AgentRuntime:
         await execution.ended.wait()
         return _raised(await self._outcome(execution))
 
+    async def run_tree(self, caller: Caller, run_id: str) -> Graph:
+        return await self._drawing.run(caller.tenant, run_id)
+
     # -- agents ----------------------------------------------------------------------------
+
+    async def agent_graph(self, caller: Caller, name: str) -> Graph:
+        return await self._drawing.agent(caller.tenant, name)
 
     async def list(self, caller: Caller, page_size: int = 0, page_token: str = "") -> AgentPage:
         return await self._catalogue.list(caller.tenant, page_size, page_token)

@@ -3,11 +3,11 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from astromesh.agents.v1 import agent_pb2, agent_service_pb2_grpc, run_pb2
+from astromesh.agents.v1 import agent_pb2, agent_service_pb2_grpc, graph_pb2, run_pb2
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from google.protobuf import empty_pb2
 
-from servers.agents import convert, convert_agent, convert_events, convert_runs
+from servers.agents import convert, convert_agent, convert_events, convert_graph, convert_runs
 from servers.agents.conversation import Conversation
 from servers.agents.convert import bare
 from servers.domain.runs import RunEvent
@@ -67,6 +67,11 @@ class AgentServicer(agent_service_pb2_grpc.AgentServiceServicer):
             async for event in told:
                 yield event
 
+    async def GetRunTree(self, request: pb.GetRunTreeRequest, context: Context) -> graph_pb2.Graph:
+        run_id = bare(request.run, "runs")
+        graph = await self._agents.run_tree(caller_from(context), run_id)
+        return convert_graph.graph_to(graph)
+
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> run_pb2.Run:
         run_id = bare(request.run, "runs")
         run = await self._agents.cancel(caller_from(context), run_id, request.reason)
@@ -86,6 +91,13 @@ class AgentServicer(agent_service_pb2_grpc.AgentServiceServicer):
     async def GetAgent(self, request: pb.GetAgentRequest, context: Context) -> agent_pb2.Agent:
         name = bare(request.agent, "agents")
         return convert_agent.agent_to(await self._agents.get(caller_from(context), name))
+
+    async def GetAgentGraph(
+        self, request: pb.GetAgentGraphRequest, context: Context
+    ) -> graph_pb2.Graph:
+        name = bare(request.agent, "agents")
+        graph = await self._agents.agent_graph(caller_from(context), name)
+        return convert_graph.graph_to(graph)
 
     async def CreateAgent(
         self, request: pb.CreateAgentRequest, context: Context

@@ -12,15 +12,16 @@ Find = Callable[[str], Awaitable[Agent]]  # raises NotFound, or NotReady with wh
 
 
 async def team(agent: Agent, find: Find) -> Mapping[str, Agent]:
-    """The agents that an agent's tools name, by tool. Raises NotReady (AGENT_NOT_READY) with
-    what is wrong with them, or with those that they call in turn.
+    """The agents that an agent's tools name, by tool. Raises NotReady (AGENT_NOT_READY) where
+    one can't be had, or where the ways down from here are too long or lead back.
 
-    The members of a swarm may hand over in circles: of those it is only asked who they are.
+    That others further down can't be had keeps those from running that name them. The members
+    of a swarm may hand over in circles: of those it is only asked who they are.
     """
     walk = _Walk(agent, find)
     members = {}
     for tool, name, place in _named(agent):
-        members[tool] = await walk.found(agent, name, place)
+        members[tool] = await walk.found(name, place)
     if agent.spec.orchestration.pattern != "swarm":
         await walk.height(agent, (agent.name,), "")
     return members
@@ -34,14 +35,13 @@ class _Walk:
     find: Find
     heights: dict[str, int] = field(default_factory=dict)
 
-    async def found(self, by: Agent, name: str, place: str) -> Agent:
+    async def found(self, name: str, place: str) -> Agent:
         if name == self.top.name:
             return self.top  # as it is about to be
         try:
             return await self.find(name)
         except AstromeshError as error:
-            says = error.message if by is self.top else f"agent {by.name!r}: {error.message}"
-            raise _not_ready(self.top, place, says) from error
+            raise _not_ready(self.top, place, error.message) from error
 
     async def height(self, agent: Agent, path: tuple[str, ...], place: str) -> int:
         """How many levels of sub-agents are below an agent. `place` is where the top agent
@@ -55,9 +55,7 @@ class _Walk:
                 raise _not_ready(self.top, where, _circle(path, name))
             deeper = 1
             if len(path) <= MOST_DEPTH:
-                below = await self.found(agent, name, where)
-                if below.spec.orchestration.pattern != "swarm":
-                    deeper += await self.height(below, (*path, name), where)
+                deeper += await self._below(name, path, where)
             if len(path) - 1 + deeper > MOST_DEPTH:
                 chain = " -> ".join((*path, name))
                 says = f"{chain} goes on for more than {MOST_DEPTH} levels of sub-agents"
@@ -65,6 +63,15 @@ class _Walk:
             highest = max(highest, deeper)
         self.heights[agent.name] = highest
         return highest
+
+    async def _below(self, name: str, path: tuple[str, ...], place: str) -> int:
+        try:
+            agent = await self.find(name)
+        except AstromeshError:  # nothing is below it
+            return 0
+        if agent.spec.orchestration.pattern == "swarm":
+            return 0
+        return await self.height(agent, (*path, name), place)
 
 
 def _named(agent: Agent) -> list[tuple[str, str, str]]:

@@ -18,6 +18,7 @@ from servers.domain.embeddings import (
     RerankRequest,
     TokenCount,
 )
+from servers.domain.graphs import Graph
 from servers.domain.memory import MemoryContext, SessionKey, Strategy, TurnPage
 from servers.domain.models import BreakerInfo, BreakerState, ModelInfo, ProviderInfo
 from servers.domain.runs import (
@@ -141,6 +142,10 @@ class Agents(Protocol):
         """Returns the run once it has ended. A finished run is NotReady."""
         ...
 
+    async def run_tree(self, caller: Caller, run_id: str) -> Graph:
+        """What a run and its sub-agents' runs did, ended or not."""
+        ...
+
     async def resume(
         self, caller: Caller, run_id: str, decision: Decision, wait: bool = False
     ) -> Run:
@@ -151,6 +156,10 @@ class Agents(Protocol):
     async def list(self, caller: Caller, page_size: int = 0, page_token: str = "") -> AgentPage: ...
 
     async def get(self, caller: Caller, name: str) -> AgentRecord: ...
+
+    async def agent_graph(self, caller: Caller, name: str) -> Graph:
+        """What an agent may do, its sub-agents included."""
+        ...
 
     async def create(
         self, caller: Caller, manifest: Json, validate_only: bool = False

@@ -362,6 +362,11 @@ class TestAnAgentThatCanNotRun:
             assert "spec.tools[0].name: there is no agent 'workr'; did you mean 'worker'?" in said
             assert await self.problem(agents, "worker") == ""
 
+    async def test_names_one_that_names_an_unknown_one_is_not_such_an_agent(self, listed):
+        async with listed(top=["lead"], lead=["nobody"]) as agents:
+            assert "there is no agent 'nobody'" in await self.problem(agents, "lead")
+            assert await self.problem(agents, "top") == ""
+
     async def test_would_call_itself(self, listed):
         async with listed(lead=["lead"]) as agents:
             assert "would call itself" in await self.problem(agents, "lead")

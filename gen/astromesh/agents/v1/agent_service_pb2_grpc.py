@@ -5,6 +5,7 @@ import warnings
 
 from astromesh.agents.v1 import agent_pb2 as astromesh_dot_agents_dot_v1_dot_agent__pb2
 from astromesh.agents.v1 import agent_service_pb2 as astromesh_dot_agents_dot_v1_dot_agent__service__pb2
+from astromesh.agents.v1 import graph_pb2 as astromesh_dot_agents_dot_v1_dot_graph__pb2
 from astromesh.agents.v1 import run_pb2 as astromesh_dot_agents_dot_v1_dot_run__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
@@ -80,6 +81,11 @@ class AgentServiceStub:
                 request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.StreamRunEventsRequest.SerializeToString,
                 response_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.RunEvent.FromString,
                 _registered_method=True)
+        self.GetRunTree = channel.unary_unary(
+                '/astromesh.agents.v1.AgentService/GetRunTree',
+                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetRunTreeRequest.SerializeToString,
+                response_deserializer=astromesh_dot_agents_dot_v1_dot_graph__pb2.Graph.FromString,
+                _registered_method=True)
         self.CancelRun = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/CancelRun',
                 request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.CancelRunRequest.SerializeToString,
@@ -99,6 +105,11 @@ class AgentServiceStub:
                 '/astromesh.agents.v1.AgentService/GetAgent',
                 request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetAgentRequest.SerializeToString,
                 response_deserializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.Agent.FromString,
+                _registered_method=True)
+        self.GetAgentGraph = channel.unary_unary(
+                '/astromesh.agents.v1.AgentService/GetAgentGraph',
+                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetAgentGraphRequest.SerializeToString,
+                response_deserializer=astromesh_dot_agents_dot_v1_dot_graph__pb2.Graph.FromString,
                 _registered_method=True)
         self.CreateAgent = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/CreateAgent',
@@ -226,6 +237,16 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRunTree(self, request, context):
+        """GetRunTree returns a run and the runs of its sub-agents, and what each did, as a tree.
+
+        Errors:
+        * NOT_FOUND: no run has that id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelRun(self, request, context):
         """CancelRun ends a run and returns it when it has ended. The request to its model ends
         within 100 ms.
@@ -270,6 +291,17 @@ class AgentServiceServicer:
 
     def GetAgent(self, request, context):
         """GetAgent returns an agent. Secrets are shown as "***".
+
+        Errors:
+        * NOT_FOUND: no agent has that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAgentGraph(self, request, context):
+        """GetAgentGraph returns what an agent may do: its models, tools, sub-agents and the parts
+        of its pattern, as nodes and edges.
 
         Errors:
         * NOT_FOUND: no agent has that name.
@@ -353,6 +385,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.StreamRunEventsRequest.FromString,
                     response_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.RunEvent.SerializeToString,
             ),
+            'GetRunTree': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRunTree,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetRunTreeRequest.FromString,
+                    response_serializer=astromesh_dot_agents_dot_v1_dot_graph__pb2.Graph.SerializeToString,
+            ),
             'CancelRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRun,
                     request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.CancelRunRequest.FromString,
@@ -372,6 +409,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.GetAgent,
                     request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetAgentRequest.FromString,
                     response_serializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.Agent.SerializeToString,
+            ),
+            'GetAgentGraph': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAgentGraph,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetAgentGraphRequest.FromString,
+                    response_serializer=astromesh_dot_agents_dot_v1_dot_graph__pb2.Graph.SerializeToString,
             ),
             'CreateAgent': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateAgent,
@@ -597,6 +639,33 @@ class AgentService:
             _registered_method=True)
 
     @staticmethod
+    def GetRunTree(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.agents.v1.AgentService/GetRunTree',
+            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetRunTreeRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_graph__pb2.Graph.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CancelRun(request,
             target,
             options=(),
@@ -694,6 +763,33 @@ class AgentService:
             '/astromesh.agents.v1.AgentService/GetAgent',
             astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetAgentRequest.SerializeToString,
             astromesh_dot_agents_dot_v1_dot_agent__pb2.Agent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAgentGraph(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.agents.v1.AgentService/GetAgentGraph',
+            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetAgentGraphRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_graph__pb2.Graph.FromString,
             options,
             channel_credentials,
             insecure,

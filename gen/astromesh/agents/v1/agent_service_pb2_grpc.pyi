@@ -11,6 +11,7 @@ watching reads.
 
 from astromesh.agents.v1 import agent_pb2 as _agent_pb2
 from astromesh.agents.v1 import agent_service_pb2 as _agent_service_pb2
+from astromesh.agents.v1 import graph_pb2 as _graph_pb2
 from astromesh.agents.v1 import run_pb2 as _run_pb2
 from collections import abc as _abc
 from google.protobuf import empty_pb2 as _empty_pb2
@@ -103,6 +104,12 @@ class AgentServiceStub:
       * INVALID_ARGUMENT: a negative after_sequence, or one beyond the end of a log that has
         ended (CURSOR_BEYOND_END).
     """
+    GetRunTree: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetRunTreeRequest, _graph_pb2.Graph]
+    """GetRunTree returns a run and the runs of its sub-agents, and what each did, as a tree.
+
+    Errors:
+      * NOT_FOUND: no run has that id.
+    """
     CancelRun: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CancelRunRequest, _run_pb2.Run]
     """CancelRun ends a run and returns it when it has ended. The request to its model ends
     within 100 ms.
@@ -135,6 +142,13 @@ class AgentServiceStub:
     """
     GetAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_pb2.Agent]
     """GetAgent returns an agent. Secrets are shown as "***".
+
+    Errors:
+      * NOT_FOUND: no agent has that name.
+    """
+    GetAgentGraph: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentGraphRequest, _graph_pb2.Graph]
+    """GetAgentGraph returns what an agent may do: its models, tools, sub-agents and the parts
+    of its pattern, as nodes and edges.
 
     Errors:
       * NOT_FOUND: no agent has that name.
@@ -289,6 +303,18 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def GetRunTree(
+        self,
+        request: _agent_service_pb2.GetRunTreeRequest,
+        context: _aio.ServicerContext[_agent_service_pb2.GetRunTreeRequest, _abc.Awaitable[_graph_pb2.Graph]],
+    ) -> _abc.Awaitable[_graph_pb2.Graph]:
+        """GetRunTree returns a run and the runs of its sub-agents, and what each did, as a tree.
+
+        Errors:
+          * NOT_FOUND: no run has that id.
+        """
+
+    @_abc_1.abstractmethod
     def CancelRun(
         self,
         request: _agent_service_pb2.CancelRunRequest,
@@ -343,6 +369,19 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_agent_service_pb2.GetAgentRequest, _abc.Awaitable[_agent_pb2.Agent]],
     ) -> _abc.Awaitable[_agent_pb2.Agent]:
         """GetAgent returns an agent. Secrets are shown as "***".
+
+        Errors:
+          * NOT_FOUND: no agent has that name.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAgentGraph(
+        self,
+        request: _agent_service_pb2.GetAgentGraphRequest,
+        context: _aio.ServicerContext[_agent_service_pb2.GetAgentGraphRequest, _abc.Awaitable[_graph_pb2.Graph]],
+    ) -> _abc.Awaitable[_graph_pb2.Graph]:
+        """GetAgentGraph returns what an agent may do: its models, tools, sub-agents and the parts
+        of its pattern, as nodes and edges.
 
         Errors:
           * NOT_FOUND: no agent has that name.
