@@ -65,6 +65,10 @@ native: $(READY) ## test the C++ alone, under the sanitizers
 	@$(CMAKE) cmake --build build/native
 	@$(CMAKE) ctest --test-dir build/native --output-on-failure
 
+.PHONY: faults
+faults: $(READY) ## kill, stop and starve what runs, a hundred times at random (an hour)
+	@ASTROMESH_FAULT_SEEDS=100 $(BIN)/python -m pytest tests/faults $(ARGS)
+
 # PyTorch is too big to be everybody's. By pip, which may know of a smaller build for this machine.
 torch: $(READY) ## test sentence-transformers, in an environment of its own with PyTorch (1.4 GB or more)
 	@$(BIN)/python -m venv build/torch
