@@ -19,7 +19,7 @@ from tests.faults.thinking import mails, thinking
 from tests.running import agent
 
 SEEDS = range(int(os.environ.get("ASTROMESH_FAULT_SEEDS", "10")))
-STEPS = 3
+STEPS = 4
 RUNS = 12
 TOOLS = [{"name": "send_mail", "function": "tests.faults.effects:send_mail"}]
 
@@ -39,13 +39,15 @@ async def accepted(replicas: list[Replica], chance: random.Random, name: str) ->
             await asyncio.sleep(0.05)
 
 
-async def trouble(there: Fleet, postgres, chance: random.Random, over: asyncio.Event) -> None:
+async def trouble(there: Fleet, postgres, chance: random.Random, over: asyncio.Event) -> list[str]:
     """Kill, stop and start again, until the runs are over; all lives when this returns."""
+    done: list[str] = []
     while not over.is_set():
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(chance.uniform(0.1, 0.6)):
+            async with asyncio.timeout(chance.uniform(0.1, 0.8)):
                 await over.wait()
-        match chance.choice(("kill", "kill", "freeze", "restart the database")):
+        done.append(chance.choice(("kill", "kill", "freeze", "restart the database")))
+        match done[-1]:
             case "kill":
                 victim = chance.choice(there.replicas)
                 await victim.kill()
@@ -57,13 +59,15 @@ async def trouble(there: Fleet, postgres, chance: random.Random, over: asyncio.E
                 victim.signal(signal.SIGCONT)
             case _:
                 await asyncio.to_thread(postgres.restart)
+    return done
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_every_run_ends_once_and_nothing_happens_twice(tmp_path, postgres, seed):
     chance = random.Random(seed)
     logs = [[] for _ in range(RUNS)]
-    async with thinking(mails(STEPS)) as model:
+    model_of = mails(STEPS, pause=lambda: chance.uniform(0.1, 0.4))
+    async with thinking(model_of) as model:
         manifest = agent("helper", model.endpoint, tools=TOOLS)
         async with fleet(tmp_path, [manifest], postgres.schema()) as there:
             await asyncio.gather(there.add(), there.add())
@@ -75,11 +79,12 @@ async def test_every_run_ends_once_and_nothing_happens_twice(tmp_path, postgres,
                 *(followed(there.replicas, *each) for each in zip(ids, logs, strict=True))
             )
             over.set()
-            await troubling
+            troubles = await troubling
             whole = [[] for _ in ids]
             for run_id, log in zip(ids, whole, strict=True):
                 await followed(there.replicas, run_id, log)
             effects = there.effects()
+    assert len(troubles) > 1, "the runs were over before anything had happened"
     assert set(effects.values()) <= {1}
     for name, seen, stored, end in zip(names, logs, whole, ends, strict=True):
         check(name, seen, stored, end, effects)

@@ -24,15 +24,22 @@ def thinking(think: Callable[[Asked], Reply]) -> AbstractAsyncContextManager[Scr
     return serving(Thinking(think))
 
 
-def mails(steps: int, pieces: tuple[str, ...] = ("All ", "sent")) -> Callable[[Asked], Reply]:
-    """Sends so many mails, one after the other, each to an address of its own; then answers."""
+def mails(
+    steps: int,
+    pieces: tuple[str, ...] = ("All ", "sent"),
+    pause: Callable[[], float] = lambda: 0.0,
+) -> Callable[[Asked], Reply]:
+    """Sends so many mails, one after the other, each to an address of its own; then answers.
+
+    `pause`: seconds before each piece of what it says."""
 
     def think(asked: Asked) -> Reply:
         query, done = _state(asked.body["messages"])
         if done < steps:
             to = json.dumps({"to": f"{query}-{done}"})
-            return Reply((), calls=[Call("send_mail", to, f"c{done}")])
-        return Reply(pieces)
+            calls = [Call("send_mail", to, f"c{done}")]
+            return Reply(("Well ",), calls=calls, pause=pause())
+        return Reply(pieces, pause=pause())
 
     return think
 
