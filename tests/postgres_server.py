@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -29,7 +28,10 @@ SETTINGS = {
     "log_min_messages": "warning",
 }
 # PostgreSQL refuses to run as root.
-SOMEBODY: dict[str, Any] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
+SOMEBODY: dict[str, str] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
+# By a program, and not by Popen's own `user`: with that the process is forked, and what gRPC
+# does in a child of a process with threads may crash it.
+AS_SOMEBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups") if SOMEBODY else ()
 
 
 def binary(name: str) -> Path:
@@ -65,11 +67,10 @@ class PostgresServer:
         socket = ["-c", f"unix_socket_directories={self.folder}"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [binary("postgres"), "-D", self.folder / "data", *socket, *options],
+                [*AS_SOMEBODY, binary("postgres"), "-D", self.folder / "data", *socket, *options],
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                **SOMEBODY,
             )
         end = time.monotonic() + PATIENCE
         while not self._answers():
@@ -105,13 +106,20 @@ def postgres_server() -> Iterator[PostgresServer]:
     try:
         subprocess.run(
             [
-                *(binary("initdb"), "-D", folder / "data", "-U", "postgres", "--auth=trust"),
+                *(
+                    *AS_SOMEBODY,
+                    binary("initdb"),
+                    "-D",
+                    folder / "data",
+                    "-U",
+                    "postgres",
+                    "--auth=trust",
+                ),
                 *("--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
             ],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=folder,
-            **SOMEBODY,
         )
         server = PostgresServer(folder)
         server.start()
