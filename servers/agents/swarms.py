@@ -31,7 +31,8 @@ class Swarm:
 
     def means(self) -> Means:
         first, *others = self.blueprints
-        return replace(first.means, members={each.agent.name: each.means for each in others})
+        means = {each.agent.name: replace(each.means, agent=each.agent.name) for each in others}
+        return replace(first.means, members=means)
 
     def members(self, run: Run, now: float) -> tuple[Member, ...]:
         """As they are in a run. Raises as their prompts do."""

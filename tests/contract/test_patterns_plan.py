@@ -5,7 +5,14 @@ import json
 
 import pytest
 
-from servers.domain.runs import BranchStarted, ModelReplied, StopReason
+from servers.domain.runs import (
+    BranchStarted,
+    Decision,
+    ModelReplied,
+    RunState,
+    StopReason,
+    Verdict,
+)
 from servers.kernel.errors import Unavailable
 from tests.contract.pattern_fixture import (
     ADD,
@@ -137,6 +144,24 @@ class TestAPlan:
             "compare",
         ]
         assert [reply.node for reply in payloads(events, ModelReplied)][-1] == ""
+
+
+class TestAStepThatWaits:
+    async def test_lets_the_others_end_and_keeps_what_depends_on_it_waiting(self, world):
+        answers = {
+            **ANSWERS,
+            "step only]\nask Bob": Reply((), calls=[ADD]),
+            "5": says("Bob says 5"),
+        }
+        spec = {"tools": [{**TOOLS[0], "requires_approval": True}], "orchestration": PLANS}
+        async with world(answers, **spec) as (agents, model):
+            waits = await agents.run(ME, ASK)
+            asked = len(model.requests)
+            run = await agents.resume(ME, waits.id, Decision("", Verdict.APPROVE), wait=True)
+        assert (waits.state, asked) == (RunState.WAITING_APPROVAL, 3)  # the plan, Ada and Bob
+        assert (run.answer, len(model.requests)) == ("They agree.", 6)
+        assert "Ada says 1" in last_of(model.requests[4])
+        assert "Bob says 5" in last_of(model.requests[4])
 
 
 class TestAFailedStep:

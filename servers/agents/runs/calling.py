@@ -174,7 +174,7 @@ class ToolCalls:
             timeout=limits.timeout,
             max_result_tokens=limits.max_result_tokens,
             context={
-                "agent": self._work.account.agent,
+                "agent": self._means.agent or self._work.account.agent,
                 "run_id": self._work.run.id,
                 "rate_limit": limits.rate_limit,
             },

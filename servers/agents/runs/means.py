@@ -60,6 +60,7 @@ class Means:
     hedge: bool = False
     cache_ttl: float = 0.0  # seconds
     fitting: Fitting | None = None  # None: everything is shown as it is
+    agent: str = ""  # whose they are, where it isn't the run's own
     members: "Mapping[str, Means]" = field(default_factory=dict)  # of agents it may hand over to
     rules: Rules = field(default_factory=Rules)
 

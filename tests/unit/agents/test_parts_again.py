@@ -7,8 +7,9 @@ import pytest
 
 from servers.domain.runs import ModelReplied, RunRequest
 from tests.running import agent, write_agents
-from tests.scripted.http_server import Reply, Then, refuses
+from tests.scripted.http_server import Call, Reply, Then, refuses
 from tests.scripted.knowing_server import knowing_server, last_of
+from tests.scripted.openai_server import openai_server
 from tests.unit.agents.troubled import ME, World, ended, seen
 
 ASK = RunRequest("helper", "How far?")
@@ -115,3 +116,24 @@ class TestAPlanThatWasCutOff:
                 assert (await ended(runtime, run.id)).answer == "done"
         tasks = [last_of(each).splitlines()[3] for each in model.requests[1:-1]]
         assert tasks == [f"ask {i}" for i in "aabbcc"]
+
+
+class TestAConversationThatWasHandedOver:
+    async def test_stays_with_whom_it_was(self, tmp_path):
+        move = Reply((), calls=[Call("transfer_to_billing", "{}")])
+        async with openai_server(move) as front, openai_server(HANGS, Reply(("It is 5",))) as back:
+            team = [{"name": "billing", "type": "agent"}]
+            swarm = {"tools": team, "orchestration": {"pattern": "swarm"}}
+            write_agents(
+                tmp_path,
+                agent("helper", front.endpoint, **swarm),
+                agent("billing", back.endpoint),
+            )
+            here = World(tmp_path, front)
+            async with here.runtime() as (runtime, _):
+                run = await runtime.create_run(ME, ASK)
+                await asked(back, 1)
+            async with here.runtime() as (runtime, _):
+                run = await ended(runtime, run.id)
+        assert (run.answer, run.answered_by) == ("It is 5", "billing")
+        assert (len(front.requests), len(back.requests)) == (1, 2)
