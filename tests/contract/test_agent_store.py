@@ -109,7 +109,7 @@ class TestTwoCataloguesOnOneStore:
 
     @pytest.fixture
     async def catalogues(self, postgres):
-        async def sound(_agent) -> None:
+        async def sound(*_) -> None:
             pass
 
         times = iter(float(number) for number in range(1_000_000))

@@ -147,6 +147,15 @@ class TestALease:
         async with asyncio.timeout(10):
             await hearing
 
+    async def test_that_is_released_at_the_end_of_a_process_is_news_too(self, database, theirs):
+        await theirs.leases.news(0.2)
+        hearing = asyncio.create_task(theirs.leases.news(60.0))
+        async with run_fixture.postgres(database) as ours:
+            await ours.runs.create(a_run())
+            await ours.leases.release(["r1"])
+        async with asyncio.timeout(10):
+            await hearing
+
     async def test_ends_with_the_run(self, ours, theirs):
         await ours.runs.create(a_run())
         await ours.runs.append("r1", [STARTED], ended(a_run()))
@@ -343,6 +352,15 @@ class TestWritesTogether:
         )
         assert "0x00" in str(broken)
         assert [run.id for run, _ in sound] == ["r1", "r2", "r3", "r4"]
+
+    async def test_may_be_large(self, ours):
+        texts = ["x" * (3 << 20), *("y" * (1 << 20) for _ in range(16))]
+        for number in range(17):
+            await ours.runs.create(a_run(f"r{number}"))
+        logs = [[event(1, TextDelta(text), f"r{n}")] for n, text in enumerate(texts)]
+        await asyncio.gather(*(ours.runs.append(log[0].run_id, log) for log in logs))
+        for log in logs:
+            assert await ours.runs.events(log[0].run_id) == log
 
     async def test_go_on_when_a_caller_leaves(self, ours):
         await ours.runs.create(a_run())

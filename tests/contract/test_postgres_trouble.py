@@ -233,6 +233,14 @@ class TestNobodyThere:
         with pytest.raises(Unavailable):
             await writing
 
+    async def test_does_not_keep_a_process_from_leaving_its_runs(self, fragile, stores):
+        await stores.runs.create(a_run())
+        await asyncio.to_thread(fragile.stop)
+        async with asyncio.timeout(15):
+            await stores.leases.release(["r1"])
+        await asyncio.to_thread(fragile.start)
+        assert await stores.leases.renew(["r1"]) == Beat()
+
     async def test_does_not_end_a_wait_for_changes_before_its_time(self, fragile, stores):
         await stores.runs.create(a_run())
         await asyncio.to_thread(fragile.stop)

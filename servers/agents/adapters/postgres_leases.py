@@ -1,6 +1,8 @@
 """Who works on which run in PostgreSQL. All times are the database's."""
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, Final
 
@@ -12,6 +14,8 @@ from servers.agents.adapters.run_codec import Row, events_of, run_from
 from servers.agents.adapters.run_rows import WAITING, no_run, not_waiting
 from servers.agents.ports import Beat
 from servers.domain.runs import Run, RunEvent
+
+_AT_THE_END: Final = 3.0  # seconds: a process that stops has no more
 
 # Who is claiming at the same time passes by what the other one has in hand.
 _CLAIM: Final = f"""
@@ -108,8 +112,12 @@ class PostgresLeases:
             "UPDATE astromesh_run SET lease_until = 0 "
             "WHERE run_id = ANY($1::text[]) AND owner = $2 AND lease_until <> 0 RETURNING 1"
         )
-        if run_ids and await self._postgres.fetch(sql, list(run_ids), self._owner):
-            self._listening.freed()
+        if not run_ids:
+            return
+        with suppress(TimeoutError):  # then others wait until the leases run out
+            async with asyncio.timeout(_AT_THE_END):
+                if await self._postgres.fetch(sql, list(run_ids), self._owner):
+                    self._listening.freed()
 
     async def ask_cancel(self, tenant: str, run_id: str, reason: str) -> None:
         sql = (

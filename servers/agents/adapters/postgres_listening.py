@@ -19,6 +19,7 @@ from servers.agents.adapters.postgres_client import Postgres, is_away
 _GAP: Final = 0.005  # seconds between two messages: what comes meanwhile goes together
 _BEAT: Final = 5.0  # seconds after which a silent connection is tried
 _SLOWEST: Final = 2.0  # seconds between two tries to connect
+_AT_THE_END: Final = 0.5  # seconds for the last messages
 _MOST: Final = 7_000  # bytes; a message may have 8,000
 
 _log = structlog.stdlib.get_logger("astromesh.agents")
@@ -36,19 +37,32 @@ class Listening:
         self._grown: dict[str, int] = {}  # runs, and the last sequence of each
         self._others: list[str] = []
         self._due = asyncio.Event()
+        self._told = asyncio.Event()  # all that was due
 
     def grown(self, run_id: str, last: int) -> None:
         self.waiters.grown(run_id, last)
         self._grown[run_id] = last
-        self._due.set()
+        self._tell()
 
     def cancelled(self, owner: str) -> None:
         self._others.append(f"{self._owner} cancel {owner}")
-        self._due.set()
+        self._tell()
 
     def freed(self) -> None:
         self._others.append(f"{self._owner} free")
+        self._tell()
+
+    def _tell(self) -> None:
+        self._told.clear()
         self._due.set()
+
+    async def finish(self) -> None:
+        """Return when all is told, if it can be: what a process tells last is that its runs
+        are free."""
+        if self.connected:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_AT_THE_END):
+                    await self._told.wait()
 
     async def for_ever(self) -> None:
         pause = 0.1
@@ -79,6 +93,8 @@ class Listening:
             while not connection.is_closed():
                 for message in self._messages():
                     await connection.execute("SELECT pg_notify($1, $2)", self._channel, message)
+                if not self._due.is_set():
+                    self._told.set()
                 await asyncio.sleep(_GAP)
                 if not await self._is_due():
                     await connection.execute("SELECT 1")
@@ -136,6 +152,7 @@ async def listening(postgres: Postgres, owner: str) -> AsyncIterator[Listening]:
             async with asyncio.timeout(_SLOWEST):
                 await heard.first.wait()
         yield heard
+        await heard.finish()
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):

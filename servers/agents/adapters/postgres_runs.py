@@ -13,6 +13,7 @@ from servers.agents.adapters.postgres_statements import (
     Creation,
     Statements,
     earlier_run,
+    size_of,
 )
 from servers.agents.adapters.postgres_writer import Writer
 from servers.agents.adapters.run_codec import Row, events_of, row_of, run_from
@@ -46,7 +47,9 @@ class PostgresRuns:
             webhook_at=0.0 if tells_its_end(run) else None,
         )
         stored: Run
-        stored, new = await self._writer.submit(self._statements.create, run.id, creation)
+        stored, new = await self._writer.submit(
+            self._statements.create, run.id, creation, size_of(creation)
+        )
         if new and events:
             self._listening.grown(run.id, events[-1].sequence)
         return stored, new
@@ -62,7 +65,7 @@ class PostgresRuns:
             addition = Addition(run_id, log, None)
         else:
             addition = Addition(run_id, log, run_row(run), tells_its_end(run), let_go(run))
-        await self._writer.submit(self._statements.append, run_id, addition)
+        await self._writer.submit(self._statements.append, run_id, addition, size_of(addition))
         if events:
             self._listening.grown(run_id, events[-1].sequence)
 

@@ -33,6 +33,12 @@ class Addition:
     let_go: bool = False
 
 
+def size_of(write: Creation | Addition) -> int:
+    """Bytes, about."""
+    log, row = write.log, write.row
+    return (len(log.body) if log else 0) + (len(row.body) if row else 0)
+
+
 _KINDS: Final = {"created_at": "float8", "wake_at": "float8", "ended_at": "float8", "body": "bytea"}
 _COLUMNS: Final = {name: _KINDS.get(name, "text") for name in RunRow._fields}
 _LOG: Final = {"seq": "int8", "last": "int8", "time": "float8", "events": "bytea"}

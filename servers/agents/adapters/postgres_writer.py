@@ -28,6 +28,7 @@ from servers.kernel.errors import Unavailable
 T = TypeVar("T")
 
 _TOGETHER: Final = 128  # writes in one commit at most: bounds how long the first of them waits
+_BYTES: Final = 8 << 20  # in one commit, or a single write that has more
 _PENDING: Final = 1024  # more unfinished writes make callers wait
 _AT_THE_END: Final = 3.0  # seconds that the last writes have when the mesh stops
 
@@ -49,6 +50,7 @@ class _Job:
     statement: Statement
     key: str  # of several with one key each has a commit of its own; empty: it goes alone
     write: Any
+    size: int  # bytes, about
     asked_at: float
     future: asyncio.Future[Any] = field(repr=False)
 
@@ -65,7 +67,7 @@ class Writer:
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._end: float | None = None  # when it is to give up, since the mesh stops
 
-    async def submit(self, statement: Statement, key: str, write: Any) -> Any:
+    async def submit(self, statement: Statement, key: str, write: Any, size: int = 0) -> Any:
         """Returns, or raises, what came of it. A caller that is cancelled while he waits
         leaves the write to happen."""
         await self._slots.acquire()
@@ -73,7 +75,7 @@ class Writer:
             self._slots.release()
             raise _closed()
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._jobs.append(_Job(statement, key, write, self._loop.time(), future))
+        self._jobs.append(_Job(statement, key, write, size, self._loop.time(), future))
         self._due.set()
         return await future
 
@@ -109,10 +111,12 @@ class Writer:
         batch: list[_Job] = []
         left: deque[_Job] = deque()
         keys: set[str] = set()
-        while self._jobs and len(batch) < _TOGETHER:
+        size = 0
+        while self._jobs and len(batch) < _TOGETHER and size < _BYTES:
             job = self._jobs.popleft()
             if not batch or (job.statement == batch[0].statement and job.key not in keys):
                 batch.append(job)
+                size += job.size
             else:
                 left.append(job)
             keys.add(job.key)
