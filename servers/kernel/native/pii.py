@@ -6,7 +6,7 @@ stream knows what to hold. native_cpp/include/astromesh/pii.hpp is this code in 
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from servers.kernel.native.pii_letters import (
     ALNUM,
@@ -20,6 +20,7 @@ from servers.kernel.native.pii_letters import (
     PLAIN,
     SEPARATORS,
 )
+from servers.kernel.native.pii_numbers import SHAPES, Group, Shape, passes_luhn
 
 # Their order settles which one a text is that is several.
 PII_KINDS = ("email", "iban", "credit_card", "ssn", "ip", "phone")
@@ -49,49 +50,13 @@ def pii_scan(
     return _Scanner(text, begin, kinds).scan(final)
 
 
-class _Group(NamedTuple):
-    """A run of digits in a number that may be written in several."""
-
-    at: int
-    to: int
-    digits: int  # of the number up to here
-    gap: int  # characters between it and the one before
-    separator: str  # the first of them
-
-    @property
-    def size(self) -> int:
-        return self.to - self.at
-
-    @property
-    def plain(self) -> bool:
-        return self.gap == 1 and self.separator in PLAIN
-
-
-class _Shape(NamedTuple):
-    sizes: tuple[int, ...]
-    first: str  # digits that it may begin with
-    dots: bool = False
-
-
-_SHAPES = (
-    _Shape((3, 3, 4), "0123456789", dots=True),
-    _Shape((1, 3, 3, 4), "1", dots=True),
-    _Shape((3, 7), "23456789"),
-    _Shape((2, 4, 4), "123456789"),
-    _Shape((2, 5, 4), "123456789"),
-    _Shape((3, 4, 4), "1"),
-    _Shape((5, 5), "6789"),
-    _Shape((3, 3, 3), "6789"),
-)
-
-
 class _Scanner:
     def __init__(self, text: str, begin: int, kinds: int) -> None:
         self._text = text
         self._begin = begin
         self._kinds = kinds
         self._touched = False
-        self._groups: list[_Group] = []
+        self._groups: list[Group] = []
         self._candidates: list[Span] = []
 
     def scan(self, final: bool) -> tuple[list[Span], int]:
@@ -153,7 +118,7 @@ class _Scanner:
                 i, digits = i + 1, digits + 1
             if digits > _MOST_DIGITS:
                 return
-            self._groups.append(_Group(at, i, digits, gap, separator))
+            self._groups.append(Group(at, i, digits, gap, separator))
             gap, separator = 0, self._peek(i)
             while gap < 4 and self._peek(i) in SEPARATORS:
                 i, gap = i + 1, gap + 1
@@ -181,7 +146,7 @@ class _Scanner:
                 break
             is_time = group.digits == 13 and self._text[i] == "1"  # in milliseconds
             if group.digits >= 13 and not is_time and self._ends(group.to):
-                end = group.to if _passes_luhn(self._text[i : group.to]) else end
+                end = group.to if passes_luhn(self._text[i : group.to]) else end
         if end:
             self._found(i, end, CREDIT_CARD)
 
@@ -202,7 +167,7 @@ class _Scanner:
         if self._ends(to) and not (self._peek(to) in DASHES and self._peek(to + 1) in DIGITS):
             self._found(i, to, SSN)
 
-    def _number(self, group: _Group) -> int:
+    def _number(self, group: Group) -> int:
         return int(self._text[group.at : group.to])
 
     def _ip(self, i: int) -> None:
@@ -269,10 +234,10 @@ class _Scanner:
         is_one = (is_local or is_long) and not self._follows_point(i)
         if is_one and self._ends_phone(to) and not self._goes_on_after(to, "."):
             self._phone(i, to)
-        for shape in _SHAPES:
+        for shape in SHAPES:
             self._of_shape(i, shape)
 
-    def _of_shape(self, i: int, shape: _Shape) -> None:
+    def _of_shape(self, i: int, shape: Shape) -> None:
         count = len(shape.sizes)
         groups = self._groups[:count]
         if tuple(group.size for group in groups) != shape.sizes:
@@ -393,9 +358,3 @@ def _chains(candidates: list[Span]) -> Iterator[Span]:
             longest, kind = last - first, what
     if kind >= 0:
         yield start, end, kind
-
-
-def _passes_luhn(number: str) -> bool:
-    digits = [int(char) for char in reversed(number) if char in DIGITS]
-    doubled = [2 * digit - 9 * (digit > 4) for digit in digits[1::2]]
-    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
