@@ -77,6 +77,30 @@ class TestAHistory:
         assert length(model.requests[-1]) <= 300
 
 
+PROVIDERS = """
+apiVersion: astromesh/v1
+kind: ProviderConfig
+metadata: {{name: providers}}
+spec:
+  providers:
+    company: {{type: openai_compat, endpoint: "{}", models: [{{name: m, context_window: 1000}}]}}
+"""
+
+
+class TestAWindow:
+    async def test_is_the_providers_where_the_agent_names_none(self, tmp_path, reached):
+        async with openai_server(says("yes")) as model:
+            (tmp_path / "config").mkdir()
+            (tmp_path / "config" / "providers.yaml").write_text(PROVIDERS.format(model.endpoint))
+            policy = {"primary": {"provider": "company"}}
+            helper = agent("helper", model.endpoint, model=policy, memory=MEMORY)
+            async with mesh_of(tmp_path, helper) as mesh, reached(mesh) as agents:
+                for _ in range(3):
+                    await agents.run(ME, RunRequest("helper", "x" * 1600, session="s"))
+        assert [len(each.body["messages"]) for each in model.requests] == [1, 1, 1]
+        assert all(length(each) <= 750 for each in model.requests)
+
+
 class TestAToolResult:
     async def test_is_cut_with_a_marker_that_says_how_much_is_missing(self, window):
         replies = Reply((), calls=[Call("long_text", "{}")]), says("done")
