@@ -1,29 +1,46 @@
 """How many durable steps a second the run log takes, and how long each waits.
 
-Run as ``python -m bench.durable_steps [--seconds S] [--busy] [--postgres]``. A step is the
-result of a tool, appended to its run's log and acknowledged after the disk sync. `--busy`
-keeps the event loop's thread at work, as a loaded mesh does. `--postgres` starts a server of
-its own, on this machine and its disk, instead of opening a SQLite file.
+Run as ``python -m bench.durable_steps [--seconds S] [--rounds N]``. A step is the result of a
+tool, appended to its run's log and acknowledged after the disk sync, in SQLite and in
+PostgreSQL; beside it a step of a LangGraph graph with `durability="sync"` and LangGraph's own
+Postgres saver, on the same server. All take turns, round by round.
 """
 
 import argparse
 import asyncio
+import json
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
 import uvloop
 
+from bench.environments import made
+from bench.processes import ROOT
+from bench.report import Spread, table, write
 from servers.agents.adapters.opening import open_stores
-from servers.agents.ports import RunStore
+from servers.agents.ports import RunStore, Stores
 from servers.domain.runs import Run, RunEvent, RunState, ToolReturned
-from tests.postgres_server import PostgresServer, postgres_server
+from tests.postgres_server import postgres_server
 
 RESULT = ToolReturned("1", "search", "x" * 300)
+AT_ONCE = (1, 16)
+LANGGRAPH = (
+    "langgraph==1.2.22",
+    "langgraph-checkpoint-postgres==3.2.0",
+    "psycopg[binary,pool]==3.3.9",
+)
+
+Opened = Callable[[], AbstractAsyncContextManager[Stores]]
+Figures = dict[str, float]  # rate in steps/s, p50 and p99 in seconds
 
 
 async def one_run(runs: RunStore, run_id: str, until: float, waits: list[float]) -> None:
@@ -36,51 +53,74 @@ async def one_run(runs: RunStore, run_id: str, until: float, waits: list[float])
         waits.append(time.perf_counter() - started)
 
 
-async def busy(until: float) -> None:
-    while time.perf_counter() < until:
-        sum(range(5_000))  # about 0.1 ms of Python between two looks at the loop
-        await asyncio.sleep(0)
-
-
-@asynccontextmanager
-async def opened(server: PostgresServer | None) -> AsyncIterator[RunStore]:
-    dsn = server.schema() if server else ""
-    with tempfile.TemporaryDirectory() as folder:
-        async with open_stores(Path(folder), time.time, lambda: uuid4().hex, dsn=dsn) as stores:
-            yield stores.runs
-
-
-async def measure(
-    concurrency: int, seconds: float, loaded: bool, server: PostgresServer | None
-) -> None:
+async def ours(opened: Opened, at_once: int, seconds: float) -> Figures:
     waits: list[float] = []
-    async with opened(server) as runs:
+    async with opened() as stores:
+        await one_run(stores.runs, uuid4().hex, time.perf_counter() + 0.3, [])
         until = time.perf_counter() + seconds
-        cpu = time.process_time()
         async with asyncio.TaskGroup() as tasks:
-            for run in range(concurrency):
-                tasks.create_task(one_run(runs, f"r{run}", until, waits))
-            if loaded:
-                tasks.create_task(busy(until))
-        cpu = time.process_time() - cpu
+            for _ in range(at_once):
+                tasks.create_task(one_run(stores.runs, uuid4().hex, until, waits))
     waits = sorted(waits) or [float("inf")]
     p50, p99 = waits[len(waits) // 2], waits[len(waits) * 99 // 100]
-    print(
-        f"{concurrency:4d} at once{' (busy loop)' if loaded else '':12}  "
-        f"{len(waits) / seconds:9,.0f} steps/s   p50 {p50 * 1e3:6.2f} ms   "
-        f"p99 {p99 * 1e3:6.2f} ms   {cpu / len(waits) * 1e6:5.0f} us CPU"
-    )
+    return {"rate": len(waits) / seconds, "p50": p50, "p99": p99}
+
+
+def langgraph(python: Path, dsn: str, at_once: int, seconds: float) -> Figures:
+    script = ROOT / "bench" / "subjects" / "langgraph_steps.py"
+    asked = [python, script, dsn, str(at_once), str(seconds)]
+    told = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+    figures: Figures = json.loads(told.splitlines()[-1])
+    return figures
+
+
+def other() -> Path | None:
+    try:
+        return made("langgraph", str(Path(sys.executable).resolve()), LANGGRAPH)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def measure(seconds: float, rounds: int) -> dict[tuple[str, int], list[Figures]]:
+    found: dict[tuple[str, int], list[Figures]] = defaultdict(list)
+    python = other()
+    with postgres_server() as server, tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds):
+            for at_once in AT_ONCE:
+                for name, dsn in (("SQLite", ""), ("PostgreSQL", server.schema())):
+                    opened = partial(
+                        open_stores, Path(folder), time.time, lambda: uuid4().hex, dsn=dsn
+                    )
+                    figures = uvloop.run(ours(opened, at_once, seconds))
+                    found[name, at_once].append(figures)
+                if python:
+                    dsn = server.libpq()
+                    found["LangGraph", at_once].append(langgraph(python, dsn, at_once, seconds))
+    return found
+
+
+def row(name: str, at_once: int, rounds: Sequence[Figures], other: Sequence[Figures]) -> list[str]:
+    rates = Spread.of([each["rate"] for each in rounds])
+    waits = [Spread.of([each[key] * 1e3 for each in rounds]).told(2) for key in ("p50", "p99")]
+    pairs = zip(rounds, other, strict=True) if other else ()
+    ratios = [mine["rate"] / theirs["rate"] for mine, theirs in pairs]
+    times = Spread.of(ratios).told(1) if ratios and name != "LangGraph" else ""
+    return [name, str(at_once), rates.told(), *waits, times]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--busy", action="store_true")
-    parser.add_argument("--postgres", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    with postgres_server() if arguments.postgres else nullcontext() as server:
-        for concurrency in (1, 16, 32, 128):
-            uvloop.run(measure(concurrency, arguments.seconds, arguments.busy, server))
+    found = measure(arguments.seconds, arguments.rounds)
+    rows = [
+        row(name, at_once, rounds, found.get(("LangGraph", at_once), ()))
+        for (name, at_once), rounds in sorted(found.items(), key=lambda each: each[0][1])
+    ]
+    columns = ["kept in", "at once", "steps/s", "p50 ms", "p99 ms", "x LangGraph"]
+    table("Durable steps", columns, rows)
+    write("durable_steps", [[*key, rounds] for key, rounds in found.items()])
 
 
 if __name__ == "__main__":

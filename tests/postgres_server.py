@@ -67,6 +67,12 @@ class PostgresServer:
         who = f"{user}:{quote(password)}" if password else user
         return f"postgresql://{who}@/postgres?host={quote(str(self.folder))}&search_path={schema}"
 
+    def libpq(self) -> str:
+        """The address of a database of its own, for clients that know no `search_path` in it."""
+        name = f"d{uuid4().hex}"
+        self.psql(f"CREATE DATABASE {name}")
+        return f"postgresql://postgres@/{name}?host={quote(str(self.folder))}"
+
     def schema(self) -> str:
         """An empty one, as the address of a database that nobody else uses."""
         name = f"s{uuid4().hex}"
