@@ -1,8 +1,10 @@
 """Keeps a tool's result from filling the model's context window."""
 
+import re
 from math import ceil
 
 CHARACTERS_PER_TOKEN = 4
+_MARKER = re.compile(r"\n\[\.\.\. \d+ tokens cut\]\Z")
 
 
 def estimate_tokens(text: str) -> int:
@@ -26,6 +28,12 @@ def cut(text: str, budget: int) -> tuple[str, int]:
     kept = max(0, budget - estimate_tokens(_marker(total)))
     missing = total - kept
     return text[: kept * CHARACTERS_PER_TOKEN] + _marker(missing), missing
+
+
+def marker_at(text: str) -> int:
+    """Where the marker stands in a text that was cut; its end in one that was not."""
+    found = _MARKER.search(text)
+    return found.start() if found else len(text)
 
 
 def _marker(tokens: int) -> str:

@@ -3,6 +3,7 @@ kept has gone through them, and what they block is an outcome."""
 
 import asyncio
 import contextlib
+import json
 import time
 from contextlib import aclosing
 
@@ -307,6 +308,20 @@ class TestTools:
         run = events[-1].run
         assert (run.state, run.block.direction) == (RunState.BLOCKED, Direction.TOOL_RESULT)
         assert "5551234568" not in repr(events)
+
+    async def test_results_that_are_cut_end_in_no_half_of_an_address(self, world):
+        document = f"{'x ' * 28}{SECRET}{' y' * 200}"
+        arguments = json.dumps({"document": json.dumps(document), "expression": "@"})
+        wants = Reply((), calls=[Call("json_query", arguments)])
+        tools = [{"name": "json_query", "max_result_tokens": 23}]
+        async with world(wants, DONE, tools=tools, guardrails={"input": REDACT}) as some:
+            agents, _, _ = some
+            events = await seen(agents.stream(ME, ASK))
+        (result,) = of(ToolReturned, events)
+        assert result.truncated_tokens > 0
+        assert "tokens cut]" in result.content
+        assert result.content.startswith('"x x')
+        assert "ada" not in result.content
 
     async def test_of_the_client_give_redacted_results(self, world):
         tools = [{"name": "camera", "type": "client", "description": "Takes a picture"}]

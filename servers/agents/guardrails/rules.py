@@ -113,6 +113,15 @@ class Rules:
         reports = tuple(replace(each, call_id=call_id) for each in checked.reports)
         return replace(checked, reports=reports)
 
+    def check_beginning(self, text: str, direction: Direction, call_id: str = "") -> Checked:
+        """Of a text that was cut there: without its end where that may be half of what a rule
+        would have found. A rule that holds everything takes it for the whole."""
+        guard = self.stream(direction)
+        kept = guard.feed(text)
+        kept = kept or guard.close()
+        reports = tuple(replace(each, call_id=call_id) for each in guard.reports)
+        return Checked("" if guard.block else kept, reports, guard.block)
+
     def check_json(self, text: str, direction: Direction) -> Checked:
         """The texts and numbers in a JSON, which stays JSON: it is never cut."""
         rules = self.of(direction)

@@ -3,7 +3,7 @@ what they give, and on what it may cost. All that a run puts on record has gone 
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from servers.agents.guardrails import Checked, Rules, StreamGuard
@@ -24,6 +24,7 @@ from servers.domain.runs import (
     ToolReturned,
 )
 from servers.kernel.errors import AstromeshError
+from servers.kernel.result_budget import marker_at
 
 _LARGE = 20_000  # characters; more are checked in a thread
 
@@ -37,9 +38,15 @@ class Blocked(Exception):
 
 
 async def checked(rules: Rules, text: str, direction: Direction, call_id: str = "") -> Checked:
+    return await _unhurried(rules.check, text, direction, call_id)
+
+
+async def _unhurried(
+    check: Callable[[str, Direction, str], Checked], text: str, direction: Direction, call_id: str
+) -> Checked:
     if len(text) < _LARGE:
-        return rules.check(text, direction, call_id)
-    return await asyncio.to_thread(rules.check, text, direction, call_id)
+        return check(text, direction, call_id)
+    return await asyncio.to_thread(check, text, direction, call_id)
 
 
 async def checked_decision(rules: Rules, decided: Decided) -> tuple[Decided, tuple[Guarded, ...]]:
@@ -96,9 +103,14 @@ class Guarding:
         rules, direction = self._means.rules, Direction.TOOL_RESULT
         if not rules.of(direction):
             return returned
-        found = await checked(rules, returned.content, direction, returned.call_id)
+        content, end = returned.content, ""
+        if returned.truncated_tokens:  # before the rules could see it
+            at = marker_at(content)
+            content, end = content[:at], content[at:]
+        check = rules.check_beginning if end else rules.check
+        found = await _unhurried(check, content, direction, returned.call_id)
         self.settle(found.reports, found.block)
-        return replace(returned, content=found.text)
+        return replace(returned, content=found.text + end)
 
     async def arguments(self, call: int, calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
         rules, direction = self._means.rules, Direction.TOOL_ARGUMENTS

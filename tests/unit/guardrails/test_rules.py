@@ -218,6 +218,25 @@ class TestToolArguments:
         assert (checked.text, checked.block) == ("", Block("topic_filter", ARGUMENTS, ""))
 
 
+class TestATextThatWasCut:
+    @pytest.mark.parametrize("half", ["ada@exam", "4111 1111 11", "+1 555", "DE89 3704"])
+    def test_loses_what_may_be_half_of_a_find(self, half):
+        checked = rules(PII).check_beginning(f"10.0.0.1 and then {half}", RESULT, "1.0")
+        assert checked.text == "[IP] and then "
+        assert checked.reports == (Guarded("pii_detection", RESULT, "redact", 1, "1.0"),)
+
+    def test_is_kept_where_its_end_is_plain(self):
+        assert rules(PII).check_beginning("That is it. ", RESULT).text == "That is it. "
+
+    def test_counts_as_whole_for_a_rule_that_holds_everything(self):
+        secret = rule("content_filter", "redact", patterns=["secret.*"])
+        assert rules(secret).check_beginning("a secret of", RESULT).text == "a [REDACTED]"
+
+    def test_can_be_blocked(self):
+        blocking = rules(rule("pii_detection", "block"))
+        assert blocking.check_beginning("10.0.0.1 and", RESULT).block
+
+
 class TestCosts:
     def limit(self, **options):
         (limit,) = rules(rule("cost_limit", **options)).costs[:1]
