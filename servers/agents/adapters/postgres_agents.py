@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import orjson
 
-from servers.agents.adapters.postgres_client import Postgres
 from servers.agents.catalogue_ports import StoredAgent
 from servers.kernel.errors import Conflict
+from servers.kernel.postgres import Postgres
 
 MIGRATIONS = (
     """

@@ -6,7 +6,6 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Any, Final
 
-from servers.agents.adapters.postgres_client import Connection, Postgres
 from servers.agents.adapters.postgres_listening import Listening
 from servers.agents.adapters.postgres_statements import NOW
 from servers.agents.adapters.postgres_writer import Writer
@@ -14,6 +13,7 @@ from servers.agents.adapters.run_codec import Row, events_of, run_from
 from servers.agents.adapters.run_rows import WAITING, no_run, not_waiting
 from servers.agents.ports import Beat
 from servers.domain.runs import Run, RunEvent
+from servers.kernel.postgres import Connection, Postgres
 
 _AT_THE_END: Final = 3.0  # seconds: a process that stops has no more
 

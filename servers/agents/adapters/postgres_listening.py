@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 
 from servers.agents.adapters.changes import News, Waiters
-from servers.agents.adapters.postgres_client import Postgres, is_away
+from servers.kernel.postgres import Postgres, is_away
 
 _GAP: Final = 0.005  # seconds between two messages: what comes meanwhile goes together
 _BEAT: Final = 5.0  # seconds after which a silent connection is tried

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from math import isinf
 from typing import Final
 
-from servers.agents.adapters.postgres_client import Postgres
 from servers.agents.adapters.postgres_statements import NOW
 from servers.agents.adapters.run_codec import run_from
 from servers.domain.runs import Run
+from servers.kernel.postgres import Postgres
 
 _DUE: Final = f"""
 WITH due AS MATERIALIZED (

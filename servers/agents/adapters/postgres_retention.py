@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from servers.agents.adapters.compaction import compacted
-from servers.agents.adapters.postgres_client import Connection, Postgres
 from servers.agents.adapters.postgres_statements import NOW
 from servers.agents.adapters.run_codec import Row
 from servers.domain.chat import Json
+from servers.kernel.postgres import Connection, Postgres
 from servers.kernel.stored_json import dumps, loads
 
 _AN_HOUR: Final = 3600.0

@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import Any, Final
 
 from servers.agents.adapters.changes import Waiter
-from servers.agents.adapters.postgres_client import Postgres
 from servers.agents.adapters.postgres_listening import Listening
 from servers.agents.adapters.postgres_statements import (
     Addition,
@@ -20,6 +19,7 @@ from servers.agents.adapters.run_codec import Row, events_of, row_of, run_from
 from servers.agents.adapters.run_rows import let_go, no_run, only_live, run_row, tells_its_end
 from servers.domain.runs import Run, RunEvent, RunFilter, RunPage
 from servers.kernel.paging import page_limit, position, token
+from servers.kernel.postgres import Postgres
 
 _LOOK: Final = 0.5  # seconds between two looks at a log while nobody tells of its growth
 _ROWS: Final = 64  # that are read at once: each may hold hundreds of events

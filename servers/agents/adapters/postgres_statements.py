@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from servers.agents.adapters.postgres_client import Connection
 from servers.agents.adapters.postgres_writer import Outcome
 from servers.agents.adapters.run_codec import Row, run_from
 from servers.agents.adapters.run_rows import RunRow, fenced, no_run, request_id_reused
 from servers.domain.runs import Run
 from servers.kernel.errors import AlreadyExists
+from servers.kernel.postgres import Connection
 
 NOW: Final = "extract(epoch FROM statement_timestamp())::float8"
 

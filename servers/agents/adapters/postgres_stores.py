@@ -5,16 +5,17 @@ from contextlib import asynccontextmanager
 
 from servers.agents.adapters import postgres_agents
 from servers.agents.adapters.postgres_agents import PostgresAgents
-from servers.agents.adapters.postgres_client import PATIENCE, open_postgres
 from servers.agents.adapters.postgres_leases import PostgresLeases
 from servers.agents.adapters.postgres_listening import listening
 from servers.agents.adapters.postgres_outbox import PostgresOutbox
 from servers.agents.adapters.postgres_retention import PostgresRetention, PostgresVersions
 from servers.agents.adapters.postgres_runs import PostgresRuns
-from servers.agents.adapters.postgres_schema import MIGRATIONS, migrate
+from servers.agents.adapters.postgres_schema import MIGRATIONS
 from servers.agents.adapters.postgres_statements import Statements
 from servers.agents.adapters.postgres_writer import writing
 from servers.agents.ports import Stores
+from servers.kernel.postgres import PATIENCE, open_postgres
+from servers.kernel.postgres_schema import migrate
 
 
 @asynccontextmanager
@@ -26,7 +27,7 @@ async def open_postgres_stores(
 
     Raises Unavailable (STORE_UNAVAILABLE), NotReady (STATE_TOO_NEW, STATE_NOT_WRITABLE).
     """
-    async with open_postgres(dsn, patience) as postgres:
+    async with open_postgres(dsn, "spec.runs of runtime.yaml", patience) as postgres:
         await migrate(postgres, "runs", MIGRATIONS)
         await migrate(postgres, "agents", postgres_agents.MIGRATIONS)
         async with writing(postgres) as writer, listening(postgres, owner) as heard:

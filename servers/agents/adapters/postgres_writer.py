@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 import asyncpg
 
-from servers.agents.adapters.postgres_client import (
+from servers.kernel.errors import Unavailable
+from servers.kernel.postgres import (
     POINTED,
     Connection,
     Postgres,
@@ -23,7 +24,6 @@ from servers.agents.adapters.postgres_client import (
     past,
     retrying,
 )
-from servers.kernel.errors import Unavailable
 
 T = TypeVar("T")
 

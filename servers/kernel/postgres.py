@@ -77,7 +77,9 @@ class Postgres:
             async for attempt in retrying(past(end)):
                 with attempt:
                     if self.pool.is_closing():
-                        raise Unavailable("the store of runs is closed", reason="SHUTTING_DOWN")
+                        raise Unavailable(
+                            "the connections to PostgreSQL are closed", reason="SHUTTING_DOWN"
+                        )
                     async with self.pool.acquire(timeout=_ANSWER) as connection:
                         return await work(connection)
         raise AssertionError("retrying ends with a result or an error")
@@ -89,9 +91,16 @@ class Postgres:
         )
 
 
+def _closed() -> Unavailable:
+    return Unavailable("the connections to PostgreSQL are closed", reason="SHUTTING_DOWN")
+
+
 @asynccontextmanager
-async def open_postgres(dsn: str, patience: float = PATIENCE) -> AsyncIterator[Postgres]:
-    """Raises Unavailable (STORE_UNAVAILABLE) where the database can't be used."""
+async def open_postgres(
+    dsn: str, said_in: str, patience: float = PATIENCE
+) -> AsyncIterator[Postgres]:
+    """Raises Unavailable (STORE_UNAVAILABLE) where the database can't be used. `said_in` tells
+    people where the address is written."""
     where = place(dsn)
     try:
         pool = await asyncpg.create_pool(
@@ -106,7 +115,7 @@ async def open_postgres(dsn: str, patience: float = PATIENCE) -> AsyncIterator[P
         # Of a mistake in the address the text would repeat the address.
         why = "its address can't be read" if isinstance(e, ValueError) else str(e) or repr(e)
         raise Unavailable(
-            f"{where} (spec.runs of runtime.yaml) can't be used: {why}",
+            f"{where} ({said_in}) can't be used: {why}",
             reason="STORE_UNAVAILABLE",
         ) from e
     try:
