@@ -18,7 +18,7 @@ from tests.contract.pattern_fixture import (
     told,
     world,
 )
-from tests.scripted.http_server import Reply, refuses
+from tests.scripted.http_server import Call, Reply, refuses
 from tests.scripted.knowing_server import last_of
 
 __all__ = ["reached", "world"]
@@ -82,6 +82,17 @@ class TestAPipeline:
         assert json.loads(run.answer) == {"km": 384400}
         formed = ["response_format" in each.body for each in model.requests]
         assert formed == [False, False, True]
+
+    async def test_tells_a_model_in_a_stage_what_is_wrong_with_its_calls(self, world):
+        calls = Call("launch", "{}", "c1"), Call("calculator", '{"expression": ', "c2")
+        answers = {"process]": Reply((), calls=calls), "synthesize]": says("done")}
+        async with world(answers, tools=TOOLS, orchestration=PIPELINE) as (agents, model):
+            run = await agents.run(ME, ASK)
+        *_, unknown, broken = model.requests[2].body["messages"]
+        assert (unknown["tool_call_id"], broken["tool_call_id"]) == ("c1", "c2")
+        assert "There is no tool 'launch'" in unknown["content"]
+        assert "JSON" in broken["content"]
+        assert (run.answer, run.stop_reason) == ("done", StopReason.ANSWER)
 
     async def test_ends_with_its_rounds_where_its_last_stage_calls_tools_for_ever(self, world):
         forever = Reply(("Hm",), calls=[ADD])

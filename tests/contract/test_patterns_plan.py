@@ -65,6 +65,13 @@ class TestAPlan:
         assert (run.answer, len(model.requests)) == ("done", 3)
         assert last_of(model.requests[1]) == "How far is the moon?"
 
+    async def test_that_was_cut_is_none(self, world):
+        half = '{"steps": [{"id": "a", "task": "look", "depends_on": ["b", "c"'
+        answers = {SYNTHESIS: says("done"), ASKS_FOR_A_PLAN: Reply((half,), reason="length")}
+        async with world(answers, orchestration=PLANS) as (agents, model):
+            await agents.run(ME, ASK)
+        assert [last_of(each) for each in model.requests][1:-1] == ["How far is the moon?"]
+
     async def test_does_steps_at_once_that_do_not_depend_on_one_another(self, world):
         go = asyncio.Event()
         held = {words: Reply(("1",), hold=go) for words in ANSWERS if "ask" in words}

@@ -47,9 +47,15 @@ async def attempted(
 
 
 async def planned(steps: Steps, key: str, task: Task, prompt: str) -> str:
-    """What the planner says; a part of its own, because it is no part of the answer."""
+    """What the planner says; a part of its own, because it is no part of the answer. Half a
+    plan is none.
+
+    It is asked in words, not by an `output_schema`: what doesn't fit would be asked for again,
+    or be an error, where it can be read with patience or be one step.
+    """
     async with steps.branch(key, BranchKind.STEP, "plan") as part:
-        return (await last_word(part, Talk(task.asking(prompt), role="planner"))).text
+        answer = await last_word(part, Talk(task.asking(prompt), role="planner"))
+    return answer.text if answer.stop_reason is StopReason.ANSWER else ""
 
 
 async def synthesis(steps: Steps, task: Task, outcomes: Iterable[Outcome]) -> Answer:
