@@ -713,9 +713,14 @@ class Orchestration(_message.Message):
     MAX_PARALLEL_FIELD_NUMBER: _builtins.int
     MAX_REPLANS_FIELD_NUMBER: _builtins.int
     pattern: _builtins.str
-    """"react" (the default): think, call tools, look at the results, until done."""
+    """"react" (the default): think, call tools, look at the results, until done; "pipeline":
+    stage after stage; "plan_and_execute": the steps of a plan; "parallel_fan_out": parts at the
+    same time; "supervisor": through other agents; "swarm": hands over to other agents.
+    """
     max_iterations: _builtins.int
-    """Rounds until the best answer so far is given, 1 to 100. Not set: 10."""
+    """Rounds until the best answer so far is given, in the run or in each part of it that has a
+    tool loop, 1 to 100. Not set: 10.
+    """
     timeout_seconds: _builtins.float
     """Seconds that a run may take. Not set: 300."""
     max_handoffs: _builtins.int
@@ -728,7 +733,7 @@ class Orchestration(_message.Message):
     """How often plan_and_execute makes a new plan when a step has failed. Not set: 0."""
     @_builtins.property
     def stages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The stages of the pipeline pattern."""
+        """The stages of the pipeline pattern. Empty: "analyze", "process", "synthesize"."""
 
     @_builtins.property
     def role_map(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

@@ -2052,12 +2052,15 @@ class Orchestration(betterproto2.Message):
 
     pattern: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    "react" (the default): think, call tools, look at the results, until done.
+    "react" (the default): think, call tools, look at the results, until done; "pipeline":
+    stage after stage; "plan_and_execute": the steps of a plan; "parallel_fan_out": parts at the
+    same time; "supervisor": through other agents; "swarm": hands over to other agents.
     """
 
     max_iterations: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
     """
-    Rounds until the best answer so far is given, 1 to 100. Not set: 10.
+    Rounds until the best answer so far is given, in the run or in each part of it that has a
+    tool loop, 1 to 100. Not set: 10.
     """
 
     timeout_seconds: "float | None" = betterproto2.field(3, betterproto2.TYPE_DOUBLE, optional=True)
@@ -2067,7 +2070,7 @@ class Orchestration(betterproto2.Message):
 
     stages: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)
     """
-    The stages of the pipeline pattern.
+    The stages of the pipeline pattern. Empty: "analyze", "process", "synthesize".
     """
 
     max_handoffs: "int | None" = betterproto2.field(5, betterproto2.TYPE_INT32, optional=True)
