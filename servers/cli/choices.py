@@ -28,3 +28,8 @@ class State(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
+    BLOCKED = "blocked"
+    WAITING_APPROVAL = "waiting_approval"
+    WAITING_INPUT = "waiting_input"
+    WAITING_TIMER = "waiting_timer"
+    WAITING_RUN = "waiting_run"

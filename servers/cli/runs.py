@@ -140,6 +140,11 @@ def _gist(event: run_pb2.RunEvent, kind: str) -> str:
             return f"{event.tool_call.name}({_short(event.tool_call.arguments)})"
         case "tool_result":
             return f"{event.tool_result.name} -> {_short(event.tool_result.content)}"
+        case "guarded":
+            report = event.guarded
+            direction = run_pb2.GuardDirection.Name(report.direction)
+            place = direction.removeprefix("GUARD_DIRECTION_").lower()
+            return f"{report.rule} {report.action} {place} {report.count}"
         case "usage":
             used = event.usage.total
             return f"{used.prompt_tokens} tokens in, {used.completion_tokens} out"

@@ -118,6 +118,10 @@ def _code(run: run_pb2.Run | None) -> int:
         return failures.FAILED
     if run.state == run_pb2.RUN_STATE_COMPLETED:
         return 0
+    if run.state == run_pb2.RUN_STATE_BLOCKED:
+        said = f": {run.block.message}" if run.block.message else ""
+        _aside(f"error: the guardrail {run.block.rule} ended the run{said}")
+        return failures.FAILED
     error = from_status(run.error) if run.HasField("error") else None
     if error is not None:
         return failures.tell(error)

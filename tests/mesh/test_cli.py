@@ -11,6 +11,7 @@ import yaml
 
 from servers.cli import failures
 from tests.mesh.program import Done, Up, astromesh, invoked, start, up, write_config
+from tests.running import agent
 from tests.scripted.http_server import Call, Reply, ScriptedServer, refuses
 from tests.scripted.openai_server import openai_server
 from tests.scripted.texts import Texts, score_for
@@ -93,6 +94,21 @@ class TestRun:
     async def test_does_not_let_the_model_control_the_terminal(self, mesh):
         mesh.answers(Reply(pieces=("a\x1b[2Jb",)))
         assert (await mesh.cli("run", "assistant", "hi")).out == "a[2Jb\n"
+
+    async def test_says_which_guardrail_ended_it(self, mesh, tmp_path):
+        rule = {"type": "topic_filter", "topics": ["politics"], "message": "Not here."}
+        manifest = agent("polite", mesh.model.endpoint, guardrails={"input": [rule]})
+        (tmp_path / "polite.yaml").write_text(yaml.safe_dump(manifest))
+        await mesh.cli("agents", "apply", "-f", str(tmp_path / "polite.yaml"))
+        done = await mesh.cli("run", "polite", "About politics")
+        assert done == Done(
+            failures.FAILED, "", "error: the guardrail topic_filter ended the run: Not here.\n"
+        )
+        listed = await mesh.cli("runs", "list", "--agent", "polite", "-o", "json")
+        (run,) = json.loads(listed.out)
+        shown = (await mesh.cli("runs", "events", run["run_id"])).out
+        assert "topic_filter block input 1" in shown
+        await mesh.cli("agents", "delete", "polite")
 
     async def test_ends_at_its_time_limit(self, mesh):
         mesh.answers(Reply(hold=asyncio.Event()))
