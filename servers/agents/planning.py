@@ -15,10 +15,10 @@ from servers.agents.manifest import Agent, AgentTool
 from servers.agents.patterns.ports import Pattern, Shape, Stage
 from servers.agents.prompts import Prompt
 from servers.agents.runs import delegating, timer
-from servers.agents.runs.execution import Plan
 from servers.agents.runs.fitting import Fitting
 from servers.agents.runs.guarding import checked
 from servers.agents.runs.means import Approval, Means, Models, ToolKind, ToolLimits
+from servers.agents.runs.plan import Plan
 from servers.agents.swarms import Blueprint, Swarm, introduction
 from servers.agents.teams import Find, team
 from servers.domain.caller import Caller

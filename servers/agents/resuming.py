@@ -11,11 +11,12 @@ from servers.agents.ports import Leases, RunStore
 from servers.agents.runs.active import ActiveRuns
 from servers.agents.runs.deciding import already_decided, settled
 from servers.agents.runs.delegating import LOOK_AGAIN
-from servers.agents.runs.execution import Begin, Execution, Plan
+from servers.agents.runs.execution import Execution
 from servers.agents.runs.failure import failure_of
 from servers.agents.runs.guarding import checked_decision
 from servers.agents.runs.journal import Journal, first_sequence
 from servers.agents.runs.log import RunLog
+from servers.agents.runs.plan import Begin, Plan
 from servers.agents.versions import Versions
 from servers.domain.caller import Caller
 from servers.domain.runs import (

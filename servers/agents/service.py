@@ -7,20 +7,21 @@ left behind, leaving it waits for the runs and then stops them.
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from servers.agents.admission import Told, new_run, request_hash, to_be_admitted, validated
+from servers.agents.admission import Told, new_run, request_hash, validated
 from servers.agents.catalogue import Catalogue
 from servers.agents.drawing import Drawing
 from servers.agents.following import Following, stopped
 from servers.agents.keeper import Keeper
+from servers.agents.launching import Launching, joined
 from servers.agents.planning import Planner
 from servers.agents.ports import Leases, RunStore
 from servers.agents.resuming import Resuming
 from servers.agents.runs.active import ActiveRuns
-from servers.agents.runs.execution import Begin, Execution, Plan
+from servers.agents.runs.execution import Execution
 from servers.agents.runs.failure import error_of
 from servers.agents.runs.line import Line
 from servers.agents.runs.sessions import Sessions
@@ -31,21 +32,16 @@ from servers.domain.agents import AgentPage, AgentRecord
 from servers.domain.caller import Caller
 from servers.domain.chat import Json
 from servers.domain.graphs import Graph
-from servers.domain.memory import SessionKey
 from servers.domain.runs import (
     Decision,
-    Durability,
     OnDisconnect,
     Run,
     RunEvent,
     RunFilter,
     RunPage,
     RunRequest,
-    RunState,
 )
 from servers.kernel.errors import NotReady, Unavailable
-
-_BEGIN = Begin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +81,13 @@ class AgentRuntime:
         self._sub_runs = SubAgentRuns(
             catalogue, self._active, self._following, self._errand, self._end
         )
-        self._resuming = Resuming(versions, planner, store, leases, self._active, self._go_on, now)
-        self._keeper = Keeper(leases, self._active, self._resuming.take_up, lambda: self._stopping)
         self._tasks = asyncio.TaskGroup()
+        here = self._active, self._sessions, self._line, store, now, self._sub_runs
+        self._launching = Launching(*here, self._tasks, self._ended)
+        self._resuming = Resuming(
+            versions, planner, store, leases, self._active, self._launching.go_on, now
+        )
+        self._keeper = Keeper(leases, self._active, self._resuming.take_up, lambda: self._stopping)
         self._keeping: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -286,7 +286,7 @@ class AgentRuntime:
         self._webhooks.check(request.webhook)
         digest = request_hash(request)
         if seen := await self._seen(caller.tenant, request.request_id, digest):
-            return await self._joined(seen, leaving)
+            return await joined(seen, leaving)
         agent = await self._catalogue.runnable(caller.tenant, request.agent)
         find = self._catalogue.finder(caller.tenant)
         plan = await self._planner.plan(caller, agent, request, find)
@@ -297,30 +297,10 @@ class AgentRuntime:
         # requests with one request_id the second finds the first.
         self._check_open(caller, request)
         if seen := self._active.requested(caller.tenant, request.request_id, digest):
-            return await self._joined(seen, leaving)
+            return await joined(seen, leaving)
         self._active.admit(run.tenant)
-        execution = self._admitted(run, plan, digest, told, taken)
-        return await self._joined(execution, leaving)
-
-    def _admitted(self, run: Run, plan: Plan, digest: str, told: Told, taken: bool) -> Execution:
-        run = plan.screened(run)
-        key = SessionKey(run.tenant, run.agent, run.session)
-        self._sessions.admit(key, plan.concurrency, taken)
-        if taken or self._sessions.busy(key):
-            run = replace(run, state=RunState.QUEUED, started_at=None)
-        execution = self._execution(run, plan)
-        execution.request_hash = digest
-        self._active.add(execution)
-        if to_be_admitted(run, told):
-            execution.admit()
-        elif run.durability is Durability.STEP:
-            execution.admit_later()
-        execution.start(self._tasks, self._ended)
-        return execution
-
-    def _execution(self, run: Run, plan: Plan, begin: Begin = _BEGIN) -> Execution:
-        here = self._sessions, self._line, self._now, self._store, self._sub_runs
-        return Execution(run, plan, *here, begin)
+        execution = self._launching.launched(run, plan, digest, told, taken)
+        return await joined(execution, leaving)
 
     async def _errand(self, caller: Caller, request: RunRequest) -> Execution | Run:
         """A sub-agent's run. `SubAgentRuns` ends it with its parent."""
@@ -344,30 +324,7 @@ class AgentRuntime:
             return None
         return self._active.get(tenant, stored.id) or self._up_to_date(stored)
 
-    async def _joined(self, seen: Execution | Run, leaving: OnDisconnect | None) -> Execution | Run:
-        """Return when the run is on record, where it is to be. Its caller then holds it."""
-        if isinstance(seen, Run):
-            return seen
-        seen.hold()
-        try:
-            stored = await seen.admitted()
-        except asyncio.CancelledError:
-            seen.let_go(leaving or seen.plan.on_disconnect)
-            raise
-        except Exception:
-            seen.cancel("it could not be put on record")
-            raise
-        return seen if stored.id == seen.id else stored
-
     # -- how a run goes on, and ends -------------------------------------------------------
-
-    def _go_on(self, run: Run, plan: Plan, begin: Begin) -> Execution:
-        """A run that stopped or waited; it goes on without its callers."""
-        execution = self._execution(run, plan, begin)
-        execution.hold()
-        self._active.add(execution)
-        execution.start(self._tasks, self._ended)
-        return execution
 
     def _ended(self, execution: Execution) -> None:
         self._active.remove(execution)

@@ -3,34 +3,32 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from servers.agents.guardrails import Checked
-from servers.agents.patterns.ports import Answer, Pattern, Shape, Suspended, Task
+from servers.agents.patterns.ports import Answer, Suspended, Task
 from servers.agents.ports import RunStore
 from servers.agents.runs.guarding import Blocked, checked_decision, failure_told
 from servers.agents.runs.journal import Journal, first_sequence
 from servers.agents.runs.judging import Judging
 from servers.agents.runs.line import Line
 from servers.agents.runs.log import RunLog
-from servers.agents.runs.means import Means
+from servers.agents.runs.plan import FRESH, Begin, End, Plan
 from servers.agents.runs.replay import Replay
 from servers.agents.runs.sessions import Place, Sessions
 from servers.agents.runs.steps import RecordedSteps
 from servers.agents.runs.work import SubRuns, Work
-from servers.domain.caller import Account, Caller
-from servers.domain.chat import Json, Message, Role, ToolSpec, says
-from servers.domain.memory import SessionKey, Strategy
+from servers.domain.caller import Account
+from servers.domain.chat import Json, Message, Role, says
+from servers.domain.memory import SessionKey
 from servers.domain.runs import (
     Ask,
     AskKind,
     Block,
     Decided,
     Durability,
-    Failure,
     Noticed,
     OnDisconnect,
     Restarted,
@@ -40,56 +38,11 @@ from servers.domain.runs import (
     StateChanged,
     StopReason,
 )
-from servers.domain.services import Memory
 from servers.kernel import telemetry
 from servers.kernel.errors import AstromeshError, Internal, Unavailable
 from servers.kernel.telemetry import span
 
 _log = structlog.stdlib.get_logger("astromesh.runs")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All that a run is made of, settled before it starts."""
-
-    caller: Caller
-    means: Means
-    pattern: Pattern
-    tools: tuple[ToolSpec, ...]
-    max_iterations: int
-    timeout: float  # seconds from now
-    concurrency: str
-    prompt: Callable[[Run], str]  # renders the system prompt
-    shape: Callable[[Run], Shape]  # what there is to say of its pattern, rendered
-    memory: Memory | None
-    strategy: Strategy
-    on_disconnect: OnDisconnect
-    output_schema: Json | None = None
-    asked: Checked | None = None  # the query as the rules left it; None: as it came
-
-    def screened(self, run: Run) -> Run:
-        """The run as it may be put on record."""
-        asked = self.asked
-        return replace(run, query=asked.text, block=asked.block) if asked else run
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    state: RunState
-    stop_reason: StopReason
-    answer: str
-    failure: Failure | None = None
-    answered_by: str = ""
-    block: Block | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """How an execution begins: `past` is what the log has, `crashed` how it came to stop."""
-
-    past: Sequence[RunEvent] = ()
-    on_record: bool = False
-    crashed: bool = False
 
 
 # What is told first, where a run waits for several things.
@@ -108,7 +61,7 @@ class Execution:
         now: Callable[[], float],
         store: RunStore,
         sub_runs: SubRuns,
-        begin: Begin = Begin(),  # frozen
+        begin: Begin = FRESH,
     ) -> None:
         self.id = run.id
         self.run = run
@@ -269,7 +222,7 @@ class Execution:
                 self.log.close()
                 self.ended.set()
 
-    async def _guarded(self) -> _End | None:
+    async def _guarded(self) -> End | None:
         """Every way to end becomes a value; None where the run waits. What is cancelled is
         only what happens in here: the end is written whatever comes."""
         clock = self._clock = asyncio.timeout(self.plan.timeout)
@@ -281,19 +234,19 @@ class Execution:
                 with span("invoke_agent", self._attributes()):
                     answer = await self._in_turn()
             end = RunState.COMPLETED, answer.stop_reason, answer.text
-            return _End(*end, answered_by=answer.answered_by)
+            return End(*end, answered_by=answer.answered_by)
         except Suspended:
             return None
         except Blocked as blocked:
             return self._blocked(blocked.block)
         except TimeoutError as error:
             if clock.expired():
-                return _End(RunState.TIMED_OUT, StopReason.DEADLINE, self._work.said)
+                return End(RunState.TIMED_OUT, StopReason.DEADLINE, self._work.said)
             return self._failed(error)
         except asyncio.CancelledError:
             if self._work.block:
                 return self._blocked(self._work.block)
-            return _End(RunState.CANCELLED, StopReason.CANCELLED, self._work.said)
+            return End(RunState.CANCELLED, StopReason.CANCELLED, self._work.said)
         except Exception as error:  # a run that breaks must still end
             return self._failed(error)
         finally:
@@ -307,17 +260,17 @@ class Execution:
             telemetry.CONVERSATION: self.run.session,
         }
 
-    def _blocked(self, block: Block) -> _End:
-        return _End(RunState.BLOCKED, StopReason.GUARDRAIL, block.message, block=block)
+    def _blocked(self, block: Block) -> End:
+        return End(RunState.BLOCKED, StopReason.GUARDRAIL, block.message, block=block)
 
-    def _failed(self, error: Exception) -> _End:
+    def _failed(self, error: Exception) -> End:
         if not isinstance(error, AstromeshError):
             _log.exception("run broke", error=repr(error))
             error = Internal("the run broke on a fault of the mesh; its log has the details")
         if error.reason == "FENCED":
             self.left = True  # its new owner tells how it ends
         failure = failure_told(self.plan.means.rules, error)
-        return _End(RunState.FAILED, StopReason.ERROR, self._work.said, failure)
+        return End(RunState.FAILED, StopReason.ERROR, self._work.said, failure)
 
     async def _in_turn(self) -> Answer:
         if self.request_hash:  # another process may have had the same request
@@ -433,7 +386,7 @@ class Execution:
         self.run = waits
         _log.info("run waits", state=state.value, calls=[ask.call_id for ask in self.asks])
 
-    async def _finish(self, end: _End) -> None:
+    async def _finish(self, end: End) -> None:
         for used in self._work.take_unbilled():
             self._work.tally.add_used(used)
         ended = replace(

@@ -11,11 +11,12 @@ from servers.agents.catalogue import Catalogue
 from servers.agents.planning import Planner
 from servers.agents.service import AgentRuntime, Limits
 from servers.agents.versions import Versions
+from servers.assembly.agents import PATTERNS
 from servers.config import load_config
 from servers.domain.caller import Caller
 from servers.domain.runs import RunRequest
 from servers.kernel.errors import Exhausted
-from servers.mesh import PATTERNS, open_mesh
+from servers.mesh import open_mesh
 from tests.scripted.http_server import Reply, Then
 
 ME = Caller("acme")

@@ -1,0 +1,70 @@
+"""What a run is made of, how it begins, and how it ends. Values only."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from servers.agents.guardrails import Checked
+from servers.agents.patterns.ports import Pattern, Shape
+from servers.agents.runs.means import Means
+from servers.domain.caller import Caller
+from servers.domain.chat import Json, ToolSpec
+from servers.domain.memory import Strategy
+from servers.domain.runs import (
+    Block,
+    Failure,
+    OnDisconnect,
+    Run,
+    RunEvent,
+    RunState,
+    StopReason,
+)
+from servers.domain.services import Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a run is made of, settled before it starts."""
+
+    caller: Caller
+    means: Means
+    pattern: Pattern
+    tools: tuple[ToolSpec, ...]
+    max_iterations: int
+    timeout: float  # seconds from now
+    concurrency: str
+    prompt: Callable[[Run], str]  # renders the system prompt
+    shape: Callable[[Run], Shape]  # what there is to say of its pattern, rendered
+    memory: Memory | None
+    strategy: Strategy
+    on_disconnect: OnDisconnect
+    output_schema: Json | None = None
+    asked: Checked | None = None  # the query as the rules left it; None: as it came
+
+    def screened(self, run: Run) -> Run:
+        """The run as it may be put on record."""
+        asked = self.asked
+        return replace(run, query=asked.text, block=asked.block) if asked else run
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a run ended."""
+
+    state: RunState
+    stop_reason: StopReason
+    answer: str
+    failure: Failure | None = None
+    answered_by: str = ""
+    block: Block | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """How an execution begins: `past` is what the log has, `crashed` how it came to stop."""
+
+    past: Sequence[RunEvent] = ()
+    on_record: bool = False
+    crashed: bool = False
+
+
+FRESH = Begin()

@@ -1,0 +1,1 @@
+"""Puts the big services together. Belongs to `servers.mesh`, the composition root."""

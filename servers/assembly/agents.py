@@ -1,0 +1,78 @@
+"""The agents service: its stores, what it runs, and what goes on beside it."""
+
+import time
+from contextlib import AsyncExitStack
+
+from servers.agents.adapters.opening import open_stores
+from servers.agents.catalogue import Catalogue
+from servers.agents.convert_runs import run_json
+from servers.agents.housekeeping import keep_house
+from servers.agents.patterns.fan_out import parallel_fan_out
+from servers.agents.patterns.pipeline import pipeline
+from servers.agents.patterns.plan_and_execute import plan_and_execute
+from servers.agents.patterns.ports import Pattern
+from servers.agents.patterns.react import react
+from servers.agents.patterns.supervisor import supervisor
+from servers.agents.patterns.swarm import swarm
+from servers.agents.planning import Planner
+from servers.agents.service import AgentRuntime, Limits
+from servers.agents.versions import Versions
+from servers.agents.watch import watching
+from servers.agents.webhooks import Policy, Webhooks
+from servers.config import MeshConfig
+from servers.domain.services import Memory, Router, Tools
+from servers.kernel.background import for_ever
+from servers.kernel.ids import new_id
+from servers.kernel.netguard import allow, guarded_client
+
+PATTERNS: dict[str, Pattern] = {
+    "react": react,
+    "pipeline": pipeline,
+    "plan_and_execute": plan_and_execute,
+    "parallel_fan_out": parallel_fan_out,
+    "supervisor": supervisor,
+    "swarm": swarm,
+}
+
+
+async def open_agents(
+    config: MeshConfig, stack: AsyncExitStack, router: Router, memory: Memory, tools: Tools
+) -> AgentRuntime:
+    enter = stack.enter_async_context
+    kept = config.runtime.runs
+    stores = await enter(
+        open_stores(config.state_dir, time.time, new_id, dsn=kept.dsn, lease=kept.lease_seconds)
+    )
+    planner = Planner(router, memory, tools, PATTERNS, time.time)
+    catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)
+    catalogue.take_files(config.agents)
+    bounds = config.runtime.limits
+    limits = Limits(bounds.active_runs, bounds.tenant_runs, bounds.drain_seconds)
+    webhooks = _webhooks(config)
+    versions = Versions(stores.versions, catalogue, config.declaring, time.time)
+    runtime = AgentRuntime(
+        catalogue,
+        planner,
+        versions,
+        stores.runs,
+        stores.leases,
+        time.time,
+        new_id,
+        limits,
+        webhooks,
+    )
+    await enter(runtime)
+    if webhooks.secret:
+        client = await enter(guarded_client(allow(webhooks.plain)))
+        teller = Webhooks(stores.outbox, client, webhooks, run_json, time.time)
+        await enter(for_ever(teller.deliver()))
+    house = keep_house(stores.retention, time.time, kept.ttl, kept.compact_after)
+    await enter(for_ever(house))
+    await enter(watching(config.agents_dir, config.declaring, catalogue.take_files))
+    return runtime
+
+
+def _webhooks(config: MeshConfig) -> Policy:
+    settings = config.runtime.webhooks
+    hosts = (host.lower().rstrip(".") for host in settings.allowed_hosts)
+    return Policy(settings.secret, frozenset(hosts))
