@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from servers.agents.declare import Declaring
 from servers.agents.manifest.agent import Agent, AgentSpec
 from servers.agents.manifest.guardrails import RULES
 from servers.cli.app import app
@@ -142,7 +143,9 @@ EXAMPLES = [
 @pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: block.name)
 def test_its_examples_are_valid(block, tmp_path):
     (document,) = read_yaml(block.text, "")
-    if "kind" in document.value:
+    if document.value.get("kind") == "Agent":
+        Declaring().from_file(document)
+    elif "kind" in document.value:
         parse(KINDS[document.value["kind"]], document, {})
     else:
         (tmp_path / "prices.yaml").write_text(block.text)
