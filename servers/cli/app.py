@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from servers.cli import failures
-from servers.cli.choices import LogFormat, Output, State
-from servers.cli.options import HERE, Address, Form, done
+from servers.cli.choices import Drawn, LogFormat, Output
+from servers.cli.options import HERE, Address, Form, Picture, PictureFile, done
 from servers.cli.provider_commands import providers
+from servers.cli.run_commands import runs
 from servers.cli.spending_commands import spending
 from servers.cli.text_commands import texts
 from servers.kernel.errors import AstromeshError
@@ -23,7 +24,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 agents = typer.Typer(help="Declare, change and look at agents.", no_args_is_help=True)
-runs = typer.Typer(help="Look at runs, follow and cancel them.", no_args_is_help=True)
 tools = typer.Typer(help="Look at tools and call them.", no_args_is_help=True)
 app.add_typer(agents, name="agents")
 app.add_typer(runs, name="runs")
@@ -62,7 +62,6 @@ LogLevel = Annotated[
     typer.Option(envvar="ASTROMESH_LOG_LEVEL", help="debug, info, warning or error."),
 ]
 AgentName = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.")]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 
 STATE = Path(".state")
 
@@ -183,6 +182,19 @@ def agents_get(agent: AgentName, address: Address = HERE, output: Form = Output.
     done(get_agent(address, agent, output))
 
 
+@agents.command("graph")
+def agents_graph(
+    agent: AgentName,
+    form: Picture = Drawn.TREE,
+    file: PictureFile = None,
+    address: Address = HERE,
+) -> None:
+    """Show what an agent may do: its models, tools, sub-agents and stages."""
+    from servers.cli.graphs import draw_agent
+
+    done(draw_agent(address, agent, form, file))
+
+
 @agents.command("apply")
 def agents_apply(
     file: Annotated[
@@ -203,55 +215,6 @@ def agents_delete(agent: AgentName, address: Address = HERE) -> None:
     from servers.cli.resources import delete_agent
 
     done(delete_agent(address, agent))
-
-
-@runs.command("list")
-def runs_list(
-    agent: Annotated[str, typer.Option(help="Only runs of this agent.")] = "",
-    session: Annotated[str, typer.Option(help="Only runs of this session.")] = "",
-    state: Annotated[list[State] | None, typer.Option(help="Only runs in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
-    address: Address = HERE,
-    output: Form = Output.TABLE,
-) -> None:
-    """List runs, newest first."""
-    from servers.cli.runs import list_runs
-
-    done(list_runs(address, agent, session, state or [], limit, output))
-
-
-@runs.command("get")
-def runs_get(run: RunId, address: Address = HERE, output: Form = Output.TABLE) -> None:
-    """Show a run."""
-    from servers.cli.runs import get_run
-
-    done(get_run(address, run, output))
-
-
-@runs.command("events")
-def runs_events(
-    run: RunId,
-    after: Annotated[int, typer.Option(min=0, help="Only events after this sequence.")] = 0,
-    address: Address = HERE,
-    output: Form = Output.TABLE,
-) -> None:
-    """Tell what a run did, and follow it to its end."""
-    from servers.cli.runs import follow
-
-    done(follow(address, run, after, output))
-
-
-@runs.command("cancel")
-def runs_cancel(
-    run: RunId,
-    reason: Annotated[str, typer.Option(help="Why, for the run's log.")] = "",
-    address: Address = HERE,
-    output: Form = Output.TABLE,
-) -> None:
-    """End a run."""
-    from servers.cli.runs import cancel_run
-
-    done(cancel_run(address, run, reason, output))
 
 
 @tools.command("list")

@@ -33,3 +33,10 @@ class State(StrEnum):
     WAITING_INPUT = "waiting_input"
     WAITING_TIMER = "waiting_timer"
     WAITING_RUN = "waiting_run"
+
+
+class Drawn(StrEnum):
+    TREE = "tree"
+    MERMAID = "mermaid"
+    SVG = "svg"
+    JSON = "json"

@@ -46,6 +46,14 @@ def _seconds(run: run_pb2.Run) -> str:
     return f"{(run.end_time.ToMilliseconds() - run.start_time.ToMilliseconds()) / 1000:.1f} s"
 
 
+def _ask(ask: run_pb2.Ask) -> str:
+    kind = run_pb2.AskKind.Name(ask.kind).removeprefix("ASK_KIND_").lower()
+    if ask.run_id:
+        return f"{kind} {ask.run_id} (call {ask.call_id}, {ask.tool})"
+    until = f" until {_time(ask.until)}" if ask.HasField("until") else ""
+    return f"{kind} of call {ask.call_id}: {ask.tool}({_short(ask.arguments)}){until}"
+
+
 def _error(run: run_pb2.Run) -> str:
     error = from_status(run.error) if run.HasField("error") else None
     return failures.line(error) if error else run.error.message
@@ -69,10 +77,14 @@ _WHOLE: Columns = {
     "created": lambda run: _time(run.create_time),
     "took": _seconds,
     "iterations": lambda run: run.iterations,
+    "waits for": lambda run: "; ".join(map(_ask, run.waiting)),
+    "blocked": lambda run: run.block.message or run.block.rule,
+    "parent": lambda run: run.parent_run_id,
     "attempt": lambda run: run.attempt if run.attempt > 1 else None,
     "tokens": lambda run: f"{run.usage.prompt_tokens} in, {run.usage.completion_tokens} out",
     "cost": lambda run: f"${run.usage.cost_usd:.6f}" if run.usage.HasField("cost_usd") else None,
     "query": lambda run: run.query,
+    "answered by": lambda run: run.answered_by,
     "answer": lambda run: run.answer,
 }
 
@@ -94,14 +106,18 @@ async def list_runs(
 async def get_run(address: str, run: str, form: Output) -> None:
     async with connected(address) as channel:
         found = await AgentServiceStub(channel).GetRun(pb.GetRunRequest(run=run), timeout=PATIENCE)
-    show_one(found, _WHOLE, form)
+    show_run(found, form)
 
 
 async def cancel_run(address: str, run: str, reason: str, form: Output) -> None:
     async with connected(address) as channel:
         request = pb.CancelRunRequest(run=run, reason=reason)
         ended = await AgentServiceStub(channel).CancelRun(request, timeout=PATIENCE)
-    show_one(ended, _WHOLE, form)
+    show_run(ended, form)
+
+
+def show_run(run: run_pb2.Run, form: Output) -> None:
+    show_one(run, _WHOLE, form)
 
 
 async def follow(address: str, run: str, after: int, form: Output) -> None:
@@ -154,6 +170,29 @@ def _gist(event: run_pb2.RunEvent, kind: str) -> str:
             return f"attempt {event.restarted.attempt}"
         case "completed":
             return " ".join(filter(None, (_state(event.completed), _error(event.completed))))
+    return _gist_of_part(event, kind)
+
+
+def _gist_of_part(event: run_pb2.RunEvent, kind: str) -> str:
+    match kind:
+        case "branch_started":
+            start = event.branch_started
+            return f"{start.node} {_short(start.name)}"
+        case "branch_ended":
+            failed = " failed" if event.branch_ended.HasField("error") else ""
+            return f"{event.branch_ended.node}{failed}"
+        case "sub_run_started":
+            return f"{event.sub_run_started.agent} {event.sub_run_started.run_id}"
+        case "asked":
+            return _ask(event.asked)
+        case "decided":
+            decided = event.decided
+            verdict = run_pb2.Verdict.Name(decided.verdict).removeprefix("VERDICT_").lower()
+            return f"{verdict} call {decided.call_id} {_short(decided.reason)}".rstrip()
+        case "guarded":
+            report = event.guarded
+            where = run_pb2.GuardDirection.Name(report.direction).removeprefix("GUARD_DIRECTION_")
+            return f"{report.rule} {report.action} on {where.lower()}, {report.count} times"
     return ""
 
 

@@ -7,7 +7,7 @@ the answer alone.
 import asyncio
 import sys
 import uuid
-from collections.abc import AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable
 
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from astromesh.agents.v1 import run_pb2
@@ -29,12 +29,37 @@ async def ask(
     async with connected(address) as channel:
         call = AgentServiceStub(channel).StreamAgent(request, timeout=seconds)
         try:
-            run = await (_printed(call) if json else _shown(call))
+            waits = _Waits()
+            events = waits.noting(call)
+            run = await (_printed(events) if json else _shown(events))
         except asyncio.CancelledError:  # Ctrl-C
             call.cancel()  # and with it the run
             _aside("\nstopped")
             return failures.INTERRUPTED
-    return _code(run)
+    return waits.told() if run is None and waits.run else _code(run)
+
+
+class _Waits:
+    """Whether the run waits for something when its events end."""
+
+    def __init__(self) -> None:
+        self.run, self._state = "", ""
+
+    async def noting(
+        self, events: AsyncIterable[run_pb2.RunEvent]
+    ) -> AsyncGenerator[run_pb2.RunEvent, None]:
+        async for event in events:
+            state = run_pb2.RunState.Name(event.state_change.state).removeprefix("RUN_STATE_")
+            waits = event.HasField("state_change") and state.startswith("WAITING")
+            self.run, self._state = (event.run_id, state.lower()) if waits else ("", "")
+            yield event
+
+    def told(self) -> int:
+        _aside(
+            f"the run is {self._state}: see `astromesh runs get {self.run}`, answer with "
+            f"`astromesh runs resume {self.run}`"
+        )
+        return failures.FAILED
 
 
 def converse(address: str, agent: str, session: str) -> int:
