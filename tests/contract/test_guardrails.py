@@ -282,6 +282,14 @@ class TestTools:
             assert "5551234567" not in repr(model.requests[1].body)
         assert "5551234567" not in repr(events)
 
+    async def test_that_are_not_there_are_named_redacted(self, world):
+        wants = Reply((), calls=[Call(SECRET)])
+        async with world(wants, DONE, tools=TOOLS, guardrails={"output": REDACT}) as some:
+            agents, model, _ = some
+            events = await seen(agents.stream(ME, ASK))
+            assert "There is no tool '[EMAIL]'" in asked(model, 1)
+        assert SECRET not in repr(events)
+
     async def test_results_are_redacted(self, world):
         async with world(WANTS, DONE, tools=TOOLS, guardrails={"input": REDACT}) as some:
             agents, model, _ = some

@@ -3,7 +3,7 @@ what they give, and on what it may cost. All that a run puts on record has gone 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 
 from servers.agents.guardrails import Checked, Rules, StreamGuard
@@ -11,7 +11,7 @@ from servers.agents.runs.failure import failure_of
 from servers.agents.runs.judging import Judging
 from servers.agents.runs.means import Means
 from servers.agents.runs.work import Work
-from servers.domain.chat import Finish, ToolCall
+from servers.domain.chat import ChatRequest, Finish, ToolCall
 from servers.domain.runs import (
     Block,
     Decided,
@@ -92,12 +92,14 @@ class Guarding:
                 self._work.warnings.add(report)
                 self._work.journal.emit(report)
 
-    def hearing(self, call: int, structured: bool, plan: bool) -> "Hearing":
-        """Of the model call of that number. `structured`: its text is JSON; `plan`: its text is
-        for the pattern, which could do nothing with half of it."""
+    def hearing(self, call: int, request: ChatRequest, plan: bool) -> "Hearing":
+        """Of the model call of that number. `plan`: its text is for the pattern, which could do
+        nothing with half of it."""
         rules, place = self._means.rules, (call, self._node)
         guard = rules.unmeasured() if plan else rules.stream(Direction.OUTPUT)
-        return Hearing(self, self._work, rules, place, None if structured else guard)
+        offered = frozenset(tool.name for tool in request.tools)
+        is_json = request.output_schema is not None
+        return Hearing(self, self._work, rules, place, None if is_json else guard, offered)
 
     async def result(self, returned: ToolReturned) -> ToolReturned:
         rules, direction = self._means.rules, Direction.TOOL_RESULT
@@ -121,6 +123,20 @@ class Guarding:
             found = await checked(rules, each.arguments, direction, f"{call}.{position}")
             self.settle(found.reports, found.block)
             kept.append(replace(each, arguments=found.text))
+        return tuple(kept)
+
+    def named(self, calls: tuple[ToolCall, ...], offered: Set[str]) -> tuple[ToolCall, ...]:
+        """The name of a tool that is not there is words of the model like any other."""
+        rules = self._means.rules
+        if not rules.of(Direction.OUTPUT) or all(each.name in offered for each in calls):
+            return calls
+        kept = []
+        for each in calls:
+            if each.name not in offered:
+                found = rules.check(each.name, Direction.OUTPUT)
+                self.settle(found.reports, found.block)
+                each = replace(each, name=found.text)
+            kept.append(each)
         return tuple(kept)
 
     def settle(self, reports: Iterable[Guarded], block: Block | None) -> None:
@@ -147,12 +163,15 @@ class Hearing:
         rules: Rules,
         place: tuple[int, str],
         guard: StreamGuard | None,
+        offered: Set[str],
     ) -> None:
-        """`guard`: of its text; None: that is JSON, and looked at as a whole."""
+        """`guard`: of its text; None: that is JSON, and looked at as a whole. `offered`: the names
+        of the tools it has."""
         self._guarding = guarding
         self._work = work
         self._rules = rules
         self._place = place  # number of the call, and node
+        self._offered = offered
         guarded = bool(rules.of(Direction.OUTPUT))
         self._text = guard if guarded else None
         self._thinking = rules.unmeasured() if guarded else None
@@ -192,7 +211,8 @@ class Hearing:
             found = self._rules.check_json("".join(self._whole), Direction.OUTPUT)
             self._guarding.settle(found.reports, found.block)
             self._say(found.text)
-        tool_calls = await self._guarding.arguments(call, finish.tool_calls)
+        tool_calls = self._guarding.named(finish.tool_calls, self._offered)
+        tool_calls = await self._guarding.arguments(call, tool_calls)
         await self._judged()
         besides = (*finish.besides, *self._work.take_unbilled())
         return replace(finish, tool_calls=tool_calls, besides=besides)

@@ -88,7 +88,9 @@ class Judging:
             self._bill(completion)
             return _answer(completion.message.text)
         except (AstromeshError, TimeoutError, ValueError) as error:
-            said = error.message if isinstance(error, AstromeshError) else repr(error)
+            # Without the message: it may quote the judge, and the judge the text.
+            reason = error.reason if isinstance(error, AstromeshError) else ""
+            said = reason or type(error).__name__
             passed = judge.passes_on_error
             then = "let it pass" if passed else "counts as a yes"
             self._work.journal.emit(Noticed("GUARD_FAILED", f"a model guard {then}: {said}"))

@@ -100,7 +100,7 @@ class RecordedSteps:
         self._guarding.before_call()
         request = await self._fitted(self._request(messages, tools, role, output_schema))
         call, began = self._work.next_model_call(), perf_counter()
-        heard = self._guarding.hearing(call, output_schema is not None, role == "planner")
+        heard = self._guarding.hearing(call, request, plan=role == "planner")
         self._work.saying = heard.said
         finish = await self._listen(request, heard)
         message = Message(
