@@ -14,8 +14,8 @@
 
 #include "astromesh/pii.hpp"
 #include "astromesh/rank.hpp"
+#include "bindings.hpp"
 
-namespace py = pybind11;
 using Floats = py::array_t<float, py::array::c_style>;
 
 // The same memory where it is a contiguous, aligned float32 array already, a copy otherwise.
@@ -54,28 +54,11 @@ static std::vector<std::pair<std::size_t, double>> rank(const py::object& query,
   return out;
 }
 
-// Shorter texts are scanned sooner than the lock would be had again from a busy thread.
-static constexpr std::size_t kShort = 2048;
-
-template <typename Char>
-static astromesh::PiiScan scan_as(const py::str& text, std::size_t begin, bool is_final,
-                                  unsigned kinds) {
-  const auto* data = reinterpret_cast<const Char*>(PyUnicode_DATA(text.ptr()));
-  const std::span<const Char> view{data, static_cast<std::size_t>(PyUnicode_GET_LENGTH(text.ptr()))};
-  if (view.size() < kShort) return astromesh::pii_scan(view, begin, is_final, kinds);
-  py::gil_scoped_release unlocked;  // a text never changes, and the caller holds it
-  return astromesh::pii_scan(view, begin, is_final, kinds);
-}
-
 static std::pair<std::vector<std::tuple<std::size_t, std::size_t, int>>, std::size_t> pii_scan(
     const py::str& text, py::ssize_t begin, bool is_final, unsigned kinds) {
   const auto from = static_cast<std::size_t>(std::max<py::ssize_t>(begin, 0));
-  astromesh::PiiScan scan;
-  switch (PyUnicode_KIND(text.ptr())) {
-    case PyUnicode_1BYTE_KIND: scan = scan_as<Py_UCS1>(text, from, is_final, kinds); break;
-    case PyUnicode_2BYTE_KIND: scan = scan_as<Py_UCS2>(text, from, is_final, kinds); break;
-    default: scan = scan_as<Py_UCS4>(text, from, is_final, kinds);
-  }
+  const auto scan = with_characters(
+      text, [&](auto view) { return astromesh::pii_scan(view, from, is_final, kinds); });
   std::vector<std::tuple<std::size_t, std::size_t, int>> spans;
   spans.reserve(scan.spans.size());
   for (const auto& each : scan.spans)
@@ -84,9 +67,10 @@ static std::pair<std::vector<std::tuple<std::size_t, std::size_t, int>>, std::si
 }
 
 PYBIND11_MODULE(_speedups, m, py::mod_gil_not_used()) {
-  m.doc() = "Compiled twins of servers.kernel.native.reference and servers.kernel.native.pii.";
+  m.doc() = "Compiled twins of the functions in servers.kernel.native.";
   m.def("rank", &rank, py::arg("query"), py::arg("rows"), py::arg("k"),
         "See servers.kernel.native.reference.rank. The arrays must not be written to meanwhile.");
   m.def("pii_scan", &pii_scan, py::arg("text"), py::arg("begin") = 0, py::arg("final") = true,
         py::arg("kinds") = astromesh::kAllPii, "See servers.kernel.native.pii.pii_scan.");
+  add_chunks(m);
 }

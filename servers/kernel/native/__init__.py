@@ -1,6 +1,6 @@
 """The fast functions: compiled where a build is at hand, the reference otherwise.
 
-What each means is said in `reference` and `pii`. `COMPILED` tells which are in use.
+What each means is said in the modules beside this one. `COMPILED` tells which are in use.
 """
 
 from os.path import join
@@ -12,13 +12,30 @@ from servers.kernel.native.pii import ALL_PII, PII_KINDS
 __path__.append(join(get_path("platlib"), "astromesh_grpc.native"))
 
 try:
-    from servers.kernel.native._speedups import pii_scan, rank
+    from servers.kernel.native._speedups import (
+        pii_scan,
+        rank,
+        recursive_chunks,
+        sentence_chunks,
+        sentence_spans,
+    )
 
     COMPILED: bool = True
 except ModuleNotFoundError:  # any other ImportError is a broken build, which must be seen
+    from servers.kernel.native.chunks import recursive_chunks
     from servers.kernel.native.pii import pii_scan
     from servers.kernel.native.reference import rank
+    from servers.kernel.native.sentences import sentence_chunks, sentence_spans
 
     COMPILED = False
 
-__all__ = ["ALL_PII", "COMPILED", "PII_KINDS", "pii_scan", "rank"]
+__all__ = [
+    "ALL_PII",
+    "COMPILED",
+    "PII_KINDS",
+    "pii_scan",
+    "rank",
+    "recursive_chunks",
+    "sentence_chunks",
+    "sentence_spans",
+]
