@@ -22,7 +22,7 @@ _OF_THE_MESH = ("status", "etag")  # in what `agents get` prints, not part of a 
 
 async def apply(address: str, files: Sequence[Path], dry_run: bool) -> None:
     """Everything is checked before anything is sent."""
-    agents = [agent for file in files for agent in _agents(file)]
+    agents = _in_order([agent for file in files for agent in _agents(file)])
     async with connected(address) as channel:
         for agent in agents:
             await _send(AgentServiceStub(channel), agent, dry_run)
@@ -33,6 +33,27 @@ async def _send(stub: AgentServiceStub, agent: WireAgent, dry_run: bool) -> None
     stored = await stub.UpdateAgent(request, timeout=PATIENCE)
     done = "valid" if dry_run else "applied"
     print(f"{done} {stored.metadata.name} {stored.metadata.version}".rstrip())
+
+
+def _in_order(agents: Sequence[WireAgent]) -> list[WireAgent]:
+    """Those first that others have as sub-agents: an agent that nobody knows can't be one."""
+    named = {agent.metadata.name: agent for agent in agents}
+    ordered: dict[str, WireAgent] = {}
+    begun: set[str] = set()
+
+    def add(name: str) -> None:
+        if name in named and name not in begun:
+            begun.add(name)
+            for tool in named[name].spec.tools:
+                if tool.type == "agent":
+                    add(tool.agent or tool.name)
+            ordered[name] = named[name]
+
+    for agent in agents:
+        add(agent.metadata.name)
+    if len(ordered) == len(agents):
+        return list(ordered.values())
+    return list(agents)  # two of one name: the mesh tells which is the last
 
 
 def _agents(file: Path) -> Iterator[WireAgent]:

@@ -198,6 +198,14 @@ class TestTheGraphOfAnAgent:
         assert {("a", "asks", "b"), ("b", "asks", "a")} <= joined(graph)
         ElementTree.fromstring(graph.svg)
 
+    async def test_of_a_swarm_says_who_hands_over_to_whom(self, world):
+        swarm = {"orchestration": {"pattern": "swarm"}}
+        a, b = ([{"name": name, "type": "agent"}] for name in "ba")
+        async with world(a={**swarm, "tools": a}, b={**swarm, "tools": b}) as agents:
+            graph = await agents.agent_graph(ME, "a")
+        assert {("a", "hands over to", "b"), ("b", "hands over to", "a")} <= joined(graph)
+        assert named(graph, "a").problem == ""
+
     async def test_says_which_tools_a_supervisor_leaves_out(self, world):
         spec = {"orchestration": {"pattern": "supervisor"}, "tools": [*WORKER, "calculator"]}
         async with world(lead=spec, worker={}) as agents:

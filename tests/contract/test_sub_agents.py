@@ -209,6 +209,13 @@ class TestAnAgentThatGivesNoAnswer:
         assert (run.state, child.state) == (RunState.COMPLETED, RunState.FAILED)
         assert "'worker' gave no answer: it failed" in observed(above)
 
+    async def test_was_blocked_by_a_rule_and_its_parent_hears_which(self, world):
+        rule = {"type": "content_filter", "action": "block", "keywords": ["find"]}
+        async with world(guardrails={"input": [rule]}) as (agents, above, below):
+            await agents.run(ME, ASK)
+        assert "a guardrail blocked it" in observed(above)
+        assert below.requests == []
+
     async def test_was_out_of_the_time_that_its_tool_has(self, world):
         tools = [{**WORKER[0], "timeout": 0.2}]
         works = (Reply(("Hm",), then=Then.HANG),)

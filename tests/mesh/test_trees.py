@@ -5,6 +5,7 @@ import json
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from servers.cli import failures
 from tests.mesh.program import invoked
@@ -115,6 +116,25 @@ class TestOnTheCommandLine:
         out = (await cli("agents", "graph", lead.name)).out
         assert out.splitlines()[0] == f"{lead.name}  agent · react"
         assert f"asks {worker.name}  agent · react" in out
+
+    async def test_agents_of_one_file_may_stand_in_any_order(self, an_agent, cli, tmp_path):
+        base = await an_agent(Reply(("Nothing",)))
+        choice = {"provider": "openai_compat", "endpoint": base.model.endpoint, "model": "m"}
+        model = {"primary": choice}
+        lead, worker = f"{base.name}-lead", f"{base.name}-worker"
+        specs = {lead: {"model": model, "tools": [{"name": worker, "type": "agent"}]}}
+        specs[worker] = {"model": model}
+        file = tmp_path / "both.yaml"
+        head = {"apiVersion": "astromesh/v1", "kind": "Agent"}
+        file.write_text(
+            yaml.safe_dump_all(
+                {**head, "metadata": {"name": name}, "spec": spec} for name, spec in specs.items()
+            )
+        )
+        done = await cli("agents", "apply", "-f", str(file))
+        for name in specs:
+            await cli("agents", "delete", name)
+        assert (done.code, done.out.splitlines()) == (0, [f"applied {worker}", f"applied {lead}"])
 
     async def test_pictures_go_to_files(self, tree, cli, tmp_path):
         lead, _ = await tree(Reply(("Nothing",)))

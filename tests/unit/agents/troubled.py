@@ -57,17 +57,18 @@ class Troubled:
 
 
 class World:
-    """Runtimes over one folder, one after the other, and the model they ask."""
+    """Runtimes over one folder, one after the other, and the model they ask. With a `dsn` runs
+    are in PostgreSQL, where runtimes of several folders can work on them at once."""
 
-    def __init__(self, folder, model):
-        self.folder, self.model = folder, model
+    def __init__(self, folder, model, dsn="", lease=15.0):
+        self.folder, self.model, self.dsn, self.lease = folder, model, dsn, lease
 
     @contextlib.asynccontextmanager
     async def runtime(self, trouble=lambda store: None, **limits):
         config = load_config(self.folder / "config", self.folder / "state", {})
         async with (
             open_mesh(config) as mesh,
-            open_stores(self.folder, time.time, _new_id) as stores,
+            open_stores(self.folder, time.time, _new_id, dsn=self.dsn, lease=self.lease) as stores,
         ):
             planner = Planner(mesh.router, mesh.memory, mesh.tools, PATTERNS, time.time)
             catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)
