@@ -84,6 +84,10 @@ class Planner:
     async def _team(self, agent: Agent, find: Find) -> tuple[Blueprint, Swarm]:
         """What an agent works with, and those to whom it may hand over. Raises what is wrong
         with any of them."""
+        if not any(tool.type == "agent" for tool in agent.spec.tools):
+            own = await self._blueprint(agent)
+            if agent.spec.orchestration.pattern != "swarm":
+                return own, Swarm([own])
         own, members = await self._introduced(agent, find)
         if agent.spec.orchestration.pattern != "swarm":
             return own, Swarm([own])

@@ -330,7 +330,8 @@ class AgentRuntime:
         self._active.remove(execution)
         if not self._stopping:
             self._keeper.came_to_rest(execution.run)
-            self._tasks.create_task(self._resuming.after(execution.run))
+            if execution.run.parent or execution.run.waiting:
+                self._tasks.create_task(self._resuming.after(execution.run))
 
     async def _end(self, tenant: str, run_id: str, reason: str) -> Run | None:
         """Cancel a run, whoever works on it, and return it when it has ended; None where it

@@ -31,6 +31,8 @@ class Swarm:
 
     def means(self) -> Means:
         first, *others = self.blueprints
+        if not others:
+            return first.means
         means = {each.agent.name: replace(each.means, agent=each.agent.name) for each in others}
         return replace(first.means, members=means)
 

@@ -391,7 +391,9 @@ class Execution:
             self._work.tally.add_used(used)
         ended = replace(
             self.run,
-            **self._so_far(),
+            answer=end.answer,
+            usage=self._work.tally.models,
+            iterations=self._work.iterations,
             waiting=(),
             state=end.state,
             stop_reason=end.stop_reason,
@@ -400,7 +402,6 @@ class Execution:
             block=end.block,
             ended_at=self._now(),
         )
-        ended = replace(ended, answer=end.answer)
         if end.state is RunState.CANCELLED and self.cancel_reason:
             self.journal.emit(StateChanged(RunState.CANCELLED, self.cancel_reason))
         try:

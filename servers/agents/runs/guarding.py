@@ -214,7 +214,10 @@ class Hearing:
         tool_calls = self._guarding.named(finish.tool_calls, self._offered)
         tool_calls = await self._guarding.arguments(call, tool_calls)
         await self._judged()
-        besides = (*finish.besides, *self._work.take_unbilled())
+        unbilled = self._work.take_unbilled()
+        if tool_calls is finish.tool_calls and not unbilled:
+            return finish
+        besides = (*finish.besides, *unbilled)
         return replace(finish, tool_calls=tool_calls, besides=besides)
 
     async def _judged(self) -> None:
