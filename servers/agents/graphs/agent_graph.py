@@ -62,17 +62,17 @@ class _Drawing:
             before = node
             for stage in orchestration.stages:
                 before = self.sketch.add("stage", stage, before, "then" if before != node else "")
-                self._asks(before, agent, stage)
+                self._asks(before, agent, stage, "")
         else:
             for role in _ROLES.get(orchestration.pattern, ("default",)):
-                self._asks(node, agent, role)
+                self._asks(node, agent, role, role)
 
-    def _asks(self, node: str, agent: Agent, role: str) -> None:
+    def _asks(self, node: str, agent: Agent, role: str, says: str) -> None:
         """The models of a role, the best first."""
         known = {*agent.spec.model.roles, *agent.spec.orchestration.role_map}
         models = agent.models(role if role in known else "")
         for position, model in enumerate(models):
-            label = role if not position else f"{role}, else"
+            label = ", ".join(filter(None, (says, "else" if position else "")))
             key = model.provider, model.model, model.endpoint
             name = f"{model.provider}/{model.model}" if model.model else model.provider
             if key not in self._models:

@@ -14,7 +14,7 @@ from servers.domain.graphs import Edge, Node
 
 _CELL, _SMALL = 7.3, 6.1  # width of a character of the title, and of what is below it
 _PAD, _GAP, _MARGIN = 12, 56, 16
-_HEIGHT, _ROW = 40, 52
+_HEIGHT, _ROW, _LANE = 40, 52, 22
 _STYLE = (
     "text{font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;fill:#1f2933}"
     ".t{font-size:12px}.r{font-size:10px;fill:#52606d}.p{fill:#b71c1c}"
@@ -34,17 +34,31 @@ class _Box:
     x: float
     y: float
     width: float
+    gap: float  # before it, where no box is
+
+    @property
+    def right(self) -> float:
+        return self.x + self.width
 
     @property
     def middle(self) -> float:
         return self.y + _HEIGHT / 2
 
+    @property
+    def bottom(self) -> float:
+        return self.y + _HEIGHT
+
 
 def svg(nodes: Sequence[Node], edges: Sequence[Edge]) -> str:
     where = places([node.id for node in nodes], edges)
     boxes = _boxes(nodes, edges, where)
-    width = max((box.x + box.width for box in boxes.values()), default=0.0) + _MARGIN
-    height = max((box.y + _HEIGHT for box in boxes.values()), default=0.0) + _MARGIN
+    width = max((box.right for box in boxes.values()), default=0.0) + _MARGIN
+    floor = max((box.bottom for box in boxes.values()), default=0.0)
+    lines = [(edge.label, boxes[edge.source], boxes[edge.target]) for edge in edges]
+    ahead = [line for line in lines if line[2].x > line[1].right]
+    back = [line for line in lines if line[2].x <= line[1].right]
+    lanes = [floor + (n + 1) * _LANE for n in range(len(back))]
+    height = floor + _MARGIN + len(back) * _LANE
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         f'viewBox="0 0 {width:.0f} {height:.0f}" role="img">',
@@ -53,32 +67,41 @@ def svg(nodes: Sequence[Node], edges: Sequence[Edge]) -> str:
         'markerHeight="7" orient="auto-start-reverse"><path d="M0 0L8 4L0 8z" '
         'fill="#9aa5b1"/></marker></defs>',
         f'<rect class="bg" width="{width:.0f}" height="{height:.0f}"/>',
-        *(_line(boxes[edge.source], boxes[edge.target]) for edge in edges),
+        *(_ahead(source, target) for _, source, target in ahead),
+        *(
+            _back(source, target, lane)
+            for (_, source, target), lane in zip(back, lanes, strict=True)
+        ),
         *(_node(node, boxes[node.id]) for node in nodes),
-        *(_said(edge, boxes[edge.source], boxes[edge.target]) for edge in edges if edge.label),
+        *(_said(label, *_on_curve(source, target)) for label, source, target in ahead),
+        *(
+            _said(label, (source.x + target.right) / 2, lane)
+            for (label, source, target), lane in zip(back, lanes, strict=True)
+        ),
         "</svg>",
     ]
-    return "\n".join(parts) + "\n"
+    return "\n".join(filter(None, parts)) + "\n"
 
 
 def _boxes(
     nodes: Sequence[Node], edges: Sequence[Edge], where: Mapping[str, Place]
 ) -> dict[str, _Box]:
     columns = max((place.column for place in where.values()), default=0) + 1
-    widths, gaps = [0.0] * columns, [float(_GAP)] * columns
+    widths, gaps = [0.0] * columns, [float(_GAP)] * columns  # a gap is before its column
     for node in nodes:
         column = where[node.id].column
         widths[column] = max(widths[column], _width(node))
     for edge in edges:
-        column = max(0, where[edge.target].column - 1)
+        column = where[edge.target].column
         gaps[column] = max(gaps[column], cells(shortened(edge.label)) * _SMALL + 30)
-    lefts = [_MARGIN + sum(widths[:n]) + sum(gaps[:n]) for n in range(columns)]
-    return {
-        node.id: _Box(
-            lefts[where[node.id].column], _MARGIN + where[node.id].row * _ROW, _width(node)
-        )
-        for node in nodes
-    }
+    gaps[0] = _MARGIN
+    lefts = [sum(widths[:n]) + sum(gaps[: n + 1]) for n in range(columns)]
+    boxes = {}
+    for node in nodes:
+        place = where[node.id]
+        left, gap = lefts[place.column], gaps[place.column]
+        boxes[node.id] = _Box(left, _MARGIN + place.row * _ROW, _width(node), gap)
+    return boxes
 
 
 def _width(node: Node) -> float:
@@ -105,20 +128,37 @@ def _node(node: Node, box: _Box) -> str:
     )
 
 
-def _line(source: _Box, target: _Box) -> str:
-    x1, y1, x2, y2 = source.x + source.width, source.middle, target.x, target.middle
-    bend = (x2 - x1) / 2
-    if x2 <= x1:  # back: around below
-        low = max(y1, y2) + _HEIGHT / 2 + 10
-        path = f"M{x1 - 20:.1f} {source.y + _HEIGHT:.1f}C{x1:.1f} {low + 20:.1f} "
-        end = f"{target.x:.1f} {low + 20:.1f} {target.x + 20:.1f} {target.y + _HEIGHT:.1f}"
-        return f'<path class="e" marker-end="url(#a)" d="{path}{end}"/>'
-    path = f"M{x1:.1f} {y1:.1f}C{x1 + bend:.1f} {y1:.1f} {x2 - bend:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"
+def _ahead(source: _Box, target: _Box) -> str:
+    x1, y1, x2, y2 = source.right, source.middle, target.x, target.middle
+    bend = (x1 + x2) / 2
+    path = f"M{x1:.1f} {y1:.1f}C{bend:.1f} {y1:.1f} {bend:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"
     return f'<path class="e" marker-end="url(#a)" d="{path}"/>'
 
 
-def _said(edge: Edge, source: _Box, target: _Box) -> str:
-    back = target.x <= source.x + source.width
-    x = (source.x + source.width + target.x) / 2 if not back else (source.x + target.x) / 2
-    y = (source.middle + target.middle) / 2 if not back else max(source.y, target.y) + _HEIGHT + 22
-    return f'<text class="l" x="{x:.1f}" y="{y - 4:.1f}">{escape(shortened(edge.label))}</text>'
+def _on_curve(source: _Box, target: _Box) -> tuple[float, float]:
+    """The middle of the gap before the target, where no box can be in the way."""
+    x1, x2 = source.right, target.x
+    wanted, low, high = x2 - min(target.gap, x2 - x1) / 2, 0.0, 1.0
+    for _ in range(12):
+        t = (low + high) / 2
+        x = x1 + (x2 - x1) * (1.5 * t * (1 - t) + t**3)
+        low, high = (t, high) if x < wanted else (low, t)
+    share = low * low * (3 - 2 * low)
+    return wanted, source.middle + (target.middle - source.middle) * share
+
+
+def _back(source: _Box, target: _Box, floor: float) -> str:
+    """Around below everything."""
+    x1, x2, turn = source.right - 20, target.x + 20, 14
+    path = (
+        f"M{x1:.1f} {source.bottom:.1f}V{floor - turn:.1f}Q{x1:.1f} {floor:.1f} "
+        f"{x1 - turn:.1f} {floor:.1f}H{x2 + turn:.1f}Q{x2:.1f} {floor:.1f} "
+        f"{x2:.1f} {floor - turn:.1f}V{target.bottom:.1f}"
+    )
+    return f'<path class="e" marker-end="url(#a)" d="{path}"/>'
+
+
+def _said(label: str, x: float, y: float) -> str:
+    if not label:
+        return ""
+    return f'<text class="l" x="{x:.1f}" y="{y - 4:.1f}">{escape(shortened(label))}</text>'
