@@ -72,6 +72,27 @@ async def test_a_run_is_one_trace_from_the_caller_to_the_provider(tmp_path):
     assert collector.metrics
 
 
+async def test_the_run_of_a_sub_agent_is_part_of_the_trace_of_its_parent(tmp_path):
+    asks = Reply((), calls=[Call("worker", '{"query": "find out"}')])
+    replies = asks, Reply(("Nothing",)), Reply(("Done",))
+    async with collecting() as (collector, endpoint), openai_server(*replies) as model:
+        lead = agent("lead", model.endpoint, tools=[{"name": "worker", "type": "agent"}])
+        write_agents(tmp_path, lead, agent("worker", model.endpoint))
+        with mesh_process(tmp_path, env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}) as mesh:
+            headers = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
+            async with httpx.AsyncClient(base_url=mesh.url, trust_env=False) as http:
+                await http.post("/v1/agents/lead:run", json={"query": "?"}, headers=headers)
+            mesh.signal(signal.SIGTERM)
+            assert await mesh.ended() == 0
+    sent = [asked.headers["traceparent"].split("-")[1] for asked in model.requests]
+    assert sent == [TRACE] * 3
+    spans = {span.span_id.hex(): span for span in collector.spans}
+    runs = [span for span in spans.values() if span.name.startswith("invoke_agent")]
+    above = [spans[run.parent_span_id.hex()].name for run in runs]
+    assert len(runs) == 2
+    assert "execute_tool" in above
+
+
 async def test_a_collector_that_is_not_there_hurts_nobody(tmp_path):
     async with openai_server() as model:
         write_agents(tmp_path, agent("helper", model.endpoint))
