@@ -5,7 +5,7 @@ providers.yaml or budget stops the mesh before it starts. What has no effect is 
 `notices`.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,9 @@ from servers.kernel.manifest import Manifest, invalid, kind_of, parse
 from servers.kernel.paths import Path as Place
 from servers.kernel.paths import Wrong
 from servers.kernel.yaml_text import MAX_BYTES, Document, read_yaml
+from servers.rag.declared import SUFFIXES as RAG_FILES
+from servers.rag.declared import DeclaredPipeline, read_pipelines
+from servers.rag.manifest import RAGPipeline
 from servers.router.budget_manifest import Budget as BudgetManifest
 from servers.router.budget_manifest import budgets_of
 from servers.router.budgets.budget import Budget
@@ -31,10 +34,16 @@ from servers.runtime_config import RuntimeConfig, RuntimeSpec
 from servers.tools.catalogue import function_at, plugin_names
 from servers.tools.kinds import BUILTIN
 
-SERVICES = ("agents", "router", "memory", "tools")
+SERVICES = ("agents", "router", "memory", "tools", "rag")
 HTTP_PORT = 8080
 # Where each service listens when it runs alone, and is dialled when runtime.yaml is silent.
-GRPC_PORTS = {"agents": 50051, "router": 50052, "memory": 50053, "tools": 50054}
+GRPC_PORTS = {
+    "agents": 50051,
+    "router": 50052,
+    "memory": 50053,
+    "tools": 50054,
+    "rag": 50055,
+}
 
 _RUNTIME, _PROVIDERS, _PRICES = "runtime.yaml", "providers.yaml", "prices.yaml"
 _BUDGETS, _BUDGET_FILES = "budgets.yaml", (".budget.yaml", ".budget.yml")
@@ -61,6 +70,7 @@ class MeshConfig:
     host: str = "127.0.0.1"
     notices: tuple[str, ...] = ()  # files that have no effect
     budgets: tuple[Budget, ...] = ()
+    pipelines: tuple[DeclaredPipeline, ...] = ()
 
     @property
     def agents_dir(self) -> Path:
@@ -76,7 +86,8 @@ class MeshConfig:
             if each.agent
             for _, choice in _choices(each.agent)
         }
-        return frozenset((providers | agents) - {""})
+        rag = {name for each in self.pipelines if each.pipeline for name in each.pipeline.variables}
+        return frozenset((providers | agents | rag) - {""})
 
     @property
     def prices_file(self) -> Path:
@@ -129,6 +140,8 @@ def load_config(
         host=runtime.api.host,
         notices=tuple(_without_effect(config_dir)),
         budgets=_budgets(config_dir, env, router),
+        # The router reads them, too: they name keys that its callers may use.
+        pipelines=read_pipelines(config_dir / "rag", env, _embeds(router, "router" in local)),
     )
 
 
@@ -179,12 +192,16 @@ def _holds_budgets(path: Path) -> bool:
     return path.parent.name == "budgets" and path.name.endswith(_BUDGET_FILES)
 
 
+def _holds_pipelines(path: Path) -> bool:
+    return path.parent.name == "rag" and path.name.endswith(RAG_FILES)
+
+
 def _without_effect(config_dir: Path) -> Iterator[str]:
     """Files that users may expect to matter."""
     known = {config_dir / name for name in (_RUNTIME, _PROVIDERS, _PRICES, _BUDGETS)}
     places = ("*.y*ml", "rag/*.y*ml", "budgets/*.y*ml")
     for path in sorted(path for place in places for path in config_dir.glob(place)):
-        if path not in known and not _holds_budgets(path):
+        if path not in known and not _holds_budgets(path) and not _holds_pipelines(path):
             yield f"{path.relative_to(config_dir)}: {_what_it_is(path)}; the file has no effect"
 
 
@@ -195,6 +212,8 @@ def _what_it_is(path: Path) -> str:
         return error.message.removeprefix(f"{path.name}: ")
     if kinds & {"Agent"}:
         return "agents are read from agents/*.agent.yaml only"
+    if kinds & {"RAGPipeline"}:
+        return "pipelines are read from rag/*.rag.yaml only"
     if kinds & {"Budget"}:
         return "budgets are read from budgets.yaml and budgets/*.budget.yaml only"
     named = ", ".join(sorted(kinds - {"?"}))
@@ -280,6 +299,23 @@ def _models_exist(settings: RouterSettings) -> Check:
                 check_does(resolve(choice.ref(), settings), "chat")
             except InvalidInput as error:
                 yield Wrong(place, error.message)
+
+    return check
+
+
+def _embeds(settings: RouterSettings, here: bool) -> Callable[[RAGPipeline], Iterator[Wrong]]:
+    """Whether there are the models that a pipeline names; known where the router is `here`."""
+
+    def check(pipeline: RAGPipeline) -> Iterator[Wrong]:
+        spec = pipeline.spec
+        asked = [("embeddings", "embed", spec.embeddings.candidates())]
+        asked += [("reranking", "rerank", r.candidates())] if (r := spec.reranking) else []
+        for key, deed, candidates in asked if here else ():
+            for ref in candidates:
+                try:
+                    check_does(resolve(ref, settings), deed)
+                except InvalidInput as error:
+                    yield Wrong(("spec", key, "provider"), error.message)
 
     return check
 

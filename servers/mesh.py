@@ -15,16 +15,18 @@ import grpc
 from astromesh.agents.v1 import agent_service_pb2_grpc
 from astromesh.common.v1 import health_service_pb2_grpc
 from astromesh.memory.v1 import memory_service_pb2_grpc
+from astromesh.rag.v1 import rag_service_pb2_grpc
 from astromesh.router.v1 import router_service_pb2_grpc
 from astromesh.tools.v1 import tool_service_pb2_grpc
 
 from servers.agents.remote import RemoteAgents
 from servers.agents.servicer import AgentServicer
 from servers.assembly.agents import open_agents
+from servers.assembly.rag import open_rag
 from servers.assembly.router import open_router
 from servers.config import MeshConfig
 from servers.domain.caller import Caller
-from servers.domain.services import Agents, Memory, Router, Tools
+from servers.domain.services import Agents, Memory, Rag, Router, Tools
 from servers.kernel import serving
 from servers.kernel.health import HealthServicer, Readiness
 from servers.kernel.netguard import allow, guarded_client
@@ -34,6 +36,8 @@ from servers.memory.adapters import sqlite as sqlite_memory
 from servers.memory.remote import RemoteMemory
 from servers.memory.service import ConversationMemory
 from servers.memory.servicer import MemoryServicer
+from servers.rag.remote import RemoteRag
+from servers.rag.servicer import RagServicer
 from servers.router.guard import GuardedRouter
 from servers.router.remote import RemoteRouter
 from servers.router.servicer import RouterServicer
@@ -50,6 +54,7 @@ _AGENTS = "astromesh.agents.v1.AgentService"
 _ROUTER = "astromesh.router.v1.RouterService"
 _MEMORY = "astromesh.memory.v1.MemoryService"
 _TOOLS = "astromesh.tools.v1.ToolService"
+_RAG = "astromesh.rag.v1.RagService"
 _HEALTH = "astromesh.common.v1.HealthService"
 
 _DIALLING = [
@@ -69,6 +74,7 @@ class Mesh:
     router: Router
     memory: Memory
     tools: Tools
+    rag: Rag
     local: frozenset[str]  # those that this process runs and serves
     drain: Callable[[], Awaitable[None]]  # gives the runs of this process time to end
     key_variables: frozenset[str] = frozenset()  # that callers of the router may name
@@ -107,6 +113,12 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
         else:
             tools = await _open_tools(config, stack)
 
+        rag: Rag
+        if "rag" in config.remote:
+            rag = RemoteRag(await dial("rag"))
+        else:
+            rag = await open_rag(config, stack, router)
+
         # The runtime takes Protocols. It cannot tell which branches were taken above.
         agents: Agents
         drain = _nothing_to_drain
@@ -116,7 +128,7 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
             agents = runtime = await open_agents(config, stack, router, memory, tools)
             drain = runtime.drain
 
-        yield Mesh(agents, router, memory, tools, config.local, drain, config.key_variables)
+        yield Mesh(agents, router, memory, tools, rag, config.local, drain, config.key_variables)
 
 
 async def _open_tools(config: MeshConfig, stack: AsyncExitStack) -> ToolService:
@@ -177,6 +189,11 @@ def _services(mesh: Mesh) -> dict[str, Service]:
             _TOOLS,
             tool_service_pb2_grpc.add_ToolServiceServicer_to_server,
             ToolServicer(mesh.tools),
+        ),
+        "rag": _service(
+            _RAG,
+            rag_service_pb2_grpc.add_RagServiceServicer_to_server,
+            RagServicer(mesh.rag),
         ),
     }
 

@@ -58,6 +58,7 @@ class Services(Strict):
     router: Place | None = None
     memory: Place | None = None
     tools: Place | None = None
+    rag: Place | None = None
 
 
 class ToolSettings(Strict):

@@ -19,6 +19,7 @@ class Service(StrEnum):
     ROUTER = "router"
     MEMORY = "memory"
     TOOLS = "tools"
+    RAG = "rag"
 
 
 class State(StrEnum):

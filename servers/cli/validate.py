@@ -16,6 +16,7 @@ from servers.kernel.errors import AstromeshError, InvalidInput, NotFound
 from servers.kernel.explain import nearest
 from servers.kernel.manifest import invalid, kind_of, parse
 from servers.kernel.yaml_text import Document
+from servers.rag.manifest import RAGPipeline
 from servers.router.budget_manifest import Budget
 from servers.router.manifest import ProviderConfig
 from servers.router.prices import load_prices
@@ -66,6 +67,9 @@ def _in_config(folder: Path) -> Iterator[AstromeshError]:
     for each in config.agents:
         if each.reason:
             yield InvalidInput(each.reason, reason="AGENT_NOT_READY")
+    for pipeline in config.pipelines:
+        if pipeline.reason:
+            yield InvalidInput(pipeline.reason, reason="PIPELINE_NOT_READY")
     yield from _teams(config.agents)
     for notice in config.notices:
         yield InvalidInput(notice)
@@ -118,5 +122,6 @@ _CHECKS: dict[str, Callable[[Document], object]] = {
     "Budget": lambda document: parse(Budget, document, os.environ),
     "Agent": lambda document: Declaring(os.environ).from_file(document),
     "ProviderConfig": _provider,
+    "RAGPipeline": lambda document: parse(RAGPipeline, document, os.environ),
     "RuntimeConfig": lambda document: parse(RuntimeConfig, document, os.environ),
 }

@@ -4,7 +4,7 @@ Errors are those of `servers.kernel.errors`. Streams are AsyncGenerators, so tha
 whoever starts one can close it; closing frees what is behind it.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Protocol
 
 from servers.domain.agents import AgentPage, AgentRecord
@@ -21,6 +21,17 @@ from servers.domain.embeddings import (
 from servers.domain.graphs import Graph
 from servers.domain.memory import MemoryContext, SessionKey, Strategy, TurnPage
 from servers.domain.models import BreakerInfo, BreakerState, ModelInfo, ProviderInfo
+from servers.domain.rag import (
+    Chunk,
+    Document,
+    DocumentPage,
+    Ingested,
+    IngestOutcome,
+    Passage,
+    PassageQuery,
+    PipelineInfo,
+    StoredDocument,
+)
 from servers.domain.runs import (
     Decision,
     OnDisconnect,
@@ -98,6 +109,44 @@ class Tools(Protocol):
 
     async def call(self, caller: Caller, request: ToolRequest) -> ToolResult:
         """Never raises for what the tool did: failures are results. Unknown names are too."""
+        ...
+
+
+class Rag(Protocol):
+    """Documents that are looked up. Specification: tests/contract/test_rag.py."""
+
+    async def ingest(
+        self, caller: Caller, pipeline: str, document: Document
+    ) -> tuple[StoredDocument, IngestOutcome]:
+        """Read, cut, embed and store; all or nothing. The same id again replaces."""
+        ...
+
+    def ingest_all(
+        self, caller: Caller, pipeline: str, documents: AsyncIterator[Document]
+    ) -> AsyncGenerator[Ingested, None]:
+        """One after the other. What can't be taken in is told, and doesn't stop the others."""
+        ...
+
+    async def query(self, caller: Caller, query: PassageQuery) -> Sequence[Passage]:
+        """Best first."""
+        ...
+
+    async def delete(self, caller: Caller, pipeline: str, document: str) -> int:
+        """Returns how many chunks were deleted."""
+        ...
+
+    async def documents(
+        self, caller: Caller, pipeline: str, page_size: int = 0, page_token: str = ""
+    ) -> DocumentPage:
+        """By id."""
+        ...
+
+    async def pipelines(self, caller: Caller) -> Sequence[PipelineInfo]: ...
+
+    async def pipeline(self, caller: Caller, name: str) -> PipelineInfo: ...
+
+    async def chunk(self, caller: Caller, pipeline: str, text: str) -> Sequence[Chunk]:
+        """How the pipeline would cut the text."""
         ...
 
 

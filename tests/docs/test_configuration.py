@@ -15,6 +15,7 @@ from servers.agents.manifest.guardrails import RULES
 from servers.cli.app import app
 from servers.kernel.manifest import Manifest, parse
 from servers.kernel.yaml_text import read_yaml
+from servers.rag.manifest import PipelineSpec, RAGPipeline
 from servers.router.budget_manifest import Budget, BudgetSpec
 from servers.router.kinds import PROVIDERS
 from servers.router.manifest import ProviderConfig, ProviderSpec
@@ -42,6 +43,7 @@ KINDS = {
     "Agent": Agent,
     "Budget": Budget,
     "ProviderConfig": ProviderConfig,
+    "RAGPipeline": RAGPipeline,
     "RuntimeConfig": RuntimeConfig,
 }
 
@@ -65,7 +67,7 @@ def models_below(model, seen):
 ALL = sorted(
     {
         model
-        for spec in (AgentSpec, BudgetSpec, ProviderSpec, RuntimeSpec)
+        for spec in (AgentSpec, BudgetSpec, PipelineSpec, ProviderSpec, RuntimeSpec)
         for model in models_below(spec, set())
     }
     | {options for options, _ in RULES.values()},
@@ -131,7 +133,7 @@ def test_every_option_of_up_is_named():
         assert option.envvar is None or f"`{option.envvar}`" in TEXT
 
 
-GUIDES = ("configuration.md", "budgets.md", "patterns.md", "guardrails.md")
+GUIDES = ("configuration.md", "budgets.md", "patterns.md", "guardrails.md", "rag.md")
 EXAMPLES = [
     block
     for page in map(PAGE.with_name, GUIDES)

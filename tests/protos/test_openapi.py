@@ -40,7 +40,7 @@ def test_it_is_valid_openapi(document):
 
 def test_every_path_of_the_contract_is_in_it(document, services):
     bound = {
-        (rule.WhichOneof("pattern"), getattr(rule, rule.WhichOneof("pattern")))
+        (rule.WhichOneof("pattern"), getattr(rule, rule.WhichOneof("pattern")).replace("=**", ""))
         for service in services
         for method in service.methods
         if method.GetOptions().HasExtension(annotations_pb2.http)

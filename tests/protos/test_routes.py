@@ -7,7 +7,10 @@ import pytest
 from google.api import annotations_pb2
 
 # A conversation needs both directions at once, which plain HTTP can't give.
-GRPC_ONLY = {"astromesh.agents.v1.AgentService.Chat"}
+GRPC_ONLY = {
+    "astromesh.agents.v1.AgentService.Chat",
+    "astromesh.rag.v1.RagService.IngestDocuments",
+}
 
 
 @pytest.fixture(scope="module")

@@ -294,18 +294,18 @@ class TestTheRuntime:
 class TestServices:
     def test_are_all_here_where_none_is_named(self, folder):
         config = loaded(folder)
-        assert (config.local, config.remote) == ({"agents", "router", "memory", "tools"}, {})
+        assert (config.local, config.remote) == ({"agents", "router", "memory", "tools", "rag"}, {})
 
     def test_that_run_elsewhere_are_dialled_where_the_runtime_says(self, folder):
         write(folder, "runtime.yaml", "RuntimeConfig", "services: {router: 'models:9'}")
         remote = loaded(folder, "agents").remote
         assert remote["router"] == "models:9"
-        assert set(remote) == {"router", "memory", "tools"}
+        assert set(remote) == {"router", "memory", "tools", "rag"}
 
     def test_that_run_alone_have_a_port_each_so_that_they_find_one_another(self, folder):
         assert loaded(folder, "agents").remote == {
             name: f"127.0.0.1:{loaded(folder, name).grpc_port}"
-            for name in ("router", "memory", "tools")
+            for name in ("router", "memory", "tools", "rag")
         }
 
     def test_that_do_not_exist_are_refused(self, folder):

@@ -462,6 +462,30 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The question alone is longer than any of the models takes.
     INVALID_ARGUMENT. Metadata: {"provider": "ollama", "model": "llama3.1:8b"}
     """
+    ERROR_REASON_EMBEDDING_MISMATCH: _ErrorReason.ValueType  # 195
+    """A store keeps vectors of another model, which can't be compared with these.
+    FAILED_PRECONDITION. Metadata: {"kept": "all-minilm-l6-v2/384", "got": "bge-m3/1024"}
+    """
+    ERROR_REASON_DOCUMENT_UNREADABLE: _ErrorReason.ValueType  # 196
+    """A document is broken, of a kind that nothing reads, or no text.
+    INVALID_ARGUMENT. Metadata: {}
+    """
+    ERROR_REASON_DOCUMENT_TOO_LARGE: _ErrorReason.ValueType  # 197
+    """A document is larger than what is taken in.
+    INVALID_ARGUMENT. Metadata: {}
+    """
+    ERROR_REASON_DOCUMENT_EMPTY: _ErrorReason.ValueType  # 198
+    """A document has no text in it, such as a scanned PDF.
+    INVALID_ARGUMENT. Metadata: {"id": "scan.pdf"}
+    """
+    ERROR_REASON_PIPELINE_NOT_FOUND: _ErrorReason.ValueType  # 199
+    """There is no RAG pipeline of that name.
+    NOT_FOUND. Metadata: {"pipeline": "handbok"}
+    """
+    ERROR_REASON_PIPELINE_NOT_READY: _ErrorReason.ValueType  # 200
+    """The declaration of a RAG pipeline is wrong; the message says what.
+    FAILED_PRECONDITION. Metadata: {"pipeline": "handbook"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists why calls fail, for programs to branch on.
@@ -913,5 +937,29 @@ FAILED_PRECONDITION. Metadata: {}
 ERROR_REASON_CONTEXT_TOO_LONG: ErrorReason.ValueType  # 194
 """The question alone is longer than any of the models takes.
 INVALID_ARGUMENT. Metadata: {"provider": "ollama", "model": "llama3.1:8b"}
+"""
+ERROR_REASON_EMBEDDING_MISMATCH: ErrorReason.ValueType  # 195
+"""A store keeps vectors of another model, which can't be compared with these.
+FAILED_PRECONDITION. Metadata: {"kept": "all-minilm-l6-v2/384", "got": "bge-m3/1024"}
+"""
+ERROR_REASON_DOCUMENT_UNREADABLE: ErrorReason.ValueType  # 196
+"""A document is broken, of a kind that nothing reads, or no text.
+INVALID_ARGUMENT. Metadata: {}
+"""
+ERROR_REASON_DOCUMENT_TOO_LARGE: ErrorReason.ValueType  # 197
+"""A document is larger than what is taken in.
+INVALID_ARGUMENT. Metadata: {}
+"""
+ERROR_REASON_DOCUMENT_EMPTY: ErrorReason.ValueType  # 198
+"""A document has no text in it, such as a scanned PDF.
+INVALID_ARGUMENT. Metadata: {"id": "scan.pdf"}
+"""
+ERROR_REASON_PIPELINE_NOT_FOUND: ErrorReason.ValueType  # 199
+"""There is no RAG pipeline of that name.
+NOT_FOUND. Metadata: {"pipeline": "handbok"}
+"""
+ERROR_REASON_PIPELINE_NOT_READY: ErrorReason.ValueType  # 200
+"""The declaration of a RAG pipeline is wrong; the message says what.
+FAILED_PRECONDITION. Metadata: {"pipeline": "handbook"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -704,6 +704,42 @@ class ErrorReason(betterproto2.Enum):
     INVALID_ARGUMENT. Metadata: {"provider": "ollama", "model": "llama3.1:8b"}
     """
 
+    EMBEDDING_MISMATCH = 195
+    """
+    A store keeps vectors of another model, which can't be compared with these.
+    FAILED_PRECONDITION. Metadata: {"kept": "all-minilm-l6-v2/384", "got": "bge-m3/1024"}
+    """
+
+    DOCUMENT_UNREADABLE = 196
+    """
+    A document is broken, of a kind that nothing reads, or no text.
+    INVALID_ARGUMENT. Metadata: {}
+    """
+
+    DOCUMENT_TOO_LARGE = 197
+    """
+    A document is larger than what is taken in.
+    INVALID_ARGUMENT. Metadata: {}
+    """
+
+    DOCUMENT_EMPTY = 198
+    """
+    A document has no text in it, such as a scanned PDF.
+    INVALID_ARGUMENT. Metadata: {"id": "scan.pdf"}
+    """
+
+    PIPELINE_NOT_FOUND = 199
+    """
+    There is no RAG pipeline of that name.
+    NOT_FOUND. Metadata: {"pipeline": "handbok"}
+    """
+
+    PIPELINE_NOT_READY = 200
+    """
+    The declaration of a RAG pipeline is wrong; the message says what.
+    FAILED_PRECONDITION. Metadata: {"pipeline": "handbook"}
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -814,6 +850,12 @@ class ErrorReason(betterproto2.Enum):
             192: "ERROR_REASON_STORE_UNAVAILABLE",
             193: "ERROR_REASON_WEBHOOKS_OFF",
             194: "ERROR_REASON_CONTEXT_TOO_LONG",
+            195: "ERROR_REASON_EMBEDDING_MISMATCH",
+            196: "ERROR_REASON_DOCUMENT_UNREADABLE",
+            197: "ERROR_REASON_DOCUMENT_TOO_LARGE",
+            198: "ERROR_REASON_DOCUMENT_EMPTY",
+            199: "ERROR_REASON_PIPELINE_NOT_FOUND",
+            200: "ERROR_REASON_PIPELINE_NOT_READY",
         }
 
     @classmethod
@@ -926,6 +968,12 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_STORE_UNAVAILABLE": 192,
             "ERROR_REASON_WEBHOOKS_OFF": 193,
             "ERROR_REASON_CONTEXT_TOO_LONG": 194,
+            "ERROR_REASON_EMBEDDING_MISMATCH": 195,
+            "ERROR_REASON_DOCUMENT_UNREADABLE": 196,
+            "ERROR_REASON_DOCUMENT_TOO_LARGE": 197,
+            "ERROR_REASON_DOCUMENT_EMPTY": 198,
+            "ERROR_REASON_PIPELINE_NOT_FOUND": 199,
+            "ERROR_REASON_PIPELINE_NOT_READY": 200,
         }
 
 

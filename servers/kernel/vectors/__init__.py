@@ -1,0 +1,1 @@
+"""Texts with vectors, kept in stores: what RAG and semantic memory look things up in."""

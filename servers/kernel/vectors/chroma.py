@@ -1,0 +1,240 @@
+"""Vectors in Chroma: its library in a folder, or a server. Needs the extra `chroma`.
+
+Chroma compares plain values only, so that lists (who may see a record, what it can be filtered
+by) are keys of their own: `acl:@alice`, `mark:["lang","de"]`, `field:lang`. A new version of a
+record is written under ids of its own, point 0 last, and only then the older one is deleted;
+what a torn write leaves behind is out of sight, as in `qdrant`.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import chromadb
+import httpx
+from chromadb.config import Settings
+from chromadb.errors import ChromaError, NotFoundError
+
+from servers.domain.embeddings import Vector
+from servers.domain.rag import Where
+from servers.kernel.errors import InvalidInput, Unavailable
+from servers.kernel.vectors import payloads
+from servers.kernel.vectors.collection import Collection
+from servers.kernel.vectors.ports import (
+    Found,
+    Point,
+    Record,
+    Scope,
+    Space,
+    check_space,
+    values_of,
+)
+
+_BATCH = 1000  # points in one request
+_SETTINGS = Settings(anonymized_telemetry=False)
+_LISTS = {"acl": "acl", "marks": "mark", "fields": "field"}  # of a payload -> keys in Chroma
+Call: TypeAlias = Callable[..., Coroutine[Any, Any, Any]]
+
+
+@asynccontextmanager
+async def open_at(collection: Collection) -> AsyncIterator["ChromaStore"]:
+    """Raises Unavailable (STORE_UNAVAILABLE) where nobody answers."""
+    with _named():
+        if collection.address:
+            client = await _dial(collection)
+        else:
+            await asyncio.to_thread(collection.folder.mkdir, parents=True, exist_ok=True)
+            client = await asyncio.to_thread(
+                chromadb.PersistentClient, str(collection.folder), settings=_SETTINGS
+            )
+    store = ChromaStore(client, collection.name)
+    await store.space()
+    yield store
+
+
+async def _dial(collection: Collection) -> Any:
+    parts = urlsplit(collection.address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInput("vector_store.url: expected http://HOST:PORT")
+    secure = parts.scheme == "https"
+    return await chromadb.AsyncHttpClient(
+        host=parts.hostname,
+        port=parts.port or (443 if secure else 8000),
+        ssl=secure,
+        headers={"Authorization": f"Bearer {collection.api_key}"} if collection.api_key else None,
+        settings=_SETTINGS,
+    )
+
+
+async def _called(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The server's client has coroutines, the library blocks."""
+    with _named():
+        if asyncio.iscoroutinefunction(function):
+            return await function(*args, **kwargs)
+        return await asyncio.to_thread(partial(function, *args, **kwargs))
+
+
+class ChromaStore:
+    """Made by `open_at`."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client, self._name = client, name
+        self._collection: Any = None
+        self._space: Space | None = None
+        self._lock = asyncio.Lock()  # of two writers of a record one must be last
+
+    async def space(self) -> Space | None:
+        if self._space is None:
+            try:
+                found = await _called(
+                    self._client.get_collection, self._name, embedding_function=None
+                )
+            except NotFoundError:
+                return None
+            self._collection = found
+            self._space = Space(found.metadata["model"], found.metadata["dimension"])
+        return self._space
+
+    async def prepare(self, space: Space) -> None:
+        async with self._lock:
+            if await self.space() is None:
+                await _called(
+                    self._client.get_or_create_collection,
+                    self._name,
+                    metadata={"model": space.model, "dimension": space.dimension},
+                    configuration={"hnsw": {"space": "cosine", "ef_search": 200}},
+                    embedding_function=None,
+                )
+            check_space(await self.space(), space, f"collection {self._name!r}")
+
+    async def replace(self, tenant: str, record: Record, points: Sequence[Point]) -> None:
+        version = uuid.uuid4().hex
+        said = _flat(payloads.of_record(tenant, record, len(points)) | {"version": version})
+        last_first = list(reversed(points))  # point 0 makes the record seen
+        async with self._lock:
+            for batch in (last_first[at : at + _BATCH] for at in range(0, len(points), _BATCH)):
+                await _called(
+                    self._collection.upsert,
+                    ids=[f"{version}/{each.index}" for each in batch],
+                    embeddings=[list(each.vector) for each in batch],
+                    documents=[each.text for each in batch],
+                    metadatas=[said | _without_text(each) for each in batch],
+                )
+            older = _all([*_in(tenant, record.id), {"version": {"$ne": version}}])
+            await _called(self._collection.delete, where=older)
+
+    async def delete(self, tenant: str, record: str) -> int:
+        if await self.space() is None:
+            return 0
+        async with self._lock:
+            there = await self.record(Scope(tenant), record)
+            await _called(self._collection.delete, where=_all(_in(tenant, record)))
+        return there.points if there else 0
+
+    async def record(self, scope: Scope, record: str) -> Record | None:
+        heads = await self._heads(scope, [{"record": record}])
+        return next((each for each, _ in payloads.newest(heads).values()), None)
+
+    async def records(self, scope: Scope, after: str, limit: int) -> Sequence[Record]:
+        found = payloads.newest(await self._heads(scope, []))
+        return [found[name][0] for name in sorted(found) if name > after][:limit]
+
+    async def _heads(self, scope: Scope, more: list[Any]) -> list[payloads.Head]:
+        """Points 0: each record, and its version."""
+        found = await self._get([{"index": 0}, *more, *_seen(scope, {})])
+        return [payloads.head_from(_deep(each)) for each in found]
+
+    async def _get(self, conditions: list[Any], limit: int | None = None) -> list[Any]:
+        if await self.space() is None:
+            return []
+        where = _all(conditions)
+        found = await _called(self._collection.get, where=where, include=["metadatas"], limit=limit)
+        return list(found["metadatas"])
+
+    async def search(
+        self, scope: Scope, vector: Vector, limit: int, where: Where
+    ) -> Sequence[Found]:
+        if await self.space() is None:
+            return []
+        found = await _called(
+            self._collection.query,
+            query_embeddings=[list(vector)],
+            n_results=limit,
+            where=_all(_seen(scope, where)),
+            include=["metadatas", "documents", "distances"],
+        )
+        rows = zip(found["metadatas"][0], found["documents"][0], found["distances"][0], strict=True)
+        said = [(_deep(each) | {"text": text}, 1 - distance) for each, text, distance in rows]
+        ids = sorted({payload["record"] for payload, _ in said})
+        heads = await self._heads(scope, [{"record": {"$in": ids}}]) if ids else []
+        return payloads.whole(said, heads)
+
+    async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
+        raise NotImplementedError("a pipeline with this backend refuses `hybrid`")
+
+    async def knows(self, tenant: str, key: str) -> bool:
+        return bool(await self._get([{"tenant": tenant}, {f"field:{key}": True}], limit=1))
+
+    async def count(self, tenant: str) -> int:
+        heads = payloads.newest(await self._heads(Scope(tenant), []))
+        return sum(each.points for each, _ in heads.values())
+
+
+def _in(tenant: str, record: str) -> list[Any]:
+    return [{"tenant": tenant}, {"record": record}]
+
+
+def _seen(scope: Scope, where: Where) -> list[Any]:
+    conditions: list[Any] = [{"tenant": scope.tenant}]
+    if scope.principal is not None:
+        seen = payloads.seen_by(scope.principal)
+        conditions.append(_any([{f"acl:{each}": True} for each in seen]))
+    for key, wanted in values_of(where):
+        conditions.append(_any([{f"mark:{payloads.mark(key, each)}": True} for each in wanted]))
+    return conditions
+
+
+def _all(conditions: list[Any]) -> Any:
+    return conditions[0] if len(conditions) == 1 else {"$and": conditions}
+
+
+def _any(conditions: list[Any]) -> Any:
+    return conditions[0] if len(conditions) == 1 else {"$or": conditions}
+
+
+def _without_text(point: Point) -> dict[str, Any]:
+    return {key: value for key, value in payloads.of_point(point).items() if key != "text"}
+
+
+def _flat(payload: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {key: value for key, value in payload.items() if key not in _LISTS}
+    for key, prefix in _LISTS.items():
+        plain |= {f"{prefix}:{each}": True for each in payload[key]}
+    return plain
+
+
+def _deep(flat: Mapping[str, Any]) -> dict[str, Any]:
+    acl = [key.removeprefix("acl:") for key in flat if key.startswith("acl:")]
+    return {**flat, "acl": acl}
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except NotFoundError:
+        raise
+    except (ChromaError, httpx.HTTPError, OSError) as error:
+        raise Unavailable(
+            f"Chroma can't be used: {str(error)[:300]}", reason="STORE_UNAVAILABLE", retry_after=1.0
+        ) from error
+    except ValueError as error:  # of its client, where nobody answers
+        if "connect" not in str(error).lower():
+            raise
+        raise Unavailable(
+            f"Chroma can't be reached: {error}", reason="STORE_UNAVAILABLE", retry_after=1.0
+        ) from error

@@ -1,0 +1,14 @@
+"""Where vectors are kept."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Where a collection is kept."""
+
+    name: str
+    folder: Path  # for what works in this process
+    address: str = field(default="", repr=False)  # of a server; it may hold a password
+    api_key: str = field(default="", repr=False)

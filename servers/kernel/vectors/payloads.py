@@ -1,0 +1,101 @@
+"""Records and points as documents of a database that knows no tables.
+
+Metadata is filtered by *marks*: texts made of a key, a type and a value, so that any key will
+do, and 1 is not true.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+import orjson
+
+from servers.domain.rag import Scalar
+from servers.kernel.vectors.ports import Found, Point, Record
+
+EVERYBODY = "*"  # before each name stands a character, so that nobody is named so
+
+
+def of_record(tenant: str, record: Record, points: int) -> dict[str, Any]:
+    return {
+        "tenant": tenant,
+        "record": record.id,
+        "title": record.title,
+        "uri": record.uri,
+        "content_hash": record.content_hash,
+        "points": points,
+        "metadata": orjson.dumps(dict(record.metadata)).decode(),
+        "marks": [mark(key, value) for key, value in record.metadata.items()],
+        "fields": list(record.metadata),
+        "acl": [f"@{each}" for each in record.acl] or [EVERYBODY],
+        "updated_at": record.updated_at,
+    }
+
+
+def of_point(point: Point) -> dict[str, Any]:
+    return {
+        "index": point.index,
+        "text": point.text,
+        "start": point.start,
+        "end": point.end,
+    }
+
+
+def record_from(payload: Mapping[str, Any]) -> Record:
+    acl = tuple(each[1:] for each in payload["acl"] if each != EVERYBODY)
+    return Record(
+        payload["record"],
+        payload["title"],
+        payload["uri"],
+        payload["content_hash"],
+        payload["points"],
+        orjson.loads(payload["metadata"]),
+        acl,
+        payload["updated_at"],
+    )
+
+
+def found_from(payload: Mapping[str, Any], similarity: float) -> Found:
+    return Found(
+        record_from(payload),
+        payload["index"],
+        payload["text"],
+        payload["start"],
+        payload["end"],
+        similarity,
+    )
+
+
+Head: TypeAlias = tuple[Record, str]  # of a record's point 0, and which version that is of
+
+
+def head_from(payload: Mapping[str, Any]) -> Head:
+    return record_from(payload), payload["version"]
+
+
+def newest(heads: Iterable[Head]) -> dict[str, Head]:
+    """Of each record the newest version, by id."""
+    found: dict[str, Head] = {}
+    for head in sorted(heads, key=lambda each: (each[0].updated_at, each[1])):
+        found[head[0].id] = head
+    return found
+
+
+def whole(said: Iterable[tuple[Mapping[str, Any], float]], heads: Iterable[Head]) -> list[Found]:
+    """What was found, without what a torn write left behind."""
+    versions = {version for _, version in newest(heads).values()}
+    return [
+        found_from(payload, similarity)
+        for payload, similarity in said
+        if payload["version"] in versions
+    ]
+
+
+def seen_by(principal: str) -> list[str]:
+    return [EVERYBODY, f"@{principal}"]
+
+
+def mark(key: str, value: Scalar) -> str:
+    """1 and 1.0 are the same number, as they are in JSON."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return orjson.dumps([key, value]).decode()

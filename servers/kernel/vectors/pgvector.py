@@ -1,0 +1,271 @@
+"""Vectors in PostgreSQL, by its extension `vector`. Needs the extra `pgvector`.
+
+A collection is two tables of its own, as an index (HNSW, cosine) is of one length of vectors.
+The search goes on in the index until it has found enough of what may be seen (iterative scan,
+pgvector 0.8), so that a narrow filter loses nothing.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import orjson
+
+from servers.domain.embeddings import Vector
+from servers.domain.rag import Where
+from servers.kernel.errors import NotReady
+from servers.kernel.postgres import Connection, Postgres, open_postgres
+from servers.kernel.vectors.collection import Collection
+from servers.kernel.vectors.ports import (
+    Found,
+    Point,
+    Record,
+    Scope,
+    Space,
+    check_space,
+    values_of,
+)
+
+_PATIENCE = 10.0  # seconds that work waits for a PostgreSQL that is away
+_MOST_INDEXED = 2000  # numbers of a vector that HNSW takes
+_RECORD = "r.id, r.title, r.uri, r.content_hash, r.points, r.metadata::text, r.acl, r.updated_at"
+_POINT = f"p.position, p.text, p.start, p.stop, {_RECORD}"
+_EXTENSION = (
+    "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace "
+    "WHERE extname = 'vector'"
+)
+_SPACES = (
+    "CREATE TABLE IF NOT EXISTS astromesh_vectors("
+    "collection text PRIMARY KEY, model text NOT NULL, dimension int NOT NULL)"
+)
+
+
+@asynccontextmanager
+async def open_at(collection: Collection) -> AsyncIterator["PgvectorStore"]:
+    """Raises Unavailable (STORE_UNAVAILABLE), NotReady (STATE_NOT_WRITABLE) without the
+    extension."""
+    said_in = f"the store of collection {collection.name!r}"
+    async with open_postgres(collection.address, said_in, _PATIENCE) as postgres:
+        store = PgvectorStore(postgres, collection.name)
+        await store.set_up()
+        yield store
+
+
+class PgvectorStore:
+    """Made by `open_at`. Any number of processes may share a collection."""
+
+    def __init__(self, postgres: Postgres, name: str) -> None:
+        self._postgres, self._name = postgres, name
+        # Names of collections have neither quotes nor more than 48 characters.
+        self._records, self._points = f'"vectors_{name}_r"', f'"vectors_{name}_p"'
+        self._space: Space | None = None
+        self._type = "public"  # the schema of the extension
+
+    async def set_up(self) -> None:
+        try:
+            await self._postgres.steadily(self._set_up)
+        except (asyncpg.InsufficientPrivilegeError, asyncpg.FeatureNotSupportedError) as error:
+            raise self._unfit(error) from error
+        except asyncpg.UndefinedFileError as error:
+            raise self._unfit(error) from error
+
+    async def _set_up(self, connection: Connection) -> None:
+        async with connection.transaction():
+            await _one_at_a_time(connection)
+            await connection.execute("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public")
+            await connection.execute(_SPACES)
+            # Wherever somebody has put it: that need not be on our search_path.
+            self._type = await connection.fetchval(_EXTENSION)
+
+    def _unfit(self, error: Exception) -> NotReady:
+        return NotReady(
+            f"{self._postgres.where} can't keep vectors: {error}; install pgvector, and let "
+            "somebody who may do so CREATE EXTENSION vector",
+            reason="STATE_NOT_WRITABLE",
+        )
+
+    async def space(self) -> Space | None:
+        if self._space is None:
+            sql = "SELECT model, dimension FROM astromesh_vectors WHERE collection = $1"
+            found = await self._postgres.fetch(sql, self._name)
+            self._space = Space(*found[0]) if found else None
+        return self._space
+
+    async def prepare(self, space: Space) -> None:
+        if await self.space() is None:
+            await self._postgres.steadily(lambda c: self._make(c, space))
+        check_space(await self.space(), space, f"collection {self._name!r}")
+
+    async def _make(self, connection: Connection, space: Space) -> None:
+        async with connection.transaction():
+            await _one_at_a_time(connection)
+            taken = await connection.fetchval(
+                "INSERT INTO astromesh_vectors VALUES ($1, $2, $3) "
+                "ON CONFLICT DO NOTHING RETURNING true",
+                *(self._name, space.model, space.dimension),
+            )
+            if not taken:
+                return
+            await connection.execute(
+                _TABLES.format(r=self._records, p=self._points, t=self._type, n=space.dimension)
+            )
+            if space.dimension <= _MOST_INDEXED:
+                cosine = f"{self._type}.vector_cosine_ops"
+                await connection.execute(
+                    f"CREATE INDEX ON {self._points} USING hnsw (vector {cosine})"
+                )
+
+    async def replace(self, tenant: str, record: Record, points: Sequence[Point]) -> None:
+        await self._postgres.steadily(lambda c: self._replace(c, tenant, record, points))
+
+    async def _replace(
+        self, connection: Connection, tenant: str, record: Record, points: Sequence[Point]
+    ) -> None:
+        async with connection.transaction():
+            number = await connection.fetchval(
+                f"INSERT INTO {self._records} (tenant, id, title, uri, content_hash, points, "
+                "metadata, acl, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, "
+                "$9) ON CONFLICT (tenant, id) DO UPDATE SET (title, uri, content_hash, points, "
+                "metadata, acl, updated_at) = (excluded.title, excluded.uri, "
+                "excluded.content_hash, excluded.points, excluded.metadata, excluded.acl, "
+                "excluded.updated_at) RETURNING number",
+                *(tenant, record.id, record.title, record.uri, record.content_hash, len(points)),
+                *(_json(record.metadata), list(record.acl), record.updated_at),
+            )
+            await connection.execute(f"DELETE FROM {self._points} WHERE record = $1", number)
+            rows = [
+                (number, tenant, each.index, each.text, each.start, each.end, _text(each.vector))
+                for each in points
+            ]
+            await connection.executemany(
+                f"INSERT INTO {self._points} (record, tenant, position, text, start, stop, "
+                f"vector) VALUES ($1, $2, $3, $4, $5, $6, $7::text::{self._type}.vector)",
+                rows,
+            )
+
+    async def delete(self, tenant: str, record: str) -> int:
+        if await self.space() is None:
+            return 0
+        sql = f"DELETE FROM {self._records} WHERE tenant = $1 AND id = $2 RETURNING points"
+        found = await self._postgres.fetch(sql, tenant, record)
+        return int(found[0][0]) if found else 0
+
+    async def record(self, scope: Scope, record: str) -> Record | None:
+        condition, values = _condition(scope, {})
+        sql = f"SELECT {_RECORD} FROM {self._records} r WHERE {condition} AND r.id = "
+        found = await self._fetch(f"{sql}${len(values) + 1}", *values, record)
+        return _record(found[0]) if found else None
+
+    async def records(self, scope: Scope, after: str, limit: int) -> Sequence[Record]:
+        condition, values = _condition(scope, {})
+        n = len(values)
+        sql = (
+            f"SELECT {_RECORD} FROM {self._records} r WHERE {condition} "
+            f'AND r.id > ${n + 1} ORDER BY r.id COLLATE "C" LIMIT ${n + 2}'
+        )
+        return [_record(row) for row in await self._fetch(sql, *values, after, limit)]
+
+    async def search(
+        self, scope: Scope, vector: Vector, limit: int, where: Where
+    ) -> Sequence[Found]:
+        if await self.space() is None:
+            return []
+        condition, values = _condition(scope, where)
+        n = len(values)
+        distance = f"p.vector OPERATOR({self._type}.<=>) ${n + 1}::text::{self._type}.vector"
+        sql = (
+            f"SELECT 1 - ({distance}) AS near, {_POINT} "
+            f"FROM {self._points} p JOIN {self._records} r ON r.number = p.record "
+            f"WHERE p.tenant = $1 AND {condition} "
+            f"ORDER BY {distance} LIMIT ${n + 2}"
+        )
+
+        async def look(connection: Connection) -> list[asyncpg.Record]:
+            async with connection.transaction(readonly=True):
+                await connection.execute(_SEARCHING.format(ef=min(1000, max(100, limit))))
+                return await connection.fetch(sql, *values, _text(vector), limit)
+
+        return [_found(row[1:], row[0]) for row in map(tuple, await self._postgres.steadily(look))]
+
+    async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
+        condition, values = _condition(scope, where)
+        n = len(values)
+        # Any of the words; what is asked for most often weighs no less, which BM25 would see to.
+        sql = (
+            f"WITH q AS (SELECT replace(plainto_tsquery('simple', ${n + 1})::text, '&', '|')"
+            f"::tsquery AS words) SELECT {_POINT} "
+            f"FROM q, {self._points} p JOIN {self._records} r ON r.number = p.record "
+            f"WHERE p.words @@ q.words AND p.tenant = $1 AND {condition} "
+            f"ORDER BY ts_rank_cd(p.words, q.words, 1) DESC, p.record, p.position LIMIT ${n + 2}"
+        )
+        return [_found(tuple(row), 0.0) for row in await self._fetch(sql, *values, text, limit)]
+
+    async def knows(self, tenant: str, key: str) -> bool:
+        sql = f"SELECT 1 FROM {self._records} WHERE tenant = $1 AND metadata ? $2 LIMIT 1"
+        return bool(await self._fetch(sql, tenant, key))
+
+    async def count(self, tenant: str) -> int:
+        sql = f"SELECT coalesce(sum(points), 0) FROM {self._records} WHERE tenant = $1"
+        found = await self._fetch(sql, tenant)
+        return int(found[0][0]) if found else 0
+
+    async def _fetch(self, sql: str, *values: Any) -> list[asyncpg.Record]:
+        """Nothing, while there are no tables."""
+        return await self._postgres.fetch(sql, *values) if await self.space() else []
+
+
+_TABLES = """
+    CREATE TABLE {r} (
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant text NOT NULL,
+        id text COLLATE "C" NOT NULL, title text NOT NULL, uri text NOT NULL,
+        content_hash text NOT NULL, points int NOT NULL, metadata jsonb NOT NULL,
+        acl text[] NOT NULL, updated_at float8 NOT NULL, UNIQUE (tenant, id));
+    CREATE TABLE {p} (
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        record bigint NOT NULL REFERENCES {r} ON DELETE CASCADE, tenant text NOT NULL,
+        position int NOT NULL, text text NOT NULL, start int NOT NULL, stop int NOT NULL,
+        vector {t}.vector({n}) NOT NULL,
+        words tsvector GENERATED ALWAYS AS (to_tsvector('simple', text)) STORED);
+    CREATE INDEX ON {p} (record);
+    CREATE INDEX ON {p} USING gin (words);
+"""
+_SEARCHING = "SET LOCAL hnsw.ef_search = {ef}; SET LOCAL hnsw.iterative_scan = strict_order"
+_LOCK = 7_263_041_955_110_412_322  # any number that no other program takes
+
+
+async def _one_at_a_time(connection: Connection) -> None:
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+
+
+def _condition(scope: Scope, where: Where) -> tuple[str, list[Any]]:
+    """What is in scope, as SQL on the records `r`; its first value is the tenant."""
+    parts: list[str] = ["r.tenant = $1"]
+    values: list[Any] = [scope.tenant]
+    if scope.principal is not None:
+        values.append(scope.principal)
+        parts.append(f"(r.acl = '{{}}' OR ${len(values)} = ANY (r.acl))")
+    for key, wanted in values_of(where):
+        values += [key, [orjson.dumps(each).decode() for each in wanted]]
+        parts.append(f"r.metadata -> ${len(values) - 1} = ANY (${len(values)}::text[]::jsonb[])")
+    return " AND ".join(parts), values
+
+
+def _record(row: Any) -> Record:
+    name, title, uri, content_hash, points, metadata, acl, updated_at = row
+    return Record(
+        name, title, uri, content_hash, points, orjson.loads(metadata), tuple(acl), updated_at
+    )
+
+
+def _found(row: Sequence[Any], similarity: float) -> Found:
+    index, text, start, end, *rest = row
+    return Found(_record(rest), index, text, start, end, float(similarity))
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(dict(value)).decode()
+
+
+def _text(vector: Vector) -> str:
+    return orjson.dumps(list(vector)).decode()

@@ -1,0 +1,144 @@
+"""What a store of vectors promises. Specification: tests/contract/test_vector_stores.py.
+
+A store keeps records, each of them a text in several points, for many tenants. It remembers
+which model its vectors are of, and takes no others.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from servers.domain.embeddings import Vector
+from servers.domain.rag import Scalar, Where
+from servers.kernel.errors import InvalidInput, NotReady, Violation
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Vectors of different models can't be compared."""
+
+    model: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is seen: of one tenant, what everybody may see and what `principal` may. None sees
+    all, and is for the store's owner, not for callers."""
+
+    tenant: str
+    principal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What points belong to: a document, say. One of the same tenant and id takes its place."""
+
+    id: str
+    title: str = ""
+    uri: str = ""
+    content_hash: str = ""
+    points: int = 0
+    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    acl: tuple[str, ...] = ()  # principals; empty: everybody of the tenant
+    updated_at: float = 0.0  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A part of a record's text. Its vector has length 1."""
+
+    index: int  # from 0
+    text: str
+    start: int
+    end: int
+    vector: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    record: Record
+    index: int
+    text: str
+    start: int
+    end: int
+    similarity: float  # cosine
+
+
+class VectorStore(Protocol):
+    """One collection. Every call sees what was acknowledged before it.
+
+    Raises Unavailable (STORE_UNAVAILABLE) where the database does not answer.
+    """
+
+    async def space(self) -> Space | None:
+        """Whose vectors are kept; None before the first `prepare`."""
+        ...
+
+    async def prepare(self, space: Space) -> None:
+        """Keep vectors of that model. Raises NotReady (EMBEDDING_MISMATCH) where the store
+        keeps vectors of another one."""
+        ...
+
+    async def replace(self, tenant: str, record: Record, points: Sequence[Point]) -> None:
+        """Store, in the place of what had that id. A crash leaves one or the other record."""
+        ...
+
+    async def delete(self, tenant: str, record: str) -> int:
+        """Returns how many points there were."""
+        ...
+
+    async def record(self, scope: Scope, record: str) -> Record | None: ...
+
+    async def records(self, scope: Scope, after: str, limit: int) -> Sequence[Record]:
+        """By id (in the order of its characters), those behind `after`."""
+        ...
+
+    async def search(
+        self, scope: Scope, vector: Vector, limit: int, where: Where
+    ) -> Sequence[Found]:
+        """The most similar ones first. What is out of scope doesn't take part."""
+        ...
+
+    async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
+        """Those with most of the words first; `similarity` is 0 there. Only where the backend
+        can do it: see `servers.kernel.vectors.opening`."""
+        ...
+
+    async def knows(self, tenant: str, key: str) -> bool:
+        """Whether any record of the tenant has metadata of that name."""
+        ...
+
+    async def count(self, tenant: str) -> int:
+        """How many points the tenant has."""
+        ...
+
+
+def check_space(kept: Space | None, wanted: Space, where: str) -> None:
+    if kept is not None and kept != wanted:
+        raise NotReady(
+            f"{where} keeps vectors of {kept.model!r} ({kept.dimension} numbers), and these are "
+            f"of {wanted.model!r} ({wanted.dimension}): name another collection and take the "
+            "documents in again, or go back to that model",
+            reason="EMBEDDING_MISMATCH",
+            kept=f"{kept.model}/{kept.dimension}",
+            got=f"{wanted.model}/{wanted.dimension}",
+        )
+
+
+def check_where(where: Where) -> None:
+    """Raises InvalidInput for what no store can compare."""
+    for key, value in where.items():
+        values = value if isinstance(value, tuple) else (value,)
+        if not values:
+            raise wrong(f"filter.{key}", "the list is empty: name a value")
+        if not all(isinstance(each, Scalar) for each in values):
+            raise wrong(f"filter.{key}", "expected a text, a number, true or false, or a list")
+
+
+def values_of(where: Where) -> list[tuple[str, tuple[Scalar, ...]]]:
+    return [(key, v if isinstance(v, tuple) else (v,)) for key, v in where.items()]
+
+
+def wrong(place: str, why: str) -> InvalidInput:
+    return InvalidInput(f"{place}: {why}", violations=(Violation(place, why),))

@@ -1,0 +1,223 @@
+"""Vectors in Qdrant: a server, or its library in a folder. Needs the extra `qdrant`.
+
+A record's points carry all that is said of it; its point 0 stands for it where records are
+listed. A new version of a record is written under ids of its own, point 0 last, and only then
+the older one is deleted: a crash leaves one of them whole. What a torn write left behind is out of
+sight, as searches skip points whose version is not that of their record's newest point 0, and
+goes with the next write.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import httpx
+from qdrant_client import AsyncQdrantClient
+from qdrant_client import models as q
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
+
+from servers.domain.embeddings import Vector
+from servers.domain.rag import Where
+from servers.kernel.errors import Unavailable
+from servers.kernel.vectors import payloads
+from servers.kernel.vectors.collection import Collection
+from servers.kernel.vectors.ports import (
+    Found,
+    Point,
+    Record,
+    Scope,
+    Space,
+    check_space,
+    values_of,
+)
+
+_BATCH = 512  # points in one request
+_TIMEOUT = 30  # seconds
+_INDEXED = ("tenant", "record", "acl", "version")
+_IDS = uuid.UUID("5b1f3f0e-7d0b-4a5e-9a53-1c5a6e8e2f10")  # any, for ids made from names
+
+
+@asynccontextmanager
+async def open_at(collection: Collection) -> AsyncIterator["QdrantStore"]:
+    """Raises Unavailable (STORE_UNAVAILABLE) where nobody answers."""
+    if collection.address:
+        client = AsyncQdrantClient(
+            url=collection.address,
+            api_key=collection.api_key or None,
+            timeout=_TIMEOUT,
+            check_compatibility=False,
+        )
+    else:
+        await asyncio.to_thread(collection.folder.mkdir, parents=True, exist_ok=True)
+        folder = str(collection.folder / collection.name)
+        client = await asyncio.to_thread(AsyncQdrantClient, path=folder)
+    try:
+        store = QdrantStore(client, collection.name, bool(collection.address))
+        await store.space()
+        yield store
+    finally:
+        await client.close()
+
+
+class QdrantStore:
+    """Made by `open_at`."""
+
+    def __init__(self, client: AsyncQdrantClient, name: str, server: bool) -> None:
+        self._client, self._name, self._server = client, name, server
+        self._space: Space | None = None
+        self._lock = asyncio.Lock()  # of two writers of a record one must be last
+
+    async def space(self) -> Space | None:
+        if self._space is None:
+            with _named():
+                if await self._client.collection_exists(self._name):
+                    found = await self._client.get_collection(self._name)
+                    said = found.config.metadata or {}
+                    self._space = Space(said["model"], said["dimension"])
+        return self._space
+
+    async def prepare(self, space: Space) -> None:
+        async with self._lock:
+            if await self.space() is None:
+                with _named():
+                    await self._make(space)
+            check_space(await self.space(), space, f"collection {self._name!r}")
+
+    async def _make(self, space: Space) -> None:
+        await self._client.create_collection(
+            self._name,
+            vectors_config=q.VectorParams(size=space.dimension, distance=q.Distance.COSINE),
+            metadata={"model": space.model, "dimension": space.dimension},
+        )
+        for key in _INDEXED if self._server else ():  # the library has no indexes
+            await self._client.create_payload_index(
+                self._name, key, field_schema=q.PayloadSchemaType.KEYWORD, wait=True
+            )
+
+    async def replace(self, tenant: str, record: Record, points: Sequence[Point]) -> None:
+        version = uuid.uuid4().hex
+        said = payloads.of_record(tenant, record, len(points)) | {"version": version}
+        structs = [
+            q.PointStruct(
+                id=str(uuid.uuid5(_IDS, f"{version}/{each.index}")),
+                vector=list(each.vector),
+                payload=said | payloads.of_point(each),
+            )
+            for each in reversed(points)  # point 0 makes the record seen
+        ]
+        async with self._lock:
+            with _named():
+                for at in range(0, len(structs), _BATCH):
+                    await self._client.upsert(self._name, structs[at : at + _BATCH], wait=True)
+                older = _filter(Scope(tenant), {}, must=[_is("record", record.id)])
+                older.must_not = [_is("version", version)]
+                await self._delete(older)
+
+    async def _delete(self, which: q.Filter) -> None:
+        await self._client.delete(
+            self._name, points_selector=q.FilterSelector(filter=which), wait=True
+        )
+
+    async def delete(self, tenant: str, record: str) -> int:
+        if await self.space() is None:
+            return 0
+        which = _filter(Scope(tenant), {}, must=[_is("record", record)])
+        async with self._lock:
+            with _named():
+                there = await self.record(Scope(tenant), record)
+                await self._delete(which)
+        return there.points if there else 0
+
+    async def record(self, scope: Scope, record: str) -> Record | None:
+        heads = await self._heads(scope, [_is("record", record)])
+        return next((each for each, _ in payloads.newest(heads).values()), None)
+
+    async def records(self, scope: Scope, after: str, limit: int) -> Sequence[Record]:
+        found = payloads.newest(await self._heads(scope, []))
+        return [found[name][0] for name in sorted(found) if name > after][:limit]
+
+    async def _heads(self, scope: Scope, must: list[q.Condition]) -> list[payloads.Head]:
+        """Points 0: each record, and its version."""
+        if await self.space() is None:
+            return []
+        head = q.FieldCondition(key="index", match=q.MatchValue(value=0))
+        which = _filter(scope, {}, must=[head, *must])
+        heads: list[payloads.Head] = []
+        offset: Any = None
+        with _named():
+            while True:
+                page, offset = await self._client.scroll(
+                    self._name, scroll_filter=which, limit=1000, offset=offset
+                )
+                heads += [payloads.head_from(each.payload or {}) for each in page]
+                if offset is None:
+                    return heads
+
+    async def search(
+        self, scope: Scope, vector: Vector, limit: int, where: Where
+    ) -> Sequence[Found]:
+        if await self.space() is None:
+            return []
+        with _named():
+            answer = await self._client.query_points(
+                self._name,
+                query=list(vector),
+                query_filter=_filter(scope, where),
+                limit=limit,
+                with_payload=True,
+            )
+        said = [(each.payload or {}, each.score) for each in answer.points]
+        ids = sorted({payload["record"] for payload, _ in said})
+        heads = await self._heads(scope, [_any_of("record", ids)]) if ids else []
+        return payloads.whole(said, heads)
+
+    async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
+        raise NotImplementedError("a pipeline with this backend refuses `hybrid`")
+
+    async def knows(self, tenant: str, key: str) -> bool:
+        return await self._count(_filter(Scope(tenant), {}, must=[_is("fields", key)])) > 0
+
+    async def count(self, tenant: str) -> int:
+        return await self._count(_filter(Scope(tenant), {}))
+
+    async def _count(self, which: q.Filter) -> int:
+        if await self.space() is None:
+            return 0
+        with _named():
+            return (await self._client.count(self._name, count_filter=which, exact=True)).count
+
+
+def _is(key: str, value: str) -> q.FieldCondition:
+    return q.FieldCondition(key=key, match=q.MatchValue(value=value))
+
+
+def _any_of(key: str, values: list[str]) -> q.FieldCondition:
+    return q.FieldCondition(key=key, match=q.MatchAny(any=values))
+
+
+def _filter(scope: Scope, where: Where, must: Sequence[q.Condition] = ()) -> q.Filter:
+    conditions: list[Any] = [_is("tenant", scope.tenant), *must]
+    if scope.principal is not None:
+        seen = payloads.seen_by(scope.principal)
+        conditions.append(_any_of("acl", seen))
+    for key, wanted in values_of(where):
+        # As texts, with their types: a key may be any text, and is no path in a payload.
+        marks = [payloads.mark(key, each) for each in wanted]
+        conditions.append(_any_of("marks", marks))
+    return q.Filter(must=conditions)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except (ResponseHandlingException, httpx.HTTPError, OSError) as error:
+        raise Unavailable(
+            f"Qdrant can't be reached: {error}", reason="STORE_UNAVAILABLE", retry_after=1.0
+        ) from error
+    except ApiException as error:
+        raise Unavailable(
+            f"Qdrant refused: {str(error)[:300]}", reason="STORE_UNAVAILABLE"
+        ) from error

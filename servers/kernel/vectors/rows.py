@@ -1,0 +1,196 @@
+"""Records and points in SQLite, with their vectors and an index of their words (FTS5)."""
+
+import re
+import sqlite3
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from servers.domain.rag import Where
+from servers.kernel.vectors.ports import Found, Point, Record, Scope, Space, values_of
+
+MIGRATIONS = (
+    """
+    CREATE TABLE space (model TEXT NOT NULL, dimension INTEGER NOT NULL);
+    CREATE TABLE changes (n INTEGER NOT NULL);
+    INSERT INTO changes VALUES (0);
+    CREATE TABLE record (
+        number INTEGER PRIMARY KEY, tenant TEXT NOT NULL, id TEXT NOT NULL, title TEXT NOT NULL,
+        uri TEXT NOT NULL, content_hash TEXT NOT NULL, points INTEGER NOT NULL,
+        metadata TEXT NOT NULL, acl TEXT NOT NULL, updated_at REAL NOT NULL, UNIQUE (tenant, id));
+    CREATE TABLE point (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        record INTEGER NOT NULL REFERENCES record ON DELETE CASCADE,
+        position INTEGER NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL,
+        text TEXT NOT NULL, vector BLOB NOT NULL);
+    CREATE INDEX point_record ON point (record);
+    CREATE VIRTUAL TABLE word USING fts5 (
+        text, content = 'point', content_rowid = 'number', tokenize = 'unicode61');
+    CREATE TRIGGER point_new AFTER INSERT ON point BEGIN
+        INSERT INTO word (rowid, text) VALUES (new.number, new.text);
+    END;
+    CREATE TRIGGER point_gone AFTER DELETE ON point BEGIN
+        INSERT INTO word (word, rowid, text) VALUES ('delete', old.number, old.text);
+    END;
+    """,
+)
+
+_RECORD = "r.id, r.title, r.uri, r.content_hash, r.points, r.metadata, r.acl, r.updated_at"
+_POINT = f"p.position, p.text, p.start, p.end, {_RECORD}"
+_MOST_WORDS = 64  # of a query
+_WORD = re.compile(r"\w+")
+
+
+def space(connection: sqlite3.Connection) -> Space | None:
+    found = connection.execute("SELECT model, dimension FROM space").fetchone()
+    return Space(*found) if found else None
+
+
+def remember(connection: sqlite3.Connection, space: Space) -> None:
+    connection.execute("INSERT INTO space VALUES (?, ?)", (space.model, space.dimension))
+
+
+def change(connection: sqlite3.Connection) -> int:
+    """How many changes there have been."""
+    return int(connection.execute("SELECT n FROM changes").fetchone()[0])
+
+
+def numbers(connection: sqlite3.Connection) -> list[int]:
+    return [number for (number,) in connection.execute("SELECT number FROM point")]
+
+
+def vectors(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[tuple[int, bytes]]:
+    sql = "SELECT number, vector FROM point WHERE number IN (SELECT value FROM json_each(?))"
+    return connection.execute(sql, (_list(numbers),)).fetchall()
+
+
+def replace(
+    connection: sqlite3.Connection, tenant: str, record: Record, points: Sequence[Point]
+) -> tuple[list[int], list[int]]:
+    """Returns the numbers of the points that are gone, and of the new ones."""
+    gone = delete(connection, tenant, record.id)
+    row = connection.execute(
+        "INSERT INTO record (tenant, id, title, uri, content_hash, points, metadata, acl, "
+        "updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(tenant, record.id, record.title, record.uri, record.content_hash, len(points)),
+            *(_json(record.metadata), _json(record.acl), record.updated_at),
+        ),
+    ).lastrowid
+    added = []
+    for each in points:
+        sql = (
+            "INSERT INTO point (record, position, start, end, text, vector) "
+            "VALUES (?, ?, ?, ?, ?, ?)"
+        )
+        values = (row, each.index, each.start, each.end, each.text, each.vector.tobytes())
+        added.append(int(connection.execute(sql, values).lastrowid or 0))
+    connection.execute("UPDATE changes SET n = n + 1")
+    return gone, added
+
+
+def delete(connection: sqlite3.Connection, tenant: str, record: str) -> list[int]:
+    """Returns the numbers of the points that are gone."""
+    sql = (
+        "SELECT number FROM point WHERE record = "
+        "(SELECT number FROM record WHERE tenant = ? AND id = ?)"
+    )
+    gone = [number for (number,) in connection.execute(sql, (tenant, record))]
+    connection.execute("DELETE FROM record WHERE tenant = ? AND id = ?", (tenant, record))
+    if gone:
+        connection.execute("UPDATE changes SET n = n + 1")
+    return gone
+
+
+def record(connection: sqlite3.Connection, scope: Scope, name: str) -> Record | None:
+    condition, values = _condition(scope, {})
+    sql = f"SELECT {_RECORD} FROM record r WHERE {condition} AND r.id = ?"
+    found = connection.execute(sql, (*values, name)).fetchone()
+    return _record(found) if found else None
+
+
+def records(connection: sqlite3.Connection, scope: Scope, after: str, limit: int) -> list[Record]:
+    condition, values = _condition(scope, {})
+    sql = f"SELECT {_RECORD} FROM record r WHERE {condition} AND r.id > ? ORDER BY r.id LIMIT ?"
+    return [_record(row) for row in connection.execute(sql, (*values, after, limit))]
+
+
+def seen(connection: sqlite3.Connection, scope: Scope, where: Where) -> "array[int]":
+    """The numbers of all points that a query may find."""
+    condition, values = _condition(scope, where)
+    sql = f"SELECT p.number FROM record r JOIN point p ON p.record = r.number WHERE {condition}"
+    return array("q", (number for (number,) in connection.execute(sql, values)))
+
+
+def found(connection: sqlite3.Connection, near: Sequence[tuple[int, float]]) -> list[Found]:
+    sql = (
+        f"SELECT p.number, {_POINT} FROM point p JOIN record r ON r.number = p.record "
+        "WHERE p.number IN (SELECT value FROM json_each(?))"
+    )
+    rows = {row[0]: row[1:] for row in connection.execute(sql, (_list([n for n, _ in near]),))}
+    return [_found(rows[number], similarity) for number, similarity in near if number in rows]
+
+
+def keywords(
+    connection: sqlite3.Connection, scope: Scope, text: str, limit: int, where: Where
+) -> list[Found]:
+    asked = " OR ".join(f'"{word}"' for word in _WORD.findall(text)[:_MOST_WORDS])
+    if not asked:
+        return []
+    condition, values = _condition(scope, where)
+    sql = (
+        f"SELECT {_POINT} FROM word JOIN point p ON p.number = word.rowid "
+        f"JOIN record r ON r.number = p.record WHERE word MATCH ? AND {condition} "
+        "ORDER BY bm25(word), p.number LIMIT ?"
+    )
+    return [_found(row, 0.0) for row in connection.execute(sql, (asked, *values, limit))]
+
+
+def knows(connection: sqlite3.Connection, tenant: str, key: str) -> bool:
+    sql = "SELECT 1 FROM record r, json_each(r.metadata) m WHERE r.tenant = ? AND m.key = ? LIMIT 1"
+    return connection.execute(sql, (tenant, key)).fetchone() is not None
+
+
+def count(connection: sqlite3.Connection, tenant: str) -> int:
+    sql = "SELECT coalesce(sum(points), 0) FROM record WHERE tenant = ?"
+    return int(connection.execute(sql, (tenant,)).fetchone()[0])
+
+
+def _condition(scope: Scope, where: Where) -> tuple[str, list[Any]]:
+    """What is in scope, as SQL on the table `record r`."""
+    parts, values = ["r.tenant = ?"], [scope.tenant]
+    if scope.principal is not None:
+        parts.append("(r.acl = '[]' OR EXISTS (SELECT 1 FROM json_each(r.acl) WHERE value = ?))")
+        values.append(scope.principal)
+    for key, wanted in values_of(where):
+        # Types count: json_each tells a truth value from 1.
+        parts.append(
+            "EXISTS (SELECT 1 FROM json_each(r.metadata) m, json_each(?) w WHERE m.key = ? "
+            "AND m.value = w.value AND (m.type IN ('true', 'false')) = "
+            "(w.type IN ('true', 'false')))"
+        )
+        values += [_json(wanted), key]
+    return " AND ".join(parts), values
+
+
+def _record(row: Sequence[Any]) -> Record:
+    name, title, uri, content_hash, points, metadata, acl, updated_at = row
+    seen_by = tuple(orjson.loads(acl))
+    return Record(
+        name, title, uri, content_hash, points, orjson.loads(metadata), seen_by, updated_at
+    )
+
+
+def _found(row: Sequence[Any], similarity: float) -> Found:
+    index, text, start, end, *rest = row
+    return Found(_record(rest), index, text, start, end, similarity)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(dict(value) if hasattr(value, "keys") else list(value)).decode()
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return orjson.dumps(list(numbers)).decode()

@@ -1,0 +1,222 @@
+"""RAG's values between protobuf and the domain."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from astromesh.rag.v1 import rag_service_pb2 as pb
+from google.protobuf import struct_pb2
+
+from servers.domain.rag import (
+    Chunk,
+    Document,
+    DocumentPage,
+    Ingested,
+    IngestOutcome,
+    Passage,
+    PassageQuery,
+    PipelineInfo,
+    Scalar,
+    StoredDocument,
+    Where,
+)
+from servers.kernel.chat_wire import json_from, json_to, refused, time_from, time_to
+
+_OUTCOMES = {
+    IngestOutcome.CREATED: pb.INGEST_OUTCOME_CREATED,
+    IngestOutcome.REPLACED: pb.INGEST_OUTCOME_REPLACED,
+    IngestOutcome.UNCHANGED: pb.INGEST_OUTCOME_UNCHANGED,
+    IngestOutcome.FAILED: pb.INGEST_OUTCOME_FAILED,
+}
+_BY_NUMBER = {number: outcome for outcome, number in _OUTCOMES.items()}
+
+
+def document_from(wire: pb.Document) -> Document:
+    if wire.text and wire.content:
+        raise refused("document.text", "say text or content, not both")
+    return Document(
+        wire.id,
+        wire.text.encode() if wire.text else wire.content,
+        wire.media_type,
+        wire.title,
+        wire.uri,
+        _metadata_from(wire.metadata, "document.metadata"),
+        tuple(wire.acl),
+    )
+
+
+def document_to(document: Document) -> pb.Document:
+    return pb.Document(
+        id=document.id,
+        content=document.content,
+        media_type=document.media_type,
+        title=document.title,
+        uri=document.uri,
+        metadata=json_to(document.metadata),
+        acl=document.acl,
+    )
+
+
+def stored_from(wire: pb.StoredDocument) -> StoredDocument:
+    return StoredDocument(
+        wire.id,
+        wire.title,
+        wire.uri,
+        wire.content_hash,
+        wire.chunks,
+        _metadata_from(wire.metadata, "metadata"),
+        tuple(wire.acl),
+        time_from(wire.update_time),
+    )
+
+
+def stored_to(document: StoredDocument) -> pb.StoredDocument:
+    return pb.StoredDocument(
+        id=document.id,
+        title=document.title,
+        uri=document.uri,
+        content_hash=document.content_hash,
+        chunks=document.chunks,
+        metadata=json_to(document.metadata),
+        acl=document.acl,
+        update_time=time_to(document.updated_at),
+    )
+
+
+def outcome_from(wire: "pb.IngestOutcome.ValueType") -> IngestOutcome:
+    return _BY_NUMBER[wire]
+
+
+def outcome_to(outcome: IngestOutcome) -> "pb.IngestOutcome.ValueType":
+    return _OUTCOMES[outcome]
+
+
+def ingested_from(wire: pb.IngestDocumentsResponse) -> Ingested:
+    outcome = outcome_from(wire.outcome)
+    return Ingested(wire.id, outcome, wire.chunks, wire.error_reason, wire.error_message)
+
+
+def ingested_to(ingested: Ingested) -> pb.IngestDocumentsResponse:
+    return pb.IngestDocumentsResponse(
+        id=ingested.id,
+        outcome=_OUTCOMES[ingested.outcome],
+        chunks=ingested.chunks,
+        error_reason=ingested.error_reason,
+        error_message=ingested.error_message,
+    )
+
+
+def page_from(wire: pb.ListDocumentsResponse) -> DocumentPage:
+    return DocumentPage(tuple(map(stored_from, wire.documents)), wire.next_page_token)
+
+
+def page_to(page: DocumentPage) -> pb.ListDocumentsResponse:
+    return pb.ListDocumentsResponse(
+        documents=map(stored_to, page.documents), next_page_token=page.next_page_token
+    )
+
+
+def query_from(wire: pb.QueryRequest) -> PassageQuery:
+    return PassageQuery(
+        wire.pipeline,
+        wire.query,
+        wire.top_k if wire.HasField("top_k") else None,
+        wire.similarity_threshold if wire.HasField("similarity_threshold") else None,
+        _where_from(wire.filter),
+    )
+
+
+def query_to(query: PassageQuery) -> pb.QueryRequest:
+    where = {key: list(v) if isinstance(v, tuple) else v for key, v in query.where.items()}
+    return pb.QueryRequest(
+        pipeline=query.pipeline,
+        query=query.text,
+        top_k=query.top_k,
+        similarity_threshold=query.similarity_threshold,
+        filter=json_to(where),
+    )
+
+
+def passage_from(wire: pb.Passage) -> Passage:
+    return Passage(
+        wire.document,
+        wire.title,
+        wire.uri,
+        wire.text,
+        wire.start,
+        wire.end,
+        wire.index,
+        wire.similarity,
+        wire.score,
+        _metadata_from(wire.metadata, "metadata"),
+    )
+
+
+def passage_to(passage: Passage) -> pb.Passage:
+    return pb.Passage(
+        document=passage.document,
+        title=passage.title,
+        uri=passage.uri,
+        text=passage.text,
+        start=passage.start,
+        end=passage.end,
+        index=passage.index,
+        similarity=passage.similarity,
+        score=passage.score,
+        metadata=json_to(passage.metadata),
+        citation=passage.citation,
+    )
+
+
+def pipeline_from(wire: pb.Pipeline) -> PipelineInfo:
+    return PipelineInfo(
+        wire.name,
+        wire.version,
+        wire.backend,
+        wire.chunking,
+        wire.reason,
+        wire.embedding_model,
+        wire.dimension,
+        wire.chunks,
+    )
+
+
+def pipeline_to(info: PipelineInfo) -> pb.Pipeline:
+    return pb.Pipeline(
+        name=info.name,
+        version=info.version,
+        backend=info.backend,
+        chunking=info.chunking,
+        ready=not info.reason,
+        reason=info.reason,
+        embedding_model=info.embedding_model,
+        dimension=info.dimension,
+        chunks=info.chunks,
+    )
+
+
+def chunk_from(wire: pb.Chunk) -> Chunk:
+    return Chunk(wire.text, wire.start, wire.end)
+
+
+def chunk_to(chunk: Chunk) -> pb.Chunk:
+    return pb.Chunk(text=chunk.text, start=chunk.start, end=chunk.end)
+
+
+def _metadata_from(wire: struct_pb2.Struct, place: str) -> dict[str, Scalar]:
+    return {key: _scalar(value, f"{place}.{key}") for key, value in json_from(wire).items()}
+
+
+def _where_from(wire: struct_pb2.Struct) -> Where:
+    found: Mapping[str, Any] = json_from(wire)
+    return {
+        key: tuple(_scalar(each, f"filter.{key}") for each in value)
+        if isinstance(value, list)
+        else _scalar(value, f"filter.{key}")
+        for key, value in found.items()
+    }
+
+
+def _scalar(value: Any, place: str) -> Scalar:
+    if isinstance(value, str | bool | int | float):
+        return value
+    raise refused(place, "expected a text, a number, true or false")

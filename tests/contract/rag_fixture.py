@@ -1,0 +1,81 @@
+"""A RAG service over the real router with the model that every mesh has, and real stores."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import yaml
+from astromesh.rag.v1 import rag_service_pb2_grpc
+
+from servers.domain.caller import Caller
+from servers.domain.rag import Document, PassageQuery
+from servers.domain.services import Rag, Router
+from servers.kernel.status import StatusInterceptor
+from servers.rag.adapters import readers
+from servers.rag.adapters.stores import store_at
+from servers.rag.declared import read_pipelines
+from servers.rag.remote import RemoteRag
+from servers.rag.service import RagPipelines
+from servers.rag.servicer import RagServicer
+from servers.rag.stores import Stores
+from servers.router.adapters.pool import open_providers
+from servers.router.ports import RouterSettings
+from servers.router.service import ModelRouter
+
+ALICE, BOB = Caller("acme", "alice"), Caller("acme", "bob")
+ELSEWHERE = Caller("other", "alice")
+P = "handbook"
+
+
+def pipeline(name: str = P, **spec) -> dict:
+    return {
+        "apiVersion": "astromesh/v1",
+        "kind": "RAGPipeline",
+        "metadata": {"name": name, "version": "1.0.0"},
+        "spec": {"chunking": {"chunk_size": 200, "overlap": 40}, **spec},
+    }
+
+
+def document(name: str, text: str | bytes, **more) -> Document:
+    return Document(name, text.encode() if isinstance(text, str) else text, **more)
+
+
+def asks(text: str, **more) -> PassageQuery:
+    return PassageQuery(more.pop("pipeline", P), text, **more)
+
+
+@contextlib.asynccontextmanager
+async def packaged_router(folder: Path) -> AsyncIterator[Router]:
+    async with open_providers(folder) as pool:
+        yield ModelRouter(RouterSettings(), pool, env={})
+
+
+@contextlib.asynccontextmanager
+async def in_process(rag: Rag) -> AsyncIterator[Rag]:
+    yield rag
+
+
+@contextlib.asynccontextmanager
+async def over_the_wire(rag: Rag) -> AsyncIterator[Rag]:
+    server = grpc.aio.server(interceptors=[StatusInterceptor()])
+    rag_service_pb2_grpc.add_RagServiceServicer_to_server(RagServicer(rag), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield RemoteRag(channel)
+    await server.stop(None)
+
+
+@contextlib.asynccontextmanager
+async def service(folder: Path, router: Router, *pipelines: dict) -> AsyncIterator[Rag]:
+    files = folder / "config" / "rag"
+    files.mkdir(parents=True, exist_ok=True)
+    for each in pipelines:
+        path = files / f"{each['metadata']['name']}.rag.yaml"
+        path.write_text(yaml.safe_dump(each, sort_keys=False))
+    declared = read_pipelines(files, {}, lambda _: ())
+    async with Stores(store_at(folder / "state")) as stores:
+        yield RagPipelines(
+            declared, router, stores, readers.read, readers.media_type_of, lambda: 1_700_000_000.5
+        )

@@ -1,0 +1,274 @@
+"""What every `VectorStore` promises, over each backend alike."""
+
+import asyncio
+import uuid
+
+import pytest
+
+from servers.domain.rag import Where
+from servers.kernel.errors import NotReady
+from servers.kernel.vectors.collection import Collection
+from servers.kernel.vectors.opening import HYBRID
+from servers.kernel.vectors.ports import Record, Scope, Space
+from tests.contract.vector_fixture import (
+    ACME,
+    EAST,
+    NORTH,
+    SPACE,
+    UP,
+    Backend,
+    points,
+    record,
+    unit,
+)
+
+BACKENDS = ("faiss", "pgvector", "qdrant", "chroma")
+WITH_KEYWORDS = HYBRID
+ODD = 'Robert\'); DROP TABLE point;-- "$ne" {"$gt": ""} \'\''
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request, tmp_path) -> Backend:
+    return backend_of(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=WITH_KEYWORDS)
+def reading(request, tmp_path) -> Backend:
+    return backend_of(request.param, request, tmp_path)
+
+
+def backend_of(name, request, folder) -> Backend:
+    collection = f"c{uuid.uuid4().hex[:16]}"
+    address = ""
+    if name == "pgvector":
+        address = request.getfixturevalue("postgres").schema()
+    return Backend(name, Collection(collection, folder, address))
+
+
+@pytest.fixture
+async def store(backend):
+    async with backend.open() as store:
+        await store.prepare(SPACE)
+        yield store
+
+
+async def names(store, vector=EAST, scope=ACME, limit=10, where: Where | None = None):
+    found = await store.search(scope, vector, limit, where or {})
+    return [(each.record.id, each.index) for each in found]
+
+
+class TestSearch:
+    async def test_gives_the_most_similar_first(self, store):
+        await store.replace("acme", record("a"), points(NORTH, unit(1, 1, 0, 0), EAST))
+        assert await names(store) == [("a", 2), ("a", 1), ("a", 0)]
+
+    async def test_gives_similarities_as_cosines(self, store):
+        await store.replace("acme", record("a"), points(EAST, unit(1, 1, 0, 0), unit(-1, 0, 0, 0)))
+        found = await store.search(ACME, EAST, 10, {})
+        assert [each.similarity for each in found] == pytest.approx([1, 0.5**0.5, -1], abs=1e-3)
+
+    async def test_gives_no_more_than_asked_for(self, store):
+        await store.replace("acme", record("a"), points(EAST, NORTH, UP))
+        assert len(await names(store, limit=2)) == 2
+
+    async def test_gives_all_that_was_stored_with_them(self, store):
+        kept = record("a", uri="file:///a", metadata={"n": 1, "x": 0.5, "t": ODD, "yes": True})
+        await store.replace("acme", kept, points(EAST, text=ODD + " \u00fc\u65e5\U0001f600"))
+        (found,) = await store.search(ACME, EAST, 10, {})
+        assert (found.record, found.text, found.start, found.end) == (
+            Record(**{**_fields(kept), "points": 1}),
+            ODD + " \u00fc\u65e5\U0001f600 0",
+            0,
+            6,
+        )
+
+    async def test_of_an_empty_store_finds_nothing(self, store):
+        assert await names(store) == []
+
+    async def test_before_anything_is_prepared_finds_nothing(self, backend):
+        async with backend.open() as store:
+            assert (await store.space(), await names(store), await store.count("acme")) == (
+                None,
+                [],
+                0,
+            )
+
+    async def test_never_sees_another_tenant(self, store):
+        await store.replace("other", record("a"), points(EAST))
+        assert (await names(store), await store.count("acme")) == ([], 0)
+
+    async def test_of_many_that_are_out_of_scope_still_finds_the_one(self, store):
+        """What may not be seen is left out before the best are taken, not after."""
+        for n in range(40):
+            await store.replace("other", record(f"o{n}"), points(EAST))
+            await store.replace("acme", record(f"s{n}", acl=("alice",)), points(EAST))
+        await store.replace("acme", record("mine"), points(NORTH))
+        scope = Scope("acme", "bob")
+        assert await names(store, scope=scope, limit=1) == [("mine", 0)]
+
+
+class TestAccess:
+    @pytest.mark.parametrize(
+        ("principal", "seen"),
+        [("alice", ["hers", "open"]), ("bob", ["open"]), ("", ["open"]), (None, ["hers", "open"])],
+    )
+    async def test_is_for_those_on_the_list(self, store, principal, seen):
+        await store.replace("acme", record("open"), points(EAST))
+        await store.replace("acme", record("hers", acl=("carol", "alice")), points(EAST))
+        scope = Scope("acme", principal)
+        assert sorted(name for name, _ in await names(store, scope=scope)) == seen
+        assert [each.id for each in await store.records(scope, "", 10)] == seen
+        assert (await store.record(scope, "hers") is not None) == ("hers" in seen)
+
+
+class TestAFilter:
+    @pytest.fixture
+    async def filled(self, store):
+        metadata = [
+            {"lang": "de", "year": 2020, "draft": True},
+            {"lang": "en", "year": 2021, "draft": False},
+            {"lang": ODD, "year": 1, "share": 0.5},
+        ]
+        for n, each in enumerate(metadata):
+            await store.replace("acme", record(f"d{n}", metadata=each), points(EAST))
+        return store
+
+    @pytest.mark.parametrize(
+        ("where", "expected"),
+        [
+            ({"lang": "de"}, ["d0"]),
+            ({"lang": ("de", "en")}, ["d0", "d1"]),
+            ({"lang": ("de", "en"), "year": 2021}, ["d1"]),
+            ({"draft": True}, ["d0"]),
+            ({"draft": False}, ["d1"]),
+            ({"year": 1}, ["d2"]),
+            ({"share": 0.5}, ["d2"]),
+            ({"lang": ODD}, ["d2"]),
+            ({"lang": "fr"}, []),
+            ({"nothing": 1}, []),
+            ({ODD: "x"}, []),
+        ],
+        ids=str,
+    )
+    async def test_keeps_what_has_the_values(self, filled, where, expected):
+        assert sorted(name for name, _ in await names(filled, where=where)) == expected
+
+    async def test_knows_which_fields_there_are(self, filled):
+        assert [await filled.knows("acme", key) for key in ("lang", "share", "nothing", ODD)] == [
+            True,
+            True,
+            False,
+            False,
+        ]
+        assert not await filled.knows("other", "lang")
+
+
+class TestReplace:
+    async def test_takes_the_place_of_all_points(self, store):
+        await store.replace("acme", record("a"), points(EAST, NORTH, UP))
+        await store.replace("acme", record("a", content_hash="h2"), points(UP))
+        assert (await names(store), await store.count("acme")) == ([("a", 0)], 1)
+        assert (await store.record(ACME, "a")).content_hash == "h2"
+
+    async def test_leaves_other_records_and_tenants_alone(self, store):
+        await store.replace("acme", record("a"), points(EAST))
+        await store.replace("acme", record("a/b"), points(EAST))
+        await store.replace("other", record("a"), points(EAST))
+        await store.replace("acme", record("a"), points(NORTH))
+        counts = [await store.count("acme"), await store.count("other")]
+        assert (counts, await names(store)) == ([2, 1], [("a/b", 0), ("a", 0)])
+
+    async def test_at_once_leaves_one_of_them_whole(self, store):
+        await asyncio.gather(
+            *(
+                store.replace("acme", record("a", content_hash=f"h{n}"), points(*[EAST] * n))
+                for n in range(1, 6)
+            )
+        )
+        left = await store.record(ACME, "a")
+        assert left.points == await store.count("acme") == int(left.content_hash[1:])
+
+
+class TestDelete:
+    async def test_forgets_the_record_with_its_points(self, store):
+        await store.replace("acme", record("a"), points(EAST, NORTH))
+        await store.replace("acme", record("b"), points(NORTH))
+        assert await store.delete("acme", "a") == 2
+        assert (await names(store), await store.record(ACME, "a")) == ([("b", 0)], None)
+
+    async def test_of_what_is_not_there_deletes_nothing(self, store):
+        await store.replace("acme", record("a"), points(EAST))
+        deleted = [await store.delete("acme", "b"), await store.delete("other", "a")]
+        assert (deleted, await store.count("acme")) == ([0, 0], 1)
+
+
+class TestRecords:
+    async def test_are_listed_by_id_page_by_page(self, store):
+        ids = ["B", "a", "a/1", "b", "\u00e4", ODD]
+        for each in ids:
+            await store.replace("acme", record(each), points(EAST, NORTH))
+        first = await store.records(ACME, "", 4)
+        rest = await store.records(ACME, first[-1].id, 4)
+        assert [each.id for each in (*first, *rest)] == sorted(ids)
+
+
+class TestASpace:
+    async def test_is_remembered(self, backend):
+        async with backend.open() as store:
+            await store.prepare(SPACE)
+        async with backend.open() as store:
+            assert await store.space() == SPACE
+
+    @pytest.mark.parametrize("other", [Space("other-model", 4), Space("test-model", 8)], ids=str)
+    async def test_refuses_another_one(self, backend, other):
+        async with backend.open() as store:
+            await store.prepare(SPACE)
+            await store.replace("acme", record("a"), points(EAST))
+            with pytest.raises(NotReady) as caught:
+                await store.prepare(other)
+            assert caught.value.reason == "EMBEDDING_MISMATCH"
+            assert await names(store) == [("a", 0)]
+
+    async def test_is_the_collections_own(self, backend):
+        async with backend.open() as store:
+            await store.prepare(SPACE)
+        async with backend.open("another") as other:
+            await other.prepare(Space("other-model", 8))
+            assert await other.space() == Space("other-model", 8)
+
+
+async def test_what_was_stored_is_there_after_a_restart(backend):
+    async with backend.open() as store:
+        await store.prepare(SPACE)
+        await store.replace("acme", record("a"), points(EAST, NORTH))
+        await store.replace("acme", record("b"), points(UP))
+        await store.delete("acme", "b")
+    async with backend.open() as store:
+        assert await names(store) == [("a", 0), ("a", 1)]
+        await store.replace("acme", record("c"), points(EAST))
+        assert await store.count("acme") == 3
+
+
+class TestKeywords:
+    async def test_find_what_has_the_words(self, reading):
+        async with reading.open() as store:
+            await store.prepare(SPACE)
+            texts = {"a": "the quick brown fox", "b": "a lazy dog", "c": "fox and dog and fox"}
+            for name, text in texts.items():
+                acl = ("alice",) if name == "c" else ()
+                await store.replace("acme", record(name, acl=acl), points(EAST, text=text))
+            await store.replace("other", record("d"), points(EAST, text="fox"))
+
+            async def found(text, principal="alice", where=None):
+                scope = Scope("acme", principal)
+                hits = await store.keywords(scope, text, 10, where or {})
+                return {each.record.id for each in hits}
+
+            assert await found("Fox") == {"a", "c"}
+            assert await found("fox lazy", "bob") == {"a", "b"}
+            assert await found(ODD + ' fox" OR NEAR( * -dog') == {"a", "b", "c"}
+            assert await found("!?") == await found("nothing") == set()
+
+
+def _fields(kept: Record):
+    return {name: getattr(kept, name) for name in Record.__slots__}
