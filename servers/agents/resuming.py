@@ -142,7 +142,7 @@ class Resuming:
     async def decide(self, caller: Caller, run_id: str, decision: Decision) -> Execution:
         """Let a run go on with an answer, once that is on record. Raises what is wrong with it."""
         if execution := self._active.get(caller.tenant, run_id):
-            decided = settled(execution.snapshot(), decision, caller)
+            decided = await self._settled(execution.snapshot(), decision, caller)
             if await execution.decide(decided):
                 return execution
             await execution.ended.wait()  # it waits by now, or has ended
@@ -166,12 +166,12 @@ class Resuming:
             raise
 
     async def _was_decided(self, run: Run, call_id: str) -> bool:
+        if execution := self._active.get(run.tenant, run.id):
+            return _has_decision(execution.log.events, call_id)
         after = 0
         while page := await self._store.events(run.id, after):
-            for event in page:
-                match event.payload:
-                    case Decided(decision) if decision.call_id == call_id:
-                        return True
+            if _has_decision(page, call_id):
+                return True
             after = page[-1].sequence
         return False
 
@@ -277,3 +277,8 @@ class Resuming:
         await journal.end(ended, "")
         await self.after(ended)
         return ended
+
+
+def _has_decision(events: Sequence[RunEvent], call_id: str) -> bool:
+    decisions = (e.payload.decision for e in events if isinstance(e.payload, Decided))
+    return any(decision.call_id == call_id for decision in decisions)

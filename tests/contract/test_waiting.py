@@ -145,6 +145,47 @@ class TestAToolThatNeedsApproval:
         assert "not approved" in messages[0]["content"]
 
 
+class TestAnAnswerThatComesWhileAnotherCallRuns:
+    @pytest.fixture
+    def slow(self, tmp_path, monkeypatch):
+        """A tool that goes on until the file `hold` is gone."""
+        monkeypatch.setenv("EFFECTS_DIR", str(tmp_path))
+        (tmp_path / "hold").touch()
+        tool = {"name": "send_mail", "function": "tests.faults.effects:send_mail"}
+        return Reply((), calls=[ADD, Call("send_mail", '{"to": "eve"}', "2")]), [*CAREFUL, tool]
+
+    async def asked(self, agents, run):
+        async with asyncio.timeout(10):
+            while not (await agents.get_run(ME, run.id)).waiting:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    async def test_is_used_without_a_wait(self, world, slow, tmp_path):
+        both, tools = slow
+        async with world(both, DONE, tools=tools) as (agents, _, _):
+            run = await agents.create_run(ME, ASK)
+            await self.asked(agents, run)
+            await agents.resume(ME, run.id, APPROVE)
+            (tmp_path / "hold").unlink()
+            payloads = [e.payload for e in await seen(agents.events(ME, run.id))]
+        assert payloads[-1].run.answer == "It is 5"
+        assert StateChanged(RunState.WAITING_APPROVAL) not in payloads
+
+    async def test_is_refused_the_second_time(self, world, slow, tmp_path):
+        both, tools = slow
+        async with world(both, DONE, tools=tools) as (agents, _, _):
+            run = await agents.create_run(ME, ASK)
+            await self.asked(agents, run)
+            (ask,) = (await agents.get_run(ME, run.id)).waiting
+            approve = Decision(ask.call_id, Verdict.APPROVE)
+            told = await asyncio.gather(
+                *(agents.resume(ME, run.id, approve) for _ in range(3)), return_exceptions=True
+            )
+            (tmp_path / "hold").unlink()
+            await seen(agents.events(ME, run.id))
+        refused = [each for each in told if isinstance(each, NotReady)]
+        assert [each.reason for each in refused] == ["ALREADY_DECIDED"] * 2
+
+
 class TestWhoDecides:
     async def test_may_change_the_arguments_where_the_tool_lets_him(self, world):
         tools = [{**CAREFUL[0], "approval": {"editable": True}}]

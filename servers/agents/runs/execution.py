@@ -10,6 +10,7 @@ from structlog.contextvars import bound_contextvars
 
 from servers.agents.patterns.ports import Answer, Suspended, Task
 from servers.agents.ports import RunStore
+from servers.agents.runs.deciding import already_decided
 from servers.agents.runs.guarding import Blocked, checked_decision, failure_told
 from servers.agents.runs.journal import Journal, first_sequence
 from servers.agents.runs.judging import Judging
@@ -183,6 +184,9 @@ class Execution:
         decided, reports = await checked_decision(self.plan.means.rules, decided)
         if self._working is None or self.cancel_reason:
             return False
+        call_id = decided.decision.call_id
+        if all(ask.call_id != call_id for ask in self.asks):
+            raise already_decided(self.run, call_id)
         self._work.replay.decide(decided)
         self.journal.emit(decided)
         for report in reports:
