@@ -1,45 +1,26 @@
 // The Python face of native_cpp: check, release the GIL, call, convert. No algorithms here.
 
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <span>
+#include <cstddef>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "arrays.hpp"
 #include "astromesh/pii.hpp"
 #include "astromesh/rank.hpp"
 #include "bindings.hpp"
 
-using Floats = py::array_t<float, py::array::c_style>;
-
-// The same memory where it is a contiguous, aligned float32 array already, a copy otherwise.
-static Floats floats(const py::object& given) {
-  if (Floats::check_(given)) {
-    auto array = py::reinterpret_borrow<Floats>(given);
-    if (reinterpret_cast<std::uintptr_t>(array.data()) % alignof(float) == 0) return array;
-  }
-  return py::module_::import("numpy").attr("require")(given, "float32", "CA").cast<Floats>();
-}
-
-static std::span<const float> view(const Floats& array) {
-  return {array.data(), static_cast<std::size_t>(array.size())};
-}
-
 static std::vector<std::pair<std::size_t, double>> rank(const py::object& query,
                                                         const py::object& rows, py::ssize_t k) {
   const Floats query_array = floats(query), row_array = floats(rows);
-  const bool is_empty = row_array.ndim() > 0 && row_array.shape(0) == 0;
   if (query_array.ndim() != 1 || query_array.size() == 0 ||
-      !(is_empty || (row_array.ndim() == 2 && row_array.shape(1) == query_array.size())))
+      !rows_fit(row_array, query_array.size()))
     throw py::value_error("rank: need query of shape (d,) and rows of shape (n, d), d > 0");
   const auto q = view(query_array), r = view(row_array);
-  if (!std::ranges::all_of(q, [](float x) { return std::isfinite(x); }))
+  if (!are_finite(q))
     throw py::value_error("rank: the query holds a NaN or an infinity");
   if (k <= 0) return {};
 
@@ -73,4 +54,5 @@ PYBIND11_MODULE(_speedups, m, py::mod_gil_not_used()) {
   m.def("pii_scan", &pii_scan, py::arg("text"), py::arg("begin") = 0, py::arg("final") = true,
         py::arg("kinds") = astromesh::kAllPii, "See servers.kernel.native.pii.pii_scan.");
   add_chunks(m);
+  add_nearest(m);
 }

@@ -10,6 +10,7 @@
 namespace py = pybind11;
 
 void add_chunks(py::module_& m);
+void add_nearest(py::module_& m);
 
 // Shorter texts are done sooner than the lock would be had again from a busy thread.
 inline constexpr std::size_t kShort = 2048;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <span>
 #include <utility>
 #include <vector>
@@ -39,6 +40,11 @@ class Best {
       kept_.push_back(hit);
     }
     std::push_heap(kept_.begin(), kept_.end(), comes_first);
+  }
+
+  // A score that no better hit may fall short of.
+  double worst() const {
+    return kept_.size() == k_ ? kept_.front().score : -std::numeric_limits<double>::infinity();
   }
 
   std::vector<Hit> in_order() && {

@@ -6,6 +6,7 @@ What each means is said in the modules beside this one. `COMPILED` tells which a
 from os.path import join
 from sysconfig import get_path
 
+from servers.kernel.native.nearest import Codes, quantise
 from servers.kernel.native.pii import ALL_PII, PII_KINDS
 
 # An editable install keeps the compiled module in the environment (see CMakeLists.txt).
@@ -13,16 +14,23 @@ __path__.append(join(get_path("platlib"), "astromesh_grpc.native"))
 
 try:
     from servers.kernel.native._speedups import (
+        code_top_k,
+        mmr,
+        neighbours,
         pii_scan,
         rank,
         recursive_chunks,
+        rescore,
         sentence_chunks,
         sentence_spans,
+        top_k,
     )
 
     COMPILED: bool = True
 except ModuleNotFoundError:  # any other ImportError is a broken build, which must be seen
     from servers.kernel.native.chunks import recursive_chunks
+    from servers.kernel.native.diverse import mmr, neighbours
+    from servers.kernel.native.nearest import code_top_k, rescore, top_k
     from servers.kernel.native.pii import pii_scan
     from servers.kernel.native.reference import rank
     from servers.kernel.native.sentences import sentence_chunks, sentence_spans
@@ -33,9 +41,16 @@ __all__ = [
     "ALL_PII",
     "COMPILED",
     "PII_KINDS",
+    "Codes",
+    "code_top_k",
+    "mmr",
+    "neighbours",
     "pii_scan",
+    "quantise",
     "rank",
     "recursive_chunks",
+    "rescore",
     "sentence_chunks",
     "sentence_spans",
+    "top_k",
 ]

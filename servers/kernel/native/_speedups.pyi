@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 def rank(query: ArrayLike, rows: ArrayLike, k: int) -> list[tuple[int, float]]: ...
 def pii_scan(
@@ -16,3 +17,22 @@ def recursive_chunks(
 ) -> list[tuple[tuple[int, int], ...]]: ...
 def sentence_spans(text: str) -> list[tuple[int, int]]: ...
 def sentence_chunks(text: str, size: int, overlap: int = 0) -> list[tuple[int, int]]: ...
+def top_k(
+    queries: ArrayLike, rows: ArrayLike, k: int, metric: str = "cosine"
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
+def code_top_k(
+    queries: ArrayLike,
+    codes: ArrayLike,
+    scales: ArrayLike,
+    squares: ArrayLike,
+    sums: ArrayLike,
+    k: int,
+    metric: str = "cosine",
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
+def rescore(
+    queries: ArrayLike, rows: ArrayLike, candidates: ArrayLike, k: int, metric: str = "cosine"
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
+def mmr(
+    query: ArrayLike, rows: ArrayLike, k: int, trade: float = 0.5
+) -> list[tuple[int, float]]: ...
+def neighbours(rows: ArrayLike) -> list[float]: ...

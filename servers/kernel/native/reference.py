@@ -29,11 +29,11 @@ def rank(query: ArrayLike, rows: ArrayLike, k: int) -> list[tuple[int, float]]:
     if not np.isfinite(vector).all():
         raise ValueError("rank: the query holds a NaN or an infinity")
     wanted: list[float] = vector.tolist()
-    scored = [(index, _cosine(wanted, row)) for index, row in enumerate(matrix.tolist())]
+    scored = [(index, cosine(wanted, row)) for index, row in enumerate(matrix.tolist())]
     return sorted(scored, key=lambda hit: (-hit[1], hit[0]))[: max(k, 0)]
 
 
-def _cosine(a: list[float], b: list[float]) -> float:
+def cosine(a: list[float], b: list[float]) -> float:
     if not all(isfinite(x) for x in b):
         return 0.0
     norms = sqrt(_dot(a, a)) * sqrt(_dot(b, b))

@@ -1,0 +1,163 @@
+#pragma once
+// Products of vectors of whole numbers from -127 to 127, which stand for longer ones: exact, and
+// a quarter of the memory. Knows nothing of Python.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "astromesh/tiles.hpp"
+
+namespace astromesh {
+
+inline constexpr std::size_t kMostCodes = 65536;  // of a vector: sums stay within 32 bits
+
+// out[4 * i + j] is queries[i] . rows[j]. `row_sums` has the sum of each row's codes, which some
+// kernels need since they take one side as numbers without a sign.
+using CodeDots = void (*)(const std::int8_t* const* queries, const std::int8_t* const* rows,
+                          const std::int32_t* row_sums, std::size_t size, std::int32_t* out);
+
+inline void code_dots_portable(const std::int8_t* const* queries, const std::int8_t* const* rows,
+                               const std::int32_t*, std::size_t size, std::int32_t* out) {
+  for (std::size_t i = 0; i < 4; ++i)
+    for (std::size_t j = 0; j < 4; ++j) {
+      std::int32_t sum = 0;
+      for (std::size_t at = 0; at < size; ++at) sum += queries[i][at] * rows[j][at];
+      out[4 * i + j] = sum;
+    }
+}
+
+#if ASTROMESH_X86
+
+#define ASTROMESH_VNNI [[gnu::target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]]
+
+ASTROMESH_AVX2 inline __m256i wide_codes(const std::int8_t* codes) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+}
+
+ASTROMESH_AVX2 inline std::int32_t added_up(__m256i v) {
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+ASTROMESH_AVX2 inline void code_dots_avx2(const std::int8_t* const* queries,
+                                          const std::int8_t* const* rows, const std::int32_t*,
+                                          std::size_t size, std::int32_t* out) {
+  const std::size_t whole = size / 16 * 16;
+  for (std::size_t j = 0; j < 4; ++j) {
+    __m256i sum[4] = {};
+    for (std::size_t at = 0; at < whole; at += 16) {
+      const __m256i r = wide_codes(rows[j] + at);
+      for (std::size_t i = 0; i < 4; ++i)
+        sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(wide_codes(queries[i] + at), r));
+    }
+    if (whole < size) {
+      std::int8_t row[16] = {}, query[16] = {};
+      std::memcpy(row, rows[j] + whole, size - whole);
+      for (std::size_t i = 0; i < 4; ++i) {
+        std::memcpy(query, queries[i] + whole, size - whole);
+        sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(wide_codes(query), wide_codes(row)));
+      }
+    }
+    for (std::size_t i = 0; i < 4; ++i) out[4 * i + j] = added_up(sum[i]);
+  }
+}
+
+ASTROMESH_VNNI inline __m256i code_halved(__m512i v) {
+  return _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
+}
+
+// The instruction takes one side without a sign: the query's codes, raised by 128.
+ASTROMESH_VNNI inline void code_dots_vnni(const std::int8_t* const* queries,
+                                          const std::int8_t* const* rows,
+                                          const std::int32_t* row_sums, std::size_t size,
+                                          std::int32_t* out) {
+  const std::int8_t* const query[4] = {queries[0], queries[1], queries[2], queries[3]};
+  const std::int8_t* const row[4] = {rows[0], rows[1], rows[2], rows[3]};
+  const __m512i raised = _mm512_set1_epi8(static_cast<char>(0x80));
+  __m512i sum[4][4] = {};
+  for (std::size_t at = 0; at < size; at += 64) {
+    const std::size_t rest = size - at;
+    const __mmask64 some = rest >= 64 ? ~__mmask64{0} : (__mmask64{1} << rest) - 1;
+    __m512i r[4];
+    for (std::size_t j = 0; j < 4; ++j) r[j] = _mm512_maskz_loadu_epi8(some, row[j] + at);
+    for (std::size_t i = 0; i < 4; ++i) {
+      // Codes that are not there are raised too, but meet a row's zeros.
+      const __m512i q = _mm512_xor_si512(_mm512_maskz_loadu_epi8(some, query[i] + at), raised);
+      for (std::size_t j = 0; j < 4; ++j) sum[i][j] = _mm512_dpbusd_epi32(sum[i][j], q, r[j]);
+    }
+  }
+  const __m128i raise = _mm_mullo_epi32(
+      _mm_loadu_si128(reinterpret_cast<const __m128i*>(row_sums)), _mm_set1_epi32(128));
+  for (std::size_t i = 0; i < 4; ++i) {
+    const __m256i ab = _mm256_hadd_epi32(code_halved(sum[i][0]), code_halved(sum[i][1]));
+    const __m256i cd = _mm256_hadd_epi32(code_halved(sum[i][2]), code_halved(sum[i][3]));
+    const __m256i all = _mm256_hadd_epi32(ab, cd);
+    const __m128i four =
+        _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 4 * i), _mm_sub_epi32(four, raise));
+  }
+}
+
+// One query: a row at a time, in the order of memory.
+ASTROMESH_VNNI inline std::int32_t code_dot_vnni(const std::int8_t* query, const std::int8_t* row,
+                                                 std::int32_t row_sum, std::size_t size) {
+  const __m512i raised = _mm512_set1_epi8(static_cast<char>(0x80));
+  __m512i sum[2] = {};
+  std::size_t at = 0;
+  for (; at + 128 <= size; at += 128)
+    for (std::size_t k = 0; k < 2; ++k) {
+      const auto ahead = reinterpret_cast<std::size_t>(row + at + 64 * k) + 1024;
+      _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T0);
+      const __m512i q = _mm512_xor_si512(_mm512_loadu_si512(query + at + 64 * k), raised);
+      sum[k] = _mm512_dpbusd_epi32(sum[k], q, _mm512_loadu_si512(row + at + 64 * k));
+    }
+  for (; at < size; at += 64) {
+    const std::size_t rest = size - at;
+    const __mmask64 some = rest >= 64 ? ~__mmask64{0} : (__mmask64{1} << rest) - 1;
+    const __m512i q = _mm512_xor_si512(_mm512_maskz_loadu_epi8(some, query + at), raised);
+    sum[0] = _mm512_dpbusd_epi32(sum[0], q, _mm512_maskz_loadu_epi8(some, row + at));
+  }
+  return added_up(code_halved(_mm512_add_epi32(sum[0], sum[1]))) - 128 * row_sum;
+}
+
+ASTROMESH_AVX2 inline std::int32_t code_dot_avx2(const std::int8_t* query, const std::int8_t* row,
+                                                 std::int32_t, std::size_t size) {
+  __m256i sum[2] = {};
+  std::size_t at = 0;
+  for (; at + 32 <= size; at += 32)
+    for (std::size_t k = 0; k < 2; ++k)
+      sum[k] = _mm256_add_epi32(sum[k], _mm256_madd_epi16(wide_codes(query + at + 16 * k),
+                                                          wide_codes(row + at + 16 * k)));
+  std::int32_t total = added_up(_mm256_add_epi32(sum[0], sum[1]));
+  for (; at < size; ++at) total += query[at] * row[at];
+  return total;
+}
+
+inline bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+
+#endif  // ASTROMESH_X86
+
+inline std::int32_t code_dot_portable(const std::int8_t* query, const std::int8_t* row,
+                                      std::int32_t, std::size_t size) {
+  std::int32_t sum = 0;
+  for (std::size_t at = 0; at < size; ++at) sum += query[at] * row[at];
+  return sum;
+}
+
+struct CodeKernels {
+  CodeDots dots;
+  std::int32_t (*dot)(const std::int8_t* query, const std::int8_t* row, std::int32_t row_sum,
+                      std::size_t size);
+};
+
+inline CodeKernels best_code_kernels() {
+#if ASTROMESH_X86
+  if (has_vnni()) return {code_dots_vnni, code_dot_vnni};
+  if (has_avx2()) return {code_dots_avx2, code_dot_avx2};
+#endif
+  return {code_dots_portable, code_dot_portable};
+}
+
+}  // namespace astromesh
