@@ -78,6 +78,7 @@ def new_run(
         context=request.context,
         webhook=request.webhook,
         agent_digest=digest,
+        principal=caller.principal,
         parent=parent.run_id if parent else "",
         parent_call=parent.call_id if parent else "",
         root=parent.root if parent else "",

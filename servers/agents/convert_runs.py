@@ -101,6 +101,7 @@ def run_to(run: Run) -> run_pb2.Run:
         block=_block_to(run.block) if run.block else None,
         answered_by=run.answered_by,
         webhook=run.webhook,
+        principal=run.principal,
     )
 
 
@@ -137,6 +138,7 @@ def run_from(wire: run_pb2.Run, tenant: str) -> Run:
         block=_block_from(wire.block) if wire.HasField("block") else None,
         answered_by=wire.answered_by,
         webhook=wire.webhook,
+        principal=wire.principal,
     )
 
 

@@ -128,7 +128,7 @@ class Resuming:
             )
         agent = await self._versions.of(run)
         request = RunRequest(run.agent, run.query, run.session, context=run.context)
-        work = Caller(run.tenant), agent, request, self._versions.finder(run.tenant)
+        work = Caller(run.tenant, run.principal), agent, request, self._versions.finder(run.tenant)
         for _ in range(_TRIES):
             try:
                 return await self._planner.plan(*work)

@@ -173,6 +173,7 @@ class Run:
     answered_by: str = ""  # the agent that had the last word, where it is another one
     webhook: str = ""  # the address that is told of the end
     agent_digest: str = ""  # of the declaration it began with
+    principal: str = ""  # on whose behalf it works
 
     @property
     def tree(self) -> str:

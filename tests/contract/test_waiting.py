@@ -22,6 +22,7 @@ from servers.domain.runs import (
     ToolCalled,
     Verdict,
 )
+from servers.domain.usage import UsageQuery
 from servers.kernel.errors import Denied, InvalidInput, NotFound, NotReady
 from tests.running import agent, in_process, mesh_of, over_the_wire
 from tests.scripted.http_server import Call, Reply, Then
@@ -418,3 +419,13 @@ class TestAPosition:
             with pytest.raises(InvalidInput) as refused:
                 await seen(agents.events(ME, run.id, 1000))
             assert refused.value.reason == "CURSOR_BEYOND_END"
+
+
+class TestTheCaller:
+    async def test_is_on_record_and_pays_for_what_follows_a_wait(self, world):
+        async with world(WANTS, DONE, tools=CAREFUL) as (_, _, mesh):
+            run = await mesh.agents.run(ME, ASK)
+            ended = await mesh.agents.resume(Caller("acme", "bob"), run.id, APPROVE, wait=True)
+            (used,) = await mesh.router.usage(UsageQuery(group_by=("principal",)))
+        assert ended.principal == "ann"
+        assert (used.group, used.calls) == ({"principal": "ann"}, 2)

@@ -327,6 +327,7 @@ class Run(_message.Message):
     BLOCK_FIELD_NUMBER: _builtins.int
     ANSWERED_BY_FIELD_NUMBER: _builtins.int
     WEBHOOK_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Its id, chosen by the mesh."""
     agent: _builtins.str
@@ -363,6 +364,8 @@ class Run(_message.Message):
     """The agent that had the last word, where that is another one (pattern "swarm")."""
     webhook: _builtins.str
     """The address that is told of the end."""
+    principal: _builtins.str
+    """On whose behalf it works: who started it, or the run that it is a tool call of."""
     @_builtins.property
     def usage(self) -> _chat_pb2.Usage:
         """What it used, over all models."""
@@ -428,10 +431,11 @@ class Run(_message.Message):
         block: Global___Block | None = ...,
         answered_by: _builtins.str = ...,
         webhook: _builtins.str = ...,
+        principal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "context", b"context", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_version", b"agent_version", "answer", b"answer", "answered_by", b"answered_by", "attempt", b"attempt", "block", b"block", "context", b"context", "create_time", b"create_time", "durability", b"durability", "end_time", b"end_time", "error", b"error", "iterations", b"iterations", "model_usage", b"model_usage", "parent_call_id", b"parent_call_id", "parent_run_id", b"parent_run_id", "query", b"query", "request_id", b"request_id", "root_run_id", b"root_run_id", "run_id", b"run_id", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "usage", b"usage", "waiting", b"waiting", "webhook", b"webhook"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_version", b"agent_version", "answer", b"answer", "answered_by", b"answered_by", "attempt", b"attempt", "block", b"block", "context", b"context", "create_time", b"create_time", "durability", b"durability", "end_time", b"end_time", "error", b"error", "iterations", b"iterations", "model_usage", b"model_usage", "parent_call_id", b"parent_call_id", "parent_run_id", b"parent_run_id", "principal", b"principal", "query", b"query", "request_id", b"request_id", "root_run_id", b"root_run_id", "run_id", b"run_id", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "usage", b"usage", "waiting", b"waiting", "webhook", b"webhook"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2503,6 +2503,11 @@ class Run(betterproto2.Message):
     The address that is told of the end.
     """
 
+    principal: "str" = betterproto2.field(27, betterproto2.TYPE_STRING)
+    """
+    On whose behalf it works: who started it, or the run that it is a tool call of.
+    """
+
 
 default_message_pool.register_message("astromesh.agents.v1", "Run", Run)
 
