@@ -118,10 +118,15 @@ def load_config(
     local = _local(services)
     router = _router(config_dir, env)
     remote = _remote(local, runtime)
-    check = _models_exist(router) if "router" in local else _unchecked
+    check = _all_of(
+        _models_exist(router) if "router" in local else _unchecked,
+        _backends_exist(runtime) if "memory" in local else _unchecked,
+    )
     orchestration = runtime.defaults.orchestration
     declaring = Declaring(env, check, orchestration.max_iterations, orchestration.pattern)
-    agents = read_agents(config_dir / "agents", declaring) if "agents" in local else ()
+    # The memory service reads them, too: they say where their conversations are kept.
+    wanted = local & {"agents", "memory"}
+    agents = read_agents(config_dir / "agents", declaring) if wanted else ()
     if "tools" in local:
         agents = tuple(_with_tools(agents, runtime))
     return MeshConfig(
@@ -316,6 +321,27 @@ def _embeds(settings: RouterSettings, here: bool) -> Callable[[RAGPipeline], Ite
                     check_does(resolve(ref, settings), deed)
                 except InvalidInput as error:
                     yield Wrong(("spec", key, "provider"), error.message)
+
+    return check
+
+
+def _all_of(*checks: Check) -> Check:
+    return lambda agent: (wrong for check in checks for wrong in check(agent))
+
+
+def _backends_exist(runtime: RuntimeSpec) -> Check:
+    known = ("sqlite", *runtime.memory.backends)
+
+    def check(agent: Agent) -> Iterator[Wrong]:
+        talk = agent.conversation
+        if talk and not talk.connection.url and talk.backend not in known:
+            yield (
+                Wrong(
+                    ("spec", "memory", "conversational", "backend"),
+                    f"there is no backend {talk.backend!r}{nearest(talk.backend, sorted(known))}; "
+                    "add it to spec.memory.backends of runtime.yaml, or say connection.url here",
+                )
+            )
 
     return check
 

@@ -3,7 +3,6 @@
 Read it top to bottom to learn what the mesh consists of and who needs whom.
 """
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +20,9 @@ from astromesh.tools.v1 import tool_service_pb2_grpc
 
 from servers.agents.remote import RemoteAgents
 from servers.agents.servicer import AgentServicer
+from servers.agents.watch import watching
 from servers.assembly.agents import open_agents
+from servers.assembly.memory import Take, nothing_to_take, one_after_another, open_memory
 from servers.assembly.rag import open_rag
 from servers.assembly.router import open_router
 from servers.config import MeshConfig
@@ -31,10 +32,7 @@ from servers.kernel import serving
 from servers.kernel.health import HealthServicer, Readiness
 from servers.kernel.netguard import allow, guarded_client
 from servers.kernel.serving import Service, serve
-from servers.kernel.sqlite import open_database
-from servers.memory.adapters import sqlite as sqlite_memory
 from servers.memory.remote import RemoteMemory
-from servers.memory.service import ConversationMemory
 from servers.memory.servicer import MemoryServicer
 from servers.rag.remote import RemoteRag
 from servers.rag.servicer import RagServicer
@@ -99,13 +97,11 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
             router = await open_router(config, stack)
 
         memory: Memory
+        take_places: Take = nothing_to_take
         if "memory" in config.remote:
             memory = RemoteMemory(await dial("memory"))
         else:
-            database = await stack.enter_async_context(
-                open_database(config.state_dir / "memory.db", sqlite_memory.MIGRATIONS)
-            )
-            memory = ConversationMemory(sqlite_memory.SqliteConversations(database), time.time)
+            memory, take_places = await open_memory(config, stack)
 
         tools: Tools
         if "tools" in config.remote:
@@ -124,9 +120,14 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
         drain = _nothing_to_drain
         if "agents" in config.remote:
             agents = RemoteAgents(await dial("agents"))
+            take = take_places
         else:
-            agents = runtime = await open_agents(config, stack, router, memory, tools)
-            drain = runtime.drain
+            runtime, take_agents = await open_agents(config, stack, router, memory, tools)
+            agents, drain = runtime, runtime.drain
+            take = one_after_another(take_places, take_agents)
+        if take is not nothing_to_take:
+            watch = watching(config.agents_dir, config.declaring, take)
+            await stack.enter_async_context(watch)
 
         yield Mesh(agents, router, memory, tools, rag, config.local, drain, config.key_variables)
 

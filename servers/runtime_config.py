@@ -4,11 +4,11 @@ from base64 import b64decode
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Annotated, ClassVar, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from servers.kernel.fields import Count, FunctionPath, Seconds, Secret, ToolName
+from servers.kernel.addresses import kind_of, postgres_address, redis_address
+from servers.kernel.fields import Count, FunctionPath, Name, Seconds, Secret, ToolName
 from servers.kernel.later import Later
 from servers.kernel.manifest import Manifest, Strict
 from servers.kernel.spelling import Spelling
@@ -87,7 +87,7 @@ class Redis(Strict):
     @classmethod
     def _is_redis(cls, url: str) -> str:
         # Its text is not shown: it may hold a password.
-        if url and not _redis_address(url):
+        if url and not redis_address(url):
             raise ValueError("expected redis://HOST:PORT/DATABASE, or rediss:// for TLS")
         return url
 
@@ -113,7 +113,7 @@ class RunSettings(Strict):
     @classmethod
     def _is_postgres(cls, dsn: str) -> str:
         # Its text is not shown: it may hold a password.
-        if dsn and not _postgres_address(dsn):
+        if dsn and not postgres_address(dsn):
             raise ValueError("expected postgresql://USER@HOST:PORT/DATABASE")
         return dsn
 
@@ -128,6 +128,42 @@ class RunSettings(Strict):
                 "compact_after has no effect: runs are forgotten before; let it be less than ttl"
             )
         return self
+
+
+class MemoryBackend(Strict):
+    """A database for conversations: Redis or PostgreSQL, as its address says."""
+
+    url: Secret
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: str) -> str:
+        # Its text is not shown: it may hold a password.
+        if kind_of(url) is None:
+            raise ValueError(
+                "expected redis://HOST:PORT/DATABASE or postgresql://USER@HOST:PORT/DATABASE"
+            )
+        return url
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.url) or ""
+
+
+class MemorySettings(Strict):
+    """Where agents may keep their conversations, besides `sqlite`."""
+
+    backends: dict[Name, MemoryBackend] = {}  # noqa: RUF012
+
+    @field_validator("backends")
+    @classmethod
+    def _are_named_well(cls, backends: dict[str, MemoryBackend]) -> dict[str, MemoryBackend]:
+        if "sqlite" in backends:
+            raise ValueError("'sqlite' is the file in the state folder; choose another name")
+        for name in backends.keys() & {"redis", "postgres"}:
+            if backends[name].kind != name:
+                raise ValueError(f"{name!r} has an address of {backends[name].kind}")
+        return backends
 
 
 class WebhookSettings(Strict):
@@ -168,6 +204,7 @@ class RuntimeSpec(Strict):
     limits: RunLimits = RunLimits()
     runs: RunSettings = RunSettings()
     redis: Redis = Redis()
+    memory: MemorySettings = MemorySettings()
     usage: UsageSettings = UsageSettings()
     webhooks: WebhookSettings = WebhookSettings()
     peers: tuple[str, ...] = ()
@@ -190,24 +227,6 @@ class RuntimeConfig(Manifest):
     def respell(cls, spelling: Spelling) -> None:
         spelling.named("spec.services.*", "address")
         spelling.rename("spec.api", {"http_port": "port"})
-
-
-def _redis_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none
-        return False
-
-
-def _postgres_address(dsn: str) -> bool:
-    try:
-        parts = urlsplit(dsn)
-        hosts = parts.netloc.rpartition("@")[2].split(",")  # several, of which one is asked
-        ports = [urlsplit(f"//{host}").port for host in hosts]
-        return parts.scheme in ("postgresql", "postgres") and 0 not in ports
-    except ValueError:  # a port that is none
-        return False
 
 
 def _loopback(host: str) -> bool:

@@ -78,6 +78,12 @@ def _only_for_files(agent: Agent) -> Iterable[Wrong]:
     tree = agent.canonical()
     for path, _ in matches(tree, "spec.tools.*.function"):
         yield Wrong(path, "only agents in files may name functions")
+    for path, _ in matches(tree, "spec.memory.*.connection"):
+        yield Wrong(
+            path,
+            "only agents in files may say where a database is; name a backend of "
+            "spec.memory.backends in runtime.yaml instead",
+        )
     for pattern in _VARIABLES:
         for path, _ in matches(tree, pattern):
             yield Wrong(

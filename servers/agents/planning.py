@@ -18,12 +18,14 @@ from servers.agents.runs import delegating, timer
 from servers.agents.runs.fitting import Fitting
 from servers.agents.runs.guarding import checked
 from servers.agents.runs.means import Approval, Means, Models, ToolKind, ToolLimits
+from servers.agents.runs.places import KnownPlaces
 from servers.agents.runs.plan import Plan
+from servers.agents.runs.remembering import Remembering
+from servers.agents.runs.summarising import Summaries
 from servers.agents.swarms import Blueprint, Swarm, introduction
 from servers.agents.teams import Find, team
 from servers.domain.caller import Caller
 from servers.domain.chat import Json, ToolSpec
-from servers.domain.memory import Strategy
 from servers.domain.runs import Direction, Durability, Run, RunRequest
 from servers.domain.services import Memory, Router, Tools
 from servers.domain.tools import Tool
@@ -43,8 +45,11 @@ class Planner:
         tools: Tools,
         patterns: Mapping[str, Pattern],
         now: Callable[[], float],
+        summaries: Summaries,
     ) -> None:
         self._router = router
+        self._summaries = summaries
+        self._places = KnownPlaces(memory, now)
         self._memory = memory
         self._tools = tools
         self._patterns = patterns
@@ -57,8 +62,9 @@ class Planner:
         blueprint, swarm = await self._team(agent, find)
         means = swarm.means()
         _check_durability(agent, request, means)
+        await self._places.check(agent)
         spec = agent.spec
-        orchestration, kept = spec.orchestration, agent.conversation
+        orchestration = spec.orchestration
         timeout = orchestration.timeout_seconds
         return Plan(
             caller=caller,
@@ -70,8 +76,7 @@ class Planner:
             concurrency=spec.concurrency,
             prompt=self._rendering(blueprint.prompt),
             shape=lambda run: _shape(blueprint, swarm, run, self._now()),
-            memory=self._memory if kept else None,
-            strategy=kept.shown() if kept else Strategy(),
+            memory=self._remembering(agent),
             on_disconnect=agent.on_disconnect,
             output_schema=agent.output_schema,
             asked=await checked(blueprint.means.rules, request.query, Direction.INPUT),
@@ -80,6 +85,7 @@ class Planner:
     async def check(self, agent: Agent, find: Find) -> None:
         """Raise what would keep the agent from running: a tool that isn't there, mostly."""
         await self._team(agent, find)
+        await self._places.check(agent)
 
     async def _team(self, agent: Agent, find: Find) -> tuple[Blueprint, Swarm]:
         """What an agent works with, and those to whom it may hand over. Raises what is wrong
@@ -147,6 +153,22 @@ class Planner:
                 violations=(Violation(place, missing.message),),
                 agent=agent.name,
             ) from missing
+
+    def _remembering(self, agent: Agent) -> Remembering | None:
+        kept = agent.conversation
+        if kept is None:
+            return None
+        models, counter = _models(agent), agent.models()[0]
+        return Remembering(
+            self._memory,
+            self._router,
+            self._summaries,
+            kept.shown(f"{counter.provider}/{counter.model}"),
+            kept.place(agent.name),
+            kept.ttl or 0.0,
+            counter,
+            models.get("summarizer", models["default"]),
+        )
 
     def _rendering(self, prompt: Prompt) -> Callable[[Run], str]:
         return lambda run: prompt.render(run.context, self._now())

@@ -15,10 +15,11 @@ from servers.agents.patterns.react import react
 from servers.agents.patterns.supervisor import supervisor
 from servers.agents.patterns.swarm import swarm
 from servers.agents.planning import Planner
+from servers.agents.runs.summarising import Summaries
 from servers.agents.service import AgentRuntime, Limits
 from servers.agents.versions import Versions
-from servers.agents.watch import watching
 from servers.agents.webhooks import Policy, Webhooks
+from servers.assembly.memory import Take
 from servers.config import MeshConfig
 from servers.domain.services import Memory, Router, Tools
 from servers.kernel.background import for_ever
@@ -37,13 +38,15 @@ PATTERNS: dict[str, Pattern] = {
 
 async def open_agents(
     config: MeshConfig, stack: AsyncExitStack, router: Router, memory: Memory, tools: Tools
-) -> AgentRuntime:
+) -> tuple[AgentRuntime, Take]:
+    """And what is to be told of changes in the folder of agents."""
     enter = stack.enter_async_context
     kept = config.runtime.runs
     stores = await enter(
         open_stores(config.state_dir, time.time, new_id, dsn=kept.dsn, lease=kept.lease_seconds)
     )
-    planner = Planner(router, memory, tools, PATTERNS, time.time)
+    summaries = await enter(Summaries())
+    planner = Planner(router, memory, tools, PATTERNS, time.time, summaries)
     catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)
     catalogue.take_files(config.agents)
     bounds = config.runtime.limits
@@ -68,8 +71,7 @@ async def open_agents(
         await enter(for_ever(teller.deliver()))
     house = keep_house(stores.retention, time.time, kept.ttl, kept.compact_after)
     await enter(for_ever(house))
-    await enter(watching(config.agents_dir, config.declaring, catalogue.take_files))
-    return runtime
+    return runtime, catalogue.take_files
 
 
 def _webhooks(config: MeshConfig) -> Policy:

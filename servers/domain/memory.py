@@ -22,6 +22,9 @@ class Turn:
     message: Message
     created_at: float  # seconds since the epoch
     run_id: str = ""  # the run that wrote it
+    principal: str = ""  # who had asked; empty: nobody known
+    tokens: int = 0  # that it has for the model `counted_by`; 0: nobody has counted
+    counted_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +34,25 @@ class TurnPage:
 
 
 @dataclass(frozen=True, slots=True)
+class Details:
+    """What is known of messages besides what they say."""
+
+    principal: str = ""
+    tokens: tuple[int, ...] = ()  # of each message; empty: nobody has counted
+    counted_by: str = ""
+    ttl: float | None = None  # seconds that the session lives then; 0: for ever; None: as before
+    backend: str = ""  # where the conversation is kept; empty: where it is already
+
+
+@dataclass(frozen=True, slots=True)
 class Strategy:
     """How much of a conversation a model is shown."""
 
     name: str = "sliding_window"
-    max_turns: int = 20
+    max_turns: int = 20  # of sliding_window
+    max_tokens: int = 4096  # of token_budget
+    summary_threshold: int = 20  # of summary: turns that are shown as they are, at most
+    counted_by: str = ""  # of token_budget: whose counts hold; empty: anybody's
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +61,55 @@ class MemoryContext:
 
     messages: tuple[Message, ...] = ()
     total_turns: int = 0  # in the session, shown or not
+    summary: str = ""  # of what came before
+    uncounted: tuple[Turn, ...] = ()  # looked at under a budget of tokens by an estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a summary has to take in next. No turns: nothing."""
+
+    summary: str = ""  # so far
+    turns: tuple[Turn, ...] = ()  # behind it, oldest first
+    etag: str = ""  # of the session's summary, as it was read
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    text: str
+    until: int  # index of the first turn that is not in it
+    etag: str  # of the backlog it was made from
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A conversation that is kept."""
+
+    key: SessionKey
+    turns: int
+    created_at: float
+    updated_at: float
+    expires_at: float | None = None
+    summary: str = ""
+    backend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    sessions: tuple[SessionInfo, ...]
+    next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A turn, and whose conversation it belongs to."""
+
+    key: SessionKey
+    turn: Turn
+    backend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPage:
+    records: tuple[Recorded, ...]
+    next_page_token: str = ""

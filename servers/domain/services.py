@@ -19,7 +19,17 @@ from servers.domain.embeddings import (
     TokenCount,
 )
 from servers.domain.graphs import Graph
-from servers.domain.memory import MemoryContext, SessionKey, Strategy, TurnPage
+from servers.domain.memory import (
+    Backlog,
+    Details,
+    MemoryContext,
+    RecordPage,
+    SessionKey,
+    SessionPage,
+    Strategy,
+    Summary,
+    TurnPage,
+)
 from servers.domain.models import BreakerInfo, BreakerState, ModelInfo, ProviderInfo
 from servers.domain.rag import (
     Chunk,
@@ -80,24 +90,70 @@ class Router(Protocol):
 
 
 class Memory(Protocol):
-    """Conversations. Specification: tests/contract/test_memory.py."""
+    """Conversations. Specification: tests/contract/test_memory.py.
 
-    async def append(self, key: SessionKey, messages: Sequence[Message], run_id: str = "") -> int:
+    `backend` names where a session is kept. Empty: where the agent's file says, else where
+    the session is, else where it is by default.
+    """
+
+    async def append(
+        self,
+        key: SessionKey,
+        messages: Sequence[Message],
+        run_id: str = "",
+        details: Details = ...,
+    ) -> int:
         """Add to the end, all or nothing. The same run_id twice adds once.
 
         Returns how many turns the session has then.
         """
         ...
 
-    async def turns(self, key: SessionKey, page_size: int = 0, page_token: str = "") -> TurnPage:
+    async def turns(
+        self, key: SessionKey, page_size: int = 0, page_token: str = "", backend: str = ""
+    ) -> TurnPage:
         """Oldest first. An unknown session is an empty one."""
         ...
 
-    async def clear(self, key: SessionKey) -> int:
-        """Forget the session. Returns how many turns were deleted."""
+    async def clear(self, key: SessionKey, backend: str = "") -> int:
+        """Forget the session and its summary. Returns how many turns were deleted."""
         ...
 
-    async def context(self, key: SessionKey, strategy: Strategy) -> MemoryContext: ...
+    async def context(
+        self, key: SessionKey, strategy: Strategy, backend: str = ""
+    ) -> MemoryContext: ...
+
+    async def check(self, backend: str) -> None:
+        """Raises what keeps the backend from being used."""
+        ...
+
+    async def count(
+        self, key: SessionKey, counts: Sequence[tuple[int, int]], by: str, backend: str = ""
+    ) -> None:
+        """Put down how many tokens turns have, by index."""
+        ...
+
+    async def backlog(self, key: SessionKey, strategy: Strategy, backend: str = "") -> Backlog:
+        """What the session's summary has to take in next."""
+        ...
+
+    async def summarise(self, key: SessionKey, summary: Summary, backend: str = "") -> bool:
+        """Replace the summary; False where the session has changed since its backlog."""
+        ...
+
+    async def sessions(
+        self, tenant: str, agent: str, page_size: int = 0, page_token: str = ""
+    ) -> SessionPage: ...
+
+    async def export(
+        self, tenant: str, principal: str, page_size: int = 0, page_token: str = ""
+    ) -> RecordPage:
+        """All turns of one who asked, of every agent and backend."""
+        ...
+
+    async def erase(self, tenant: str, principal: str) -> int:
+        """Forget them. Returns how many there were."""
+        ...
 
 
 class Tools(Protocol):

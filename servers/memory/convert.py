@@ -1,10 +1,24 @@
 """Memory's values between protobuf and the domain."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from astromesh.memory.v1 import memory_service_pb2 as pb
 
-from servers.domain.memory import MemoryContext, SessionKey, Strategy, Turn, TurnPage
+from servers.domain.memory import (
+    Backlog,
+    Details,
+    MemoryContext,
+    Recorded,
+    RecordPage,
+    SessionInfo,
+    SessionKey,
+    SessionPage,
+    Strategy,
+    Summary,
+    Turn,
+    TurnPage,
+)
 from servers.kernel.chat_wire import (
     message_from,
     message_to,
@@ -26,32 +40,129 @@ def key_from(tenant: str, request: AboutASession) -> SessionKey:
     return SessionKey(tenant, request.agent, request.session)
 
 
+# -- requests ------------------------------------------------------------------------------
+
+
+def details_from(request: pb.AppendTurnsRequest, principal: str) -> Details:
+    ttl = request.ttl_seconds if request.HasField("ttl_seconds") else None
+    return Details(principal, tuple(request.tokens), request.counted_by, ttl, request.backend)
+
+
 def strategy_from(request: pb.BuildContextRequest) -> Strategy:
-    return Strategy(request.strategy, request.max_turns)
-
-
-def page_from(response: pb.ListTurnsResponse) -> TurnPage:
-    return TurnPage(tuple(_turn_from(turn) for turn in response.turns), response.next_page_token)
-
-
-def page_to(page: TurnPage) -> pb.ListTurnsResponse:
-    return pb.ListTurnsResponse(
-        turns=[_turn_to(turn) for turn in page.turns], next_page_token=page.next_page_token
+    return Strategy(
+        request.strategy,
+        request.max_turns,
+        request.max_tokens,
+        request.summary_threshold,
+        request.counted_by,
     )
 
 
+def strategy_to(strategy: Strategy, key: SessionKey, backend: str) -> pb.BuildContextRequest:
+    return pb.BuildContextRequest(
+        agent=key.agent,
+        session=key.session,
+        strategy=strategy.name,
+        max_turns=strategy.max_turns,
+        max_tokens=strategy.max_tokens,
+        summary_threshold=strategy.summary_threshold,
+        counted_by=strategy.counted_by,
+        backend=backend,
+    )
+
+
+def counts_from(request: pb.SetTokenCountsRequest) -> list[tuple[int, int]]:
+    return [(count.index, count.tokens) for count in request.counts]
+
+
+def summary_from(request: pb.UpdateSummaryRequest) -> Summary:
+    return Summary(request.summary, request.until, request.etag)
+
+
+# -- answers -------------------------------------------------------------------------------
+
+
+def page_from(response: pb.ListTurnsResponse) -> TurnPage:
+    return TurnPage(_turns_from(response.turns), response.next_page_token)
+
+
+def page_to(page: TurnPage) -> pb.ListTurnsResponse:
+    turns = [_turn_to(turn) for turn in page.turns]
+    return pb.ListTurnsResponse(turns=turns, next_page_token=page.next_page_token)
+
+
 def context_from(response: pb.BuildContextResponse) -> MemoryContext:
-    return MemoryContext(messages_from(response.messages), response.total_turns)
+    return MemoryContext(
+        messages_from(response.messages),
+        response.total_turns,
+        response.summary,
+        _turns_from(response.uncounted),
+    )
 
 
 def context_to(context: MemoryContext) -> pb.BuildContextResponse:
     return pb.BuildContextResponse(
-        messages=messages_to(context.messages), total_turns=context.total_turns
+        messages=messages_to(context.messages),
+        total_turns=context.total_turns,
+        summary=context.summary,
+        uncounted=[_turn_to(turn) for turn in context.uncounted],
     )
 
 
+def backlog_from(response: pb.GetBacklogResponse) -> Backlog:
+    return Backlog(response.summary, _turns_from(response.turns), response.etag)
+
+
+def backlog_to(backlog: Backlog) -> pb.GetBacklogResponse:
+    turns = [_turn_to(turn) for turn in backlog.turns]
+    return pb.GetBacklogResponse(summary=backlog.summary, turns=turns, etag=backlog.etag)
+
+
+def sessions_from(response: pb.ListSessionsResponse, tenant: str) -> SessionPage:
+    found = tuple(_session_from(session, tenant) for session in response.sessions)
+    return SessionPage(found, response.next_page_token)
+
+
+def sessions_to(page: SessionPage) -> pb.ListSessionsResponse:
+    sessions = [_session_to(session) for session in page.sessions]
+    return pb.ListSessionsResponse(sessions=sessions, next_page_token=page.next_page_token)
+
+
+def records_from(response: pb.ExportPrincipalResponse, tenant: str) -> RecordPage:
+    found = tuple(
+        Recorded(key_from(tenant, record), _turn_from(record.turn), record.backend)
+        for record in response.records
+    )
+    return RecordPage(found, response.next_page_token)
+
+
+def records_to(page: RecordPage) -> pb.ExportPrincipalResponse:
+    records = [
+        pb.Record(
+            agent=record.key.agent,
+            session=record.key.session,
+            turn=_turn_to(record.turn),
+            backend=record.backend,
+        )
+        for record in page.records
+    ]
+    return pb.ExportPrincipalResponse(records=records, next_page_token=page.next_page_token)
+
+
+def _turns_from(wire: Iterable[pb.Turn]) -> tuple[Turn, ...]:
+    return tuple(_turn_from(turn) for turn in wire)
+
+
 def _turn_from(wire: pb.Turn) -> Turn:
-    return Turn(wire.index, message_from(wire.message), time_from(wire.create_time), wire.run_id)
+    return Turn(
+        wire.index,
+        message_from(wire.message),
+        time_from(wire.create_time),
+        wire.run_id,
+        wire.principal,
+        wire.tokens,
+        wire.counted_by,
+    )
 
 
 def _turn_to(turn: Turn) -> pb.Turn:
@@ -60,4 +171,32 @@ def _turn_to(turn: Turn) -> pb.Turn:
         message=message_to(turn.message),
         create_time=time_to(turn.created_at),
         run_id=turn.run_id,
+        principal=turn.principal,
+        tokens=turn.tokens,
+        counted_by=turn.counted_by,
+    )
+
+
+def _session_from(wire: pb.Session, tenant: str) -> SessionInfo:
+    return SessionInfo(
+        key_from(tenant, wire),
+        wire.turns,
+        time_from(wire.create_time),
+        time_from(wire.update_time),
+        time_from(wire.expire_time) if wire.HasField("expire_time") else None,
+        wire.summary,
+        wire.backend,
+    )
+
+
+def _session_to(session: SessionInfo) -> pb.Session:
+    return pb.Session(
+        agent=session.key.agent,
+        session=session.key.session,
+        turns=session.turns,
+        create_time=time_to(session.created_at),
+        update_time=time_to(session.updated_at),
+        expire_time=None if session.expires_at is None else time_to(session.expires_at),
+        summary=session.summary,
+        backend=session.backend,
     )

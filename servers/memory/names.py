@@ -22,5 +22,11 @@ def check_name(field: str, name: str) -> None:
         raise wrong(field, f"{name!r} has characters that can't be printed")
 
 
+def check_principal(principal: str) -> None:
+    """Nobody in particular has no name."""
+    if principal:
+        check_name("principal", principal)
+
+
 def wrong(field: str, why: str) -> InvalidInput:
     return InvalidInput(f"{field}: {why}", violations=(Violation(field, why),))

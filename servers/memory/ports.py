@@ -1,22 +1,52 @@
 """What the memory service needs from the outside."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from servers.domain.chat import Message
-from servers.domain.memory import SessionKey, Turn
+from servers.domain.memory import Recorded, SessionInfo, SessionKey, Summary, Turn
 
 
-class ConversationStore(Protocol):
-    """Keeps conversations durably. Specification: tests/contract/test_memory.py.
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Messages that are added together."""
 
-    An unknown session is an empty one.
-    """
+    messages: Sequence[Message]
+    run_id: str
+    at: float  # seconds since the epoch
+    id: str  # as no other; also the etag of a session that begins with it
+    principal: str = ""
+    tokens: Sequence[int] = ()  # of each message, or none
+    counted_by: str = ""
+    ttl: float | None = None  # seconds; 0: for ever; None: as the session has it
 
-    async def append(
-        self, key: SessionKey, messages: Sequence[Message], run_id: str, at: float
-    ) -> int:
-        """Add to the end, all or nothing; nothing if `run_id` has written here before.
+    @property
+    def mark(self) -> str:
+        """What has been added under it once is not added again."""
+        return self.run_id or self.id
+
+    @property
+    def counts(self) -> Sequence[int]:
+        return self.tokens or [0] * len(self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The end of a session at one moment, and what is known of the whole."""
+
+    turns: tuple[Turn, ...] = ()  # oldest first
+    total: int = 0
+    summary: str = ""
+    until: int = 0  # turns below are in the summary
+    etag: str = ""  # changes with the summary; of another session of that name it is another
+
+
+class Conversations(Protocol):
+    """An unknown session is an empty one, and so is one whose time is over."""
+
+    async def append(self, key: SessionKey, exchange: Exchange) -> int:
+        """Add to the end, all or nothing; nothing if its run has written here before.
 
         Returns how many turns the session has then.
         """
@@ -26,10 +56,51 @@ class ConversationStore(Protocol):
         """The first `limit` turns whose index is greater than `after`, oldest first."""
         ...
 
-    async def newest(self, key: SessionKey, limit: int) -> tuple[Sequence[Turn], int]:
-        """The last `limit` turns, oldest first, and how many there are in all."""
+    async def newest(self, key: SessionKey, limit: int, before: int | None = None) -> Window:
+        """The last `limit` turns, of those whose index is less than `before`."""
         ...
 
     async def clear(self, key: SessionKey) -> int:
         """Forget the session. Returns how many turns it had."""
         ...
+
+
+class Annotations(Protocol):
+    """What is added to turns that are kept."""
+
+    async def summarise(self, key: SessionKey, summary: Summary, etag: str) -> bool:
+        """Put a summary in the place of the one before, under a new `etag`; False: the
+        session has changed since, and keeps what it has."""
+        ...
+
+    async def count(self, key: SessionKey, counts: Sequence[tuple[int, int]], by: str) -> None:
+        """Put how many tokens turns have, by index."""
+        ...
+
+
+class Records(Protocol):
+    """All that is kept of a tenant, for those who may ask to see and to forget it."""
+
+    async def sessions(
+        self, tenant: str, agent: str, after: str, limit: int
+    ) -> Sequence[SessionInfo]:
+        """By name, those behind `after`."""
+        ...
+
+    async def of_principal(
+        self, tenant: str, principal: str, after: tuple[str, str, int], limit: int
+    ) -> Sequence[Recorded]:
+        """His turns, by agent, session and index, those behind `after`."""
+        ...
+
+    async def erase(self, tenant: str, principal: str, etag: str) -> int:
+        """Forget his turns, and the summaries of sessions that had any. Returns how many."""
+        ...
+
+    async def sweep(self) -> int:
+        """Remove what is over. Returns how many sessions."""
+        ...
+
+
+class ConversationStore(Conversations, Annotations, Records, Protocol):
+    """Keeps conversations durably. Specification: tests/contract/test_memory.py."""

@@ -1,6 +1,7 @@
 """`Memory` answered by another process: same calls, same values, same errors."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from astromesh.memory.v1 import memory_service_pb2 as pb
@@ -8,55 +9,140 @@ from astromesh.memory.v1 import memory_service_pb2_grpc
 
 from servers.domain.caller import Caller
 from servers.domain.chat import Message
-from servers.domain.memory import MemoryContext, SessionKey, Strategy, TurnPage
+from servers.domain.memory import (
+    Backlog,
+    Details,
+    MemoryContext,
+    RecordPage,
+    SessionKey,
+    SessionPage,
+    Strategy,
+    Summary,
+    TurnPage,
+)
 from servers.kernel.calls import metadata_of
 from servers.kernel.chat_wire import messages_to
 from servers.kernel.status import domain_errors
 from servers.memory import convert
-from servers.memory.names import check_key
+from servers.memory.names import check_key, check_name, check_principal
 
 
 class RemoteMemory:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = memory_service_pb2_grpc.MemoryServiceStub(channel)
 
-    async def append(self, key: SessionKey, messages: Sequence[Message], run_id: str = "") -> int:
+    async def append(
+        self,
+        key: SessionKey,
+        messages: Sequence[Message],
+        run_id: str = "",
+        details: Details = Details(),  # noqa: B008  # frozen
+    ) -> int:
         check_key(key)
+        check_principal(details.principal)  # travels as metadata, where not all can
         request = pb.AppendTurnsRequest(
-            agent=key.agent, session=key.session, messages=messages_to(messages), run_id=run_id
-        )
-        with domain_errors("memory"):
-            answer = await self._stub.AppendTurns(request, metadata=_scope(key))
-        return int(answer.total_turns)
-
-    async def turns(self, key: SessionKey, page_size: int = 0, page_token: str = "") -> TurnPage:
-        check_key(key)
-        request = pb.ListTurnsRequest(
-            agent=key.agent, session=key.session, page_size=page_size, page_token=page_token
-        )
-        with domain_errors("memory"):
-            return convert.page_from(await self._stub.ListTurns(request, metadata=_scope(key)))
-
-    async def clear(self, key: SessionKey) -> int:
-        check_key(key)
-        request = pb.ClearHistoryRequest(agent=key.agent, session=key.session)
-        with domain_errors("memory"):
-            answer = await self._stub.ClearHistory(request, metadata=_scope(key))
-        return int(answer.deleted_turns)
-
-    async def context(self, key: SessionKey, strategy: Strategy) -> MemoryContext:
-        check_key(key)
-        request = pb.BuildContextRequest(
             agent=key.agent,
             session=key.session,
-            strategy=strategy.name,
-            max_turns=strategy.max_turns,
+            messages=messages_to(messages),
+            run_id=run_id,
+            tokens=details.tokens,
+            counted_by=details.counted_by,
+            ttl_seconds=details.ttl,
+            backend=details.backend,
+        )
+        scope = _scope(key.tenant, details.principal)
+        with domain_errors("memory"):
+            answer = await self._stub.AppendTurns(request, metadata=scope)
+        return int(answer.total_turns)
+
+    async def turns(
+        self, key: SessionKey, page_size: int = 0, page_token: str = "", backend: str = ""
+    ) -> TurnPage:
+        request = pb.ListTurnsRequest(
+            **_of(key, backend), page_size=page_size, page_token=page_token
         )
         with domain_errors("memory"):
-            answer = await self._stub.BuildContext(request, metadata=_scope(key))
+            answer = await self._stub.ListTurns(request, metadata=_scope(key.tenant))
+        return convert.page_from(answer)
+
+    async def clear(self, key: SessionKey, backend: str = "") -> int:
+        request = pb.ClearHistoryRequest(**_of(key, backend))
+        with domain_errors("memory"):
+            answer = await self._stub.ClearHistory(request, metadata=_scope(key.tenant))
+        return int(answer.deleted_turns)
+
+    async def context(
+        self, key: SessionKey, strategy: Strategy, backend: str = ""
+    ) -> MemoryContext:
+        check_key(key)
+        request = convert.strategy_to(strategy, key, backend)
+        with domain_errors("memory"):
+            answer = await self._stub.BuildContext(request, metadata=_scope(key.tenant))
         return convert.context_from(answer)
 
+    async def check(self, backend: str) -> None:
+        with domain_errors("memory"):
+            await self._stub.CheckBackend(
+                pb.CheckBackendRequest(backend=backend), metadata=metadata_of(Caller())
+            )
 
-def _scope(key: SessionKey) -> list[tuple[str, str]]:
+    async def count(
+        self, key: SessionKey, counts: Sequence[tuple[int, int]], by: str, backend: str = ""
+    ) -> None:
+        wire = [pb.TokenCount(index=index, tokens=tokens) for index, tokens in counts]
+        request = pb.SetTokenCountsRequest(**_of(key, backend), counts=wire, counted_by=by)
+        with domain_errors("memory"):
+            await self._stub.SetTokenCounts(request, metadata=_scope(key.tenant))
+
+    async def backlog(self, key: SessionKey, strategy: Strategy, backend: str = "") -> Backlog:
+        threshold = strategy.summary_threshold
+        request = pb.GetBacklogRequest(**_of(key, backend), summary_threshold=threshold)
+        with domain_errors("memory"):
+            answer = await self._stub.GetBacklog(request, metadata=_scope(key.tenant))
+        return convert.backlog_from(answer)
+
+    async def summarise(self, key: SessionKey, summary: Summary, backend: str = "") -> bool:
+        request = pb.UpdateSummaryRequest(
+            **_of(key, backend), summary=summary.text, until=summary.until, etag=summary.etag
+        )
+        with domain_errors("memory"):
+            answer = await self._stub.UpdateSummary(request, metadata=_scope(key.tenant))
+        return bool(answer.updated)
+
+    async def sessions(
+        self, tenant: str, agent: str, page_size: int = 0, page_token: str = ""
+    ) -> SessionPage:
+        check_name("tenant", tenant)
+        request = pb.ListSessionsRequest(agent=agent, page_size=page_size, page_token=page_token)
+        with domain_errors("memory"):
+            answer = await self._stub.ListSessions(request, metadata=_scope(tenant))
+        return convert.sessions_from(answer, tenant)
+
+    async def export(
+        self, tenant: str, principal: str, page_size: int = 0, page_token: str = ""
+    ) -> RecordPage:
+        check_name("tenant", tenant)
+        request = pb.ExportPrincipalRequest(
+            principal=principal, page_size=page_size, page_token=page_token
+        )
+        with domain_errors("memory"):
+            answer = await self._stub.ExportPrincipal(request, metadata=_scope(tenant))
+        return convert.records_from(answer, tenant)
+
+    async def erase(self, tenant: str, principal: str) -> int:
+        check_name("tenant", tenant)
+        request = pb.ErasePrincipalRequest(principal=principal)
+        with domain_errors("memory"):
+            answer = await self._stub.ErasePrincipal(request, metadata=_scope(tenant))
+        return int(answer.deleted_turns)
+
+
+def _of(key: SessionKey, backend: str) -> dict[str, Any]:
+    """What every request about a session says of it."""
+    check_key(key)
+    return {"agent": key.agent, "session": key.session, "backend": backend}
+
+
+def _scope(tenant: str, principal: str = "") -> list[tuple[str, str]]:
     # Without it the far side would take the call for the default tenant's.
-    return metadata_of(Caller(key.tenant))
+    return metadata_of(Caller(tenant, principal))

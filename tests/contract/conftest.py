@@ -6,8 +6,9 @@ import pytest
 import pytest_asyncio
 
 from servers.router.adapters.http import Http, open_http
-from tests.contract import run_fixture
+from tests.contract import memory_fixture, run_fixture
 from tests.contract.provider_fixture import KINDS, NOON, Kind, streamed, whole
+from tests.redis_server import RedisServer, redis_server
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
@@ -40,3 +41,35 @@ def opening(request, tmp_path):
 async def stores(opening):
     async with opening() as stores:
         yield stores
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def redis(tmp_path_factory) -> AsyncIterator[RedisServer]:
+    """For all tests that don't stop it. Each takes a prefix of its own."""
+    async with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(params=memory_fixture.KINDS)
+def database(request, tmp_path) -> memory_fixture.Database:
+    """Where conversations can be kept, empty."""
+    if request.param == "sqlite":
+        return memory_fixture.Database("sqlite", str(tmp_path))
+    if request.param == "redis":
+        return memory_fixture.Database("redis", request.getfixturevalue("redis").url)
+    dsn = request.getfixturevalue("postgres").schema()
+    return memory_fixture.Database("postgres", dsn)
+
+
+@pytest.fixture(
+    params=[memory_fixture.in_process, memory_fixture.over_the_wire], ids=lambda f: f.__name__
+)
+def asked(request):
+    """How the memory service is asked."""
+    return request.param
+
+
+@pytest.fixture
+async def memory(database, asked):
+    async with database.memory(asked) as memory:
+        yield memory

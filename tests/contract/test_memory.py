@@ -1,74 +1,22 @@
-"""What `Memory` promises, checked in process and over the wire alike."""
+"""What `Memory` promises, checked in every database, in process and over the wire alike."""
 
 import asyncio
-import contextlib
 
-import grpc
 import pytest
-from astromesh.memory.v1 import memory_service_pb2_grpc
 
-from servers.domain.chat import Image, Message, Role, Text, ToolCall, says
-from servers.domain.memory import MemoryContext, SessionKey, Strategy, Turn, TurnPage
+from servers.domain.chat import Image, Message, Role, Text, ToolCall
+from servers.domain.memory import Details, MemoryContext, SessionKey, Strategy, Turn, TurnPage
 from servers.kernel.errors import InvalidInput
-from servers.kernel.sqlite import open_database
-from servers.kernel.status import StatusInterceptor
-from servers.memory.adapters import sqlite
-from servers.memory.adapters.sqlite import SqliteConversations
-from servers.memory.remote import RemoteMemory
-from servers.memory.service import ConversationMemory
-from servers.memory.servicer import MemoryServicer
-
-KEY = SessionKey("acme", "helper", "s1")
-EXCHANGE = (says(Role.USER, "hello?"), says(Role.ASSISTANT, "hi!"))
-CALL = Message(Role.ASSISTANT, tool_calls=(ToolCall("c1", "add", "{}"),))
-RESULT = Message(Role.TOOL, (Text("4"),), tool_call_id="c1")
-
-
-@contextlib.asynccontextmanager
-async def over_the_wire(memory):
-    server = grpc.aio.server(interceptors=[StatusInterceptor()])
-    memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(MemoryServicer(memory), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield RemoteMemory(channel)
-    await server.stop(None)
-
-
-@contextlib.asynccontextmanager
-async def in_process(memory):
-    yield memory
-
-
-@contextlib.asynccontextmanager
-async def opened(reached, folder):
-    async with open_database(folder / "memory.db", sqlite.MIGRATIONS) as database:
-        kept = ConversationMemory(SqliteConversations(database), now=lambda: 1_700_000_000.25)
-        async with reached(kept) as memory:
-            yield memory
-
-
-@pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
-def reached(request):
-    return request.param
-
-
-@pytest.fixture
-async def memory(reached, tmp_path):
-    async with opened(reached, tmp_path) as kept:
-        yield kept
-
-
-def numbered(count: int) -> list[Message]:
-    return [says(Role.USER, str(n)) for n in range(count)]
-
-
-def texts(context: MemoryContext) -> list[str]:
-    return [message.text for message in context.messages]
-
-
-def indexes(page: TurnPage) -> list[int]:
-    return [turn.index for turn in page.turns]
+from tests.contract.memory_fixture import (
+    CALL,
+    EXCHANGE,
+    KEY,
+    RESULT,
+    START,
+    indexes,
+    numbered,
+    texts,
+)
 
 
 async def fields_wrong(call) -> list[str]:
@@ -84,8 +32,8 @@ class TestAppend:
     async def test_keeps_order_time_and_run(self, memory):
         await memory.append(KEY, EXCHANGE, "run-1")
         assert (await memory.turns(KEY)).turns == (
-            Turn(0, EXCHANGE[0], 1_700_000_000.25, "run-1"),
-            Turn(1, EXCHANGE[1], 1_700_000_000.25, "run-1"),
+            Turn(0, EXCHANGE[0], START, "run-1"),
+            Turn(1, EXCHANGE[1], START, "run-1"),
         )
 
     async def test_keeps_everything_a_message_has(self, memory):
@@ -120,11 +68,45 @@ class TestAppend:
     async def test_of_nothing_is_refused(self, memory):
         assert await fields_wrong(memory.append(KEY, [])) == ["messages"]
 
-    async def test_survives_the_process(self, reached, tmp_path):
-        async with opened(reached, tmp_path) as memory:
+    async def test_survives_the_process(self, database, asked):
+        async with database.memory(asked) as memory:
             await memory.append(KEY, EXCHANGE, "run-1")
-        async with opened(reached, tmp_path) as memory:
+        async with database.memory(asked) as memory:
             assert await memory.append(KEY, EXCHANGE, "run-1") == 2
+
+    async def test_by_several_processes_gives_every_turn_its_own_index(self, database, asked):
+        if database.kind == "sqlite":
+            pytest.skip("a file is one process's")
+        async with database.memory(asked) as one, database.memory(asked) as two:
+            writes = [m.append(KEY, EXCHANGE, f"r{n}") for n in range(20) for m in (one, two)]
+            await asyncio.gather(*writes)  # each run twice, once by each
+            turns = (await one.turns(KEY)).turns
+        assert [turn.index for turn in turns] == list(range(40))
+        assert all(a.run_id == b.run_id for a, b in zip(turns[::2], turns[1::2], strict=True))
+
+    async def test_keeps_who_asked_and_what_it_counted(self, memory):
+        await memory.append(KEY, EXCHANGE, "", Details("ada", (3, 5), "p/m"))
+        turns = (await memory.turns(KEY)).turns
+        assert [(t.principal, t.tokens, t.counted_by) for t in turns] == [
+            ("ada", 3, "p/m"),
+            ("ada", 5, "p/m"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("details", "field"),
+        [
+            (Details(tokens=(1,), counted_by="p/m"), "tokens"),
+            (Details(tokens=(1, -1), counted_by="p/m"), "tokens"),
+            (Details(tokens=(1, 1)), "counted_by"),
+            (Details(principal="a\nb"), "principal"),
+            (Details(ttl=-1.0), "ttl"),
+            (Details(backend="nowhere"), "backend"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    async def test_with_what_makes_no_sense_is_refused(self, memory, details, field):
+        assert await fields_wrong(memory.append(KEY, EXCHANGE, "", details)) == [field]
+        assert await memory.turns(KEY) == TurnPage(())
 
 
 class TestASession:
@@ -252,8 +234,7 @@ class TestASlidingWindow:
         assert await fields_wrong(memory.context(KEY, Strategy(max_turns=-1))) == ["max_turns"]
 
 
-@pytest.mark.parametrize("name", ["summary", "token_budget", "guesswork"])
-async def test_a_strategy_that_is_not_there_is_refused_by_name(memory, name):
-    with pytest.raises(InvalidInput, match=name) as caught:
-        await memory.context(KEY, Strategy(name))
+async def test_a_strategy_that_is_not_there_is_refused_by_name(memory):
+    with pytest.raises(InvalidInput, match="guesswork") as caught:
+        await memory.context(KEY, Strategy("guesswork"))
     assert [violation.field for violation in caught.value.violations] == ["strategy"]

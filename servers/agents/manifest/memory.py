@@ -1,9 +1,12 @@
 """spec.memory and spec.knowledge: what an agent remembers and looks up."""
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from servers.domain.memory import Strategy
-from servers.kernel.fields import Count, Seconds, Secret, Share
+from servers.kernel.addresses import kind_of
+from servers.kernel.fields import Count, Name, Seconds, Secret, Share
 from servers.kernel.manifest import Strict
 
 
@@ -26,7 +29,7 @@ class Embeddings(Strict):
 class ConversationalMemory(Strict):
     """The turns of a session. An agent without this section remembers nothing."""
 
-    backend: Literal["sqlite", "redis", "postgres"] = "sqlite"
+    backend: Name = "sqlite"
     strategy: Literal["sliding_window", "summary", "token_budget"] = "sliding_window"
     max_turns: Count = 20
     max_tokens: Count | None = None
@@ -34,9 +37,34 @@ class ConversationalMemory(Strict):
     ttl: Seconds | None = None
     connection: Connection = Connection()
 
-    def shown(self) -> Strategy:
+    @model_validator(mode="after")
+    def _connects(self) -> Self:
+        said = self.connection.model_fields_set
+        if said - {"url"}:
+            raise ValueError(f"connection.{min(said - {'url'})} isn't read; say it all as url")
+        kind = kind_of(self.connection.url)
+        if self.connection.url and (kind is None or self.backend != kind):
+            raise ValueError(
+                "connection.url is for the backends 'redis' (redis://HOST:PORT/DATABASE, or "
+                "rediss:// for TLS) and 'postgres' (postgresql://USER@HOST:PORT/DATABASE), each "
+                "with its own; remove it where the backend is one of runtime.yaml"
+            )
+        return self
+
+    def shown(self, counted_by: str = "") -> Strategy:
         """How much of the conversation a model is shown."""
-        return Strategy(self.strategy, self.max_turns)
+        usual = Strategy()
+        return Strategy(
+            self.strategy,
+            self.max_turns,
+            self.max_tokens or usual.max_tokens,
+            self.summary_threshold or usual.summary_threshold,
+            counted_by,
+        )
+
+    def place(self, agent: str) -> str:
+        """The name of the backend: one that runtime.yaml knows, or one that is its alone."""
+        return f"agent:{agent}" if self.connection.url else self.backend
 
 
 class SemanticMemory(Strict):

@@ -17,13 +17,14 @@ from servers.agents.runs.judging import Judging
 from servers.agents.runs.line import Line
 from servers.agents.runs.log import RunLog
 from servers.agents.runs.plan import FRESH, Begin, End, Plan
+from servers.agents.runs.remembering import with_summary
 from servers.agents.runs.replay import Replay
 from servers.agents.runs.sessions import Place, Sessions
 from servers.agents.runs.steps import RecordedSteps
 from servers.agents.runs.work import SubRuns, Work
 from servers.domain.caller import Account
 from servers.domain.chat import Json, Message, Role, says
-from servers.domain.memory import SessionKey
+from servers.domain.memory import MemoryContext, SessionKey
 from servers.domain.runs import (
     Ask,
     AskKind,
@@ -348,13 +349,13 @@ class Execution:
             raise Blocked(self.run.block)
 
     async def _conversation(self) -> tuple[Message, ...]:
-        past: tuple[Message, ...] = ()
+        past = MemoryContext()
         if memory := self.plan.memory:
             with span("search_memory"):
-                past = (await memory.context(self._key, self.plan.strategy)).messages
-        system = self.plan.prompt(self.run)
+                past = await memory.past(self._key)
+        system = with_summary(self.plan.prompt(self.run), past.summary)
         head = (says(Role.SYSTEM, system),) if system else ()
-        return (*head, *past, says(Role.USER, self.run.query))
+        return (*head, *past.messages, says(Role.USER, self.run.query))
 
     async def _remember(self, answer: Answer) -> None:
         """Both turns or neither. That they can't be kept doesn't take the answer away."""
@@ -363,7 +364,7 @@ class Execution:
         turns = (says(Role.USER, self.run.query), says(Role.ASSISTANT, answer.text))
         try:
             with span("update_memory"):
-                await self.plan.memory.append(self._key, turns, self.run.id)
+                await self.plan.memory.keep(self._key, turns, self.run.id, self._work.account)
         except AstromeshError as error:
             _log.warning("conversation not kept", error=error.message)
             self.journal.emit(Noticed("MEMORY_NOT_SAVED", error.message))

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from servers.agents.guardrails import Checked
 from servers.agents.patterns.ports import Pattern, Shape
 from servers.agents.runs.means import Means
+from servers.agents.runs.remembering import Remembering
 from servers.domain.caller import Caller
 from servers.domain.chat import Json, ToolSpec
-from servers.domain.memory import Strategy
 from servers.domain.runs import (
     Block,
     Failure,
@@ -18,7 +18,6 @@ from servers.domain.runs import (
     RunState,
     StopReason,
 )
-from servers.domain.services import Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,7 @@ class Plan:
     concurrency: str
     prompt: Callable[[Run], str]  # renders the system prompt
     shape: Callable[[Run], Shape]  # what there is to say of its pattern, rendered
-    memory: Memory | None
-    strategy: Strategy
+    memory: Remembering | None
     on_disconnect: OnDisconnect
     output_schema: Json | None = None
     asked: Checked | None = None  # the query as the rules left it; None: as it came

@@ -1,12 +1,14 @@
 """Conversations in a SQLite file."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from servers.domain.chat import Message
-from servers.domain.memory import SessionKey, Turn
+from servers.domain.memory import Recorded, SessionInfo, SessionKey, Summary, Turn
 from servers.kernel.sqlite import Database
-from servers.kernel.stored_json import dumps, loads, message_from
+from servers.kernel.stored_json import dumps
+from servers.memory.adapters.rows import OF_T, TURN_COLUMNS, recorded_from, session_from, turn_from
+from servers.memory.ports import Exchange, Window
 
 MIGRATIONS = (
     """
@@ -28,89 +30,212 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX turn_by_run ON turn(session_id, run_id) WHERE run_id != '';
     """,
+    """
+    ALTER TABLE session ADD COLUMN turns INTEGER NOT NULL DEFAULT 0; -- that it has
+    ALTER TABLE session ADD COLUMN created_at REAL NOT NULL DEFAULT 0;
+    ALTER TABLE session ADD COLUMN updated_at REAL NOT NULL DEFAULT 0;
+    ALTER TABLE session ADD COLUMN ttl REAL NOT NULL DEFAULT 0; -- seconds; 0: for ever
+    ALTER TABLE session ADD COLUMN expires_at REAL;
+    ALTER TABLE session ADD COLUMN summary TEXT NOT NULL DEFAULT '';
+    ALTER TABLE session ADD COLUMN until INTEGER NOT NULL DEFAULT 0; -- turns below are in it
+    ALTER TABLE session ADD COLUMN etag TEXT NOT NULL DEFAULT '';
+    ALTER TABLE turn ADD COLUMN principal TEXT NOT NULL DEFAULT '';
+    ALTER TABLE turn ADD COLUMN tokens INTEGER NOT NULL DEFAULT 0; -- 0: nobody has counted
+    ALTER TABLE turn ADD COLUMN counted_by TEXT NOT NULL DEFAULT '';
+    UPDATE session SET
+        turns = next_index,
+        etag = lower(hex(randomblob(16))),
+        created_at = coalesce((SELECT min(created_at) FROM turn WHERE session_id = id), 0),
+        updated_at = coalesce((SELECT max(created_at) FROM turn WHERE session_id = id), 0);
+    CREATE INDEX turn_by_principal ON turn(principal, session_id, idx) WHERE principal != '';
+    CREATE INDEX session_expires ON session(expires_at) WHERE expires_at IS NOT NULL;
+    """,
 )
 
-_SESSION = "(SELECT id FROM session WHERE tenant = ? AND agent = ? AND session = ?)"
+_ALIVE = "(expires_at IS NULL OR expires_at > ?)"
+_FIND = (
+    "SELECT id, turns, summary, until, etag FROM session "
+    f"WHERE tenant = ? AND agent = ? AND session = ? AND {_ALIVE}"
+)
+_TURNS = f"SELECT {TURN_COLUMNS} FROM turn WHERE session_id = ?"
+_SESSIONS = (
+    "SELECT tenant, agent, session, turns, created_at, updated_at, expires_at, summary "
+    f"FROM session WHERE tenant = ? AND agent = ? AND session > ? AND {_ALIVE} "
+    "ORDER BY session LIMIT ?"
+)
+_HIS = (
+    f"SELECT tenant, agent, session, {OF_T} "
+    "FROM turn AS t JOIN session AS s ON s.id = t.session_id "
+    "WHERE t.principal = ? AND t.principal != '' AND s.tenant = ? "
+    "AND (agent, session, idx) > (?, ?, ?) "
+    f"AND {_ALIVE} ORDER BY agent, session, idx LIMIT ?"
+)
 
 
 class SqliteConversations:
-    """Needs a database that was opened with MIGRATIONS."""
+    """Needs a database that was opened with MIGRATIONS. `now` is the time by which sessions
+    end: seconds since the epoch."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, now: Callable[[], float]) -> None:
+        self._database, self._now = database, now
 
-    async def append(
-        self, key: SessionKey, messages: Sequence[Message], run_id: str, at: float
-    ) -> int:
-        bodies = [dumps(message) for message in messages]
-
-        def work(connection: sqlite3.Connection) -> int:
-            session, first = _session(connection, key)
-            if run_id and _wrote(connection, session, run_id):
-                return first
-            rows = [(session, first + n, run_id, at, body) for n, body in enumerate(bodies)]
-            connection.executemany("INSERT INTO turn VALUES (?, ?, ?, ?, ?)", rows)
-            total = first + len(rows)
-            connection.execute("UPDATE session SET next_index = ? WHERE id = ?", (total, session))
-            return total
-
-        return await self._database.write(work)
+    async def append(self, key: SessionKey, exchange: Exchange) -> int:
+        bodies = [dumps(message) for message in exchange.messages]
+        return await self._database.write(lambda db: _append(db, key, exchange, bodies))
 
     async def page(self, key: SessionKey, after: int, limit: int) -> Sequence[Turn]:
-        sql = (
-            "SELECT idx, message, created_at, run_id FROM turn "
-            f"WHERE session_id = {_SESSION} AND idx > ? ORDER BY idx LIMIT ?"
-        )
-        where = (key.tenant, key.agent, key.session, after, limit)
-        return await self._database.read(lambda connection: _turns(connection, sql, where))
+        def work(db: sqlite3.Connection) -> Sequence[Turn]:
+            found = self._found(db, key)
+            if found is None:
+                return []
+            sql = f"{_TURNS} AND idx > ? ORDER BY idx LIMIT ?"
+            return [turn_from(row) for row in db.execute(sql, (found[0], after, limit))]
 
-    async def newest(self, key: SessionKey, limit: int) -> tuple[Sequence[Turn], int]:
-        sql = (
-            "SELECT idx, message, created_at, run_id FROM turn "
-            f"WHERE session_id = {_SESSION} ORDER BY idx DESC LIMIT ?"
-        )
-        where = (key.tenant, key.agent, key.session, limit)
-        newest = await self._database.read(lambda connection: _turns(connection, sql, where))
-        # Turns are only ever deleted all together, so the last index tells their number.
-        return newest[::-1], newest[0].index + 1 if newest else 0
+        return await self._database.read(work)
+
+    async def newest(self, key: SessionKey, limit: int, before: int | None = None) -> Window:
+        def work(db: sqlite3.Connection) -> Window:
+            found = self._found(db, key)
+            if found is None:
+                return Window()
+            id, total, summary, until, etag = found
+            sql = f"{_TURNS} AND idx < ? ORDER BY idx DESC LIMIT ?"
+            rows = db.execute(sql, (id, 2**62 if before is None else before, limit))
+            turns = tuple(turn_from(row) for row in rows)[::-1]
+            return Window(turns, total, summary, until, etag)
+
+        return await self._database.read(work)
 
     async def clear(self, key: SessionKey) -> int:
-        def work(connection: sqlite3.Connection) -> int:
-            found = connection.execute(
-                "DELETE FROM session WHERE tenant = ? AND agent = ? AND session = ? "
-                "RETURNING next_index",
-                (key.tenant, key.agent, key.session),
-            ).fetchall()
-            return sum(count for (count,) in found)
+        return await self._database.write(lambda db: _clear(db, key, self._now()))
 
-        return await self._database.write(work)
-
-
-def _session(connection: sqlite3.Connection, key: SessionKey) -> tuple[int, int]:
-    """The session's id and the index of its next turn; a new session where there is none."""
-    names = (key.tenant, key.agent, key.session)
-    found = connection.execute(
-        "SELECT id, next_index FROM session WHERE tenant = ? AND agent = ? AND session = ?", names
-    ).fetchone()
-    if found is None:
-        made = connection.execute(
-            "INSERT INTO session(tenant, agent, session) VALUES (?, ?, ?)", names
+    async def summarise(self, key: SessionKey, summary: Summary, etag: str) -> bool:
+        sql = (
+            "UPDATE session SET summary = ?, until = ?, etag = ? "
+            f"WHERE tenant = ? AND agent = ? AND session = ? AND etag = ? AND {_ALIVE}"
         )
-        return made.lastrowid or 0, 0
-    return found[0], found[1]
+        names = (key.tenant, key.agent, key.session, summary.etag, self._now())
+        values = (summary.text, summary.until, etag, *names)
+        return await self._database.write(lambda db: db.execute(sql, values).rowcount == 1)
+
+    async def count(self, key: SessionKey, counts: Sequence[tuple[int, int]], by: str) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            if found := self._found(db, key):
+                sql = "UPDATE turn SET tokens = ?, counted_by = ? WHERE session_id = ? AND idx = ?"
+                db.executemany(sql, [(tokens, by, found[0], index) for index, tokens in counts])
+
+        await self._database.write(work)
+
+    async def sessions(
+        self, tenant: str, agent: str, after: str, limit: int
+    ) -> Sequence[SessionInfo]:
+        where = (tenant, agent, after, self._now(), limit)
+        return await self._database.read(
+            lambda db: [session_from(row) for row in db.execute(_SESSIONS, where)]
+        )
+
+    async def of_principal(
+        self, tenant: str, principal: str, after: tuple[str, str, int], limit: int
+    ) -> Sequence[Recorded]:
+        where = (principal, tenant, *after, self._now(), limit)
+        return await self._database.read(
+            lambda db: [recorded_from(row) for row in db.execute(_HIS, where)]
+        )
+
+    async def erase(self, tenant: str, principal: str, etag: str) -> int:
+        return await self._database.write(lambda db: _erase(db, tenant, principal, etag))
+
+    async def sweep(self) -> int:
+        sql = "DELETE FROM session WHERE expires_at <= ?"
+        return await self._database.write(lambda db: db.execute(sql, (self._now(),)).rowcount)
+
+    def _found(self, db: sqlite3.Connection, key: SessionKey) -> Any:
+        names = (key.tenant, key.agent, key.session, self._now())
+        return db.execute(_FIND, names).fetchone()
 
 
-def _wrote(connection: sqlite3.Connection, session: int, run_id: str) -> bool:
+def _append(
+    db: sqlite3.Connection, key: SessionKey, exchange: Exchange, bodies: Sequence[bytes]
+) -> int:
+    id, first, total, ttl = _session(db, key, exchange)
+    if exchange.run_id and _wrote(db, id, exchange.run_id):
+        return total
+    rows = [
+        (id, first + n, exchange.run_id, exchange.at, body, exchange.principal, tokens)
+        for n, (body, tokens) in enumerate(zip(bodies, exchange.counts, strict=True))
+    ]
+    db.executemany(
+        "INSERT INTO turn(session_id, idx, run_id, created_at, message, principal, tokens, "
+        "counted_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [(*row, exchange.counted_by) for row in rows],
+    )
+    ttl = ttl if exchange.ttl is None else exchange.ttl
+    total += len(rows)
+    db.execute(
+        "UPDATE session SET next_index = ?, turns = ?, updated_at = ?, ttl = ?, expires_at = ? "
+        "WHERE id = ?",
+        (first + len(rows), total, exchange.at, ttl, exchange.at + ttl if ttl else None, id),
+    )
+    return total
+
+
+def _session(
+    db: sqlite3.Connection, key: SessionKey, exchange: Exchange
+) -> tuple[int, int, int, float]:
+    """Its id, the index of its next turn, how many it has, and how long it lives; a new session
+    where there is none any more."""
+    names = (key.tenant, key.agent, key.session)
+    db.execute(
+        "DELETE FROM session WHERE tenant = ? AND agent = ? AND session = ? AND expires_at <= ?",
+        (*names, exchange.at),
+    )
+    found: tuple[int, int, int, float] | None = db.execute(
+        "SELECT id, next_index, turns, ttl FROM session "
+        "WHERE tenant = ? AND agent = ? AND session = ?",
+        names,
+    ).fetchone()
+    if found is not None:
+        return found
+    made = db.execute(
+        "INSERT INTO session(tenant, agent, session, created_at, etag) VALUES (?, ?, ?, ?, ?)",
+        (*names, exchange.at, exchange.id),
+    )
+    return made.lastrowid or 0, 0, 0, 0.0
+
+
+def _wrote(db: sqlite3.Connection, session: int, run_id: str) -> bool:
     # The second condition is what lets SQLite use the partial index.
-    found = connection.execute(
+    found = db.execute(
         "SELECT 1 FROM turn WHERE session_id = ? AND run_id = ? AND run_id != '' LIMIT 1",
         (session, run_id),
     )
     return found.fetchone() is not None
 
 
-def _turns(connection: sqlite3.Connection, sql: str, where: tuple[str | int, ...]) -> list[Turn]:
-    return [
-        Turn(index, message_from(loads(body)), at, run_id)
-        for index, body, at, run_id in connection.execute(sql, where)
-    ]
+def _clear(db: sqlite3.Connection, key: SessionKey, now: float) -> int:
+    found = db.execute(
+        "DELETE FROM session WHERE tenant = ? AND agent = ? AND session = ? "
+        "RETURNING turns, expires_at",
+        (key.tenant, key.agent, key.session),
+    ).fetchall()
+    return sum(turns for turns, ends in found if ends is None or ends > now)
+
+
+def _erase(db: sqlite3.Connection, tenant: str, principal: str, etag: str) -> int:
+    his = (
+        "SELECT DISTINCT t.session_id FROM turn AS t JOIN session AS s ON s.id = t.session_id "
+        "WHERE t.principal = ? AND t.principal != '' AND s.tenant = ?"
+    )
+    total = 0
+    for (id,) in db.execute(his, (principal, tenant)).fetchall():
+        gone = db.execute(
+            "DELETE FROM turn WHERE session_id = ? AND principal = ?", (id, principal)
+        ).rowcount
+        # A new etag: a summary that is being made just now may not come back.
+        db.execute(
+            "UPDATE session SET turns = turns - ?, summary = '', until = 0, etag = ? WHERE id = ?",
+            (gone, etag, id),
+        )
+        db.execute("DELETE FROM session WHERE id = ? AND turns = 0", (id,))
+        total += gone
+    return total

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from servers.agents.adapters.opening import open_stores
 from servers.agents.catalogue import Catalogue
 from servers.agents.planning import Planner
+from servers.agents.runs.summarising import Summaries
 from servers.agents.service import AgentRuntime, Limits
 from servers.agents.versions import Versions
 from servers.assembly.agents import PATTERNS
@@ -69,8 +70,10 @@ class World:
         async with (
             open_mesh(config) as mesh,
             open_stores(self.folder, time.time, _new_id, dsn=self.dsn, lease=self.lease) as stores,
+            Summaries() as summaries,
         ):
-            planner = Planner(mesh.router, mesh.memory, mesh.tools, PATTERNS, time.time)
+            parts = mesh.router, mesh.memory, mesh.tools, PATTERNS, time.time
+            planner = Planner(*parts, summaries)
             catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)
             catalogue.take_files(config.agents)
             versions = Versions(stores.versions, catalogue, config.declaring, time.time)

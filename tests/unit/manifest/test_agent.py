@@ -8,9 +8,11 @@ import pytest
 from astromesh.agents.v1.agent_pb2 import Agent as Wire
 from google.protobuf.json_format import MessageToDict, ParseDict
 
+from servers.agents.declare import Declaring
 from servers.agents.manifest import Agent
 from servers.domain.chat import ModelRef, Sampling
 from servers.domain.memory import Strategy
+from servers.kernel.errors import InvalidInput
 from servers.kernel.manifest import load
 from tests.unit.manifest.reading import MODEL, agent, wrong
 
@@ -252,6 +254,60 @@ def test_a_memory_without_keys_shows_the_newest_twenty_turns():
     assert found.shown() == Strategy("sliding_window", 20)
 
 
+class TestWhereConversationsAreKept:
+    def kept(self, conversational: str):
+        found = agent(MODEL + f"memory: {{conversational: {conversational}}}").conversation
+        assert found is not None
+        return found
+
+    def test_is_the_file_where_nothing_is_said(self):
+        assert self.kept("{}").place("a") == "sqlite"
+
+    def test_is_a_backend_of_the_mesh_by_its_name(self):
+        assert self.kept("{backend: archive}").place("a") == "archive"
+
+    def test_is_its_own_database_where_it_has_an_address(self):
+        found = self.kept("{backend: redis, connection: {url: 'redis://h:1/0'}, ttl: 5}")
+        assert (found.place("a"), found.ttl) == ("agent:a", 5)
+
+    def test_may_be_said_the_short_way(self):
+        found = self.kept("{redis: {url: 'redis://h:1/0', ttl: 5}}")
+        assert (found.backend, found.place("a"), found.ttl) == ("redis", "agent:a", 5)
+
+    def test_hides_the_password(self):
+        url = "postgresql://u:secret@h/db"
+        spec = f"memory: {{conversational: {{backend: postgres, connection: {{url: '{url}'}}}}}}"
+        assert "secret" not in str(agent(MODEL + spec).public())
+
+    @pytest.mark.parametrize(
+        "conversational",
+        [
+            "{connection: {url: 'redis://h:1/0'}}",
+            "{backend: postgres, connection: {url: 'redis://h:1/0'}}",
+            "{backend: redis, connection: {url: 'http://h:1/0'}}",
+            "{backend: redis, connection: {host: h}}",
+        ],
+    )
+    def test_is_refused_where_address_and_backend_do_not_fit(self, conversational):
+        spec = f"memory: {{conversational: {conversational}}}"
+        assert "connection" in wrong(MODEL + spec)["spec.memory.conversational"]
+
+    def test_has_no_address_in_an_agent_from_the_api(self):
+        kept = {"backend": "redis", "connection": {"url": "redis://10.0.0.1:6379/0"}}
+        manifest = {
+            "api_version": "astromesh/v1",
+            "kind": "Agent",
+            "metadata": {"name": "a"},
+            "spec": {
+                "model": {"primary": {"provider": "ollama", "model": "m"}},
+                "memory": {"conversational": kept},
+            },
+        }
+        with pytest.raises(InvalidInput, match="only agents in files") as caught:
+            Declaring().from_api(manifest)
+        assert caught.value.violations[0].field == "spec.memory.conversational.connection"
+
+
 class TestAnswersOfAForm:
     def test_are_asked_for_by_a_json_schema(self):
         schema = {"type": "object", "properties": {"score": {"type": "integer"}}}
@@ -297,12 +353,6 @@ class TestWhatLaterVersionsBuild:
         [
             ("memory: {semantic: {backend: chromadb}}", "spec.memory.semantic"),
             ("memory: {episodic: {postgres: {dsn: x}}}", "spec.memory.episodic"),
-            ("memory: {conversational: {backend: redis}}", "spec.memory.conversational.backend"),
-            ("memory: {conversational: {ttl: 5}}", "spec.memory.conversational.ttl"),
-            (
-                "memory: {conversational: {strategy: summary}}",
-                "spec.memory.conversational.strategy",
-            ),
             ("knowledge: {pipeline: p}", "spec.knowledge"),
             ("permissions: {allowed_actions: [x]}", "spec.permissions"),
             ("tools: [{name: t, type: webhook, url: u}]", "spec.tools[0].type"),

@@ -451,7 +451,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     FAILED_PRECONDITION. Metadata: {"run_id": "..."}
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 192
-    """The database that keeps the runs can't be reached. RetryInfo says when to come back.
+    """The database that keeps the runs, or a conversation, can't be reached. RetryInfo says when
+    to come back.
     UNAVAILABLE. Metadata: {}
     """
     ERROR_REASON_WEBHOOKS_OFF: _ErrorReason.ValueType  # 193
@@ -927,7 +928,8 @@ ERROR_REASON_NOT_DURABLE: ErrorReason.ValueType  # 191
 FAILED_PRECONDITION. Metadata: {"run_id": "..."}
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 192
-"""The database that keeps the runs can't be reached. RetryInfo says when to come back.
+"""The database that keeps the runs, or a conversation, can't be reached. RetryInfo says when
+to come back.
 UNAVAILABLE. Metadata: {}
 """
 ERROR_REASON_WEBHOOKS_OFF: ErrorReason.ValueType  # 193

@@ -4,7 +4,10 @@ isort:skip_file
 What agents remember between runs.
 
 A session belongs to one tenant and one agent: the same session id with another agent
-is another conversation.
+is another conversation. It is kept in one backend: "sqlite", one that runtime.yaml
+names, or one that an agent's file describes ("agent:NAME"). No address of a backend
+crosses this service. A request that names no backend is meant for the one that the
+agent's file says, else for the one that has the session, else for "sqlite".
 """
 
 from astromesh.common.v1 import chat_pb2 as _chat_pb2
@@ -34,10 +37,19 @@ class Turn(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    COUNTED_BY_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Its position in the session, from 0. Never used again while the session lives."""
     run_id: _builtins.str
     """The run that stored it. Empty for turns that a client appended."""
+    principal: _builtins.str
+    """Who had asked. Empty: nobody known."""
+    tokens: _builtins.int
+    """How many tokens it has for the model `counted_by`. 0: nobody has counted."""
+    counted_by: _builtins.str
+    """The model, as PROVIDER/MODEL."""
     @_builtins.property
     def message(self) -> _chat_pb2.Message:
         """What was said."""
@@ -53,10 +65,13 @@ class Turn(_message.Message):
         message: _chat_pb2.Message | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         run_id: _builtins.str = ...,
+        principal: _builtins.str = ...,
+        tokens: _builtins.int = ...,
+        counted_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "index", b"index", "message", b"message", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted_by", b"counted_by", "create_time", b"create_time", "index", b"index", "message", b"message", "principal", b"principal", "run_id", b"run_id", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -72,15 +87,31 @@ class AppendTurnsRequest(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    COUNTED_BY_FIELD_NUMBER: _builtins.int
+    TTL_SECONDS_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """The agent's name."""
     session: _builtins.str
     """The session: 1 to 256 printable characters of the caller's choice."""
     run_id: _builtins.str
     """The run that writes. The same id again adds nothing more."""
+    counted_by: _builtins.str
+    """The model, as PROVIDER/MODEL."""
+    ttl_seconds: _builtins.float
+    """Seconds until the session is forgotten, from now. 0: never. Absent: as it is already,
+    from now.
+    """
+    backend: _builtins.str
+    """Where the session is kept."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
         """The messages to add, oldest first; at least one."""
+
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many tokens each message has for the model `counted_by`. None: nobody has counted."""
 
     def __init__(
         self,
@@ -89,12 +120,18 @@ class AppendTurnsRequest(_message.Message):
         session: _builtins.str = ...,
         messages: _abc.Iterable[_chat_pb2.Message] | None = ...,
         run_id: _builtins.str = ...,
+        tokens: _abc.Iterable[_builtins.int] | None = ...,
+        counted_by: _builtins.str = ...,
+        ttl_seconds: _builtins.float | None = ...,
+        backend: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ttl_seconds", b"_ttl_seconds", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "messages", b"messages", "run_id", b"run_id", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ttl_seconds", b"_ttl_seconds", "agent", b"agent", "backend", b"backend", "counted_by", b"counted_by", "messages", b"messages", "run_id", b"run_id", "session", b"session", "tokens", b"tokens", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__ttl_seconds: _TypeAlias = _typing.Literal["ttl_seconds"]  # noqa: Y015
+    _WhichOneofArgType__ttl_seconds: _TypeAlias = _typing.Literal["_ttl_seconds", b"_ttl_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ttl_seconds) -> _WhichOneofReturnType__ttl_seconds | None: ...
 
 Global___AppendTurnsRequest: _TypeAlias = AppendTurnsRequest  # noqa: Y015
 
@@ -130,6 +167,7 @@ class ListTurnsRequest(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """The agent's name."""
     session: _builtins.str
@@ -138,6 +176,8 @@ class ListTurnsRequest(_message.Message):
     """At most so many turns, 1000 at the most. 0: 100."""
     page_token: _builtins.str
     """Where the page before ended, from its `next_page_token`."""
+    backend: _builtins.str
+    """Where the session is kept."""
     def __init__(
         self,
         *,
@@ -145,10 +185,11 @@ class ListTurnsRequest(_message.Message):
         session: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        backend: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "page_size", b"page_size", "page_token", b"page_token", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "page_size", b"page_size", "page_token", b"page_token", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,19 +231,23 @@ class ClearHistoryRequest(_message.Message):
 
     AGENT_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """The agent's name."""
     session: _builtins.str
     """The session."""
+    backend: _builtins.str
+    """Where it is kept. Empty: wherever it may be."""
     def __init__(
         self,
         *,
         agent: _builtins.str = ...,
         session: _builtins.str = ...,
+        backend: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -240,14 +285,28 @@ class BuildContextRequest(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     STRATEGY_FIELD_NUMBER: _builtins.int
     MAX_TURNS_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    SUMMARY_THRESHOLD_FIELD_NUMBER: _builtins.int
+    COUNTED_BY_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """The agent's name."""
     session: _builtins.str
     """The session."""
     strategy: _builtins.str
-    """How to pick. Empty: "sliding_window", the newest turns."""
+    """How to pick. Empty: "sliding_window", the newest turns. "token_budget": the newest that
+    have room. "summary": those that are not in the summary yet, and the summary.
+    """
     max_turns: _builtins.int
-    """At most so many turns. 0: 20."""
+    """Of sliding_window: at most so many turns. 0: 20."""
+    max_tokens: _builtins.int
+    """Of token_budget: at most so many tokens. 0: 4096."""
+    summary_threshold: _builtins.int
+    """Of summary: so many turns are shown before they are summarised. 0: 20."""
+    counted_by: _builtins.str
+    """Of token_budget: the model whose counts hold, as PROVIDER/MODEL. Empty: any."""
+    backend: _builtins.str
+    """Where the session is kept."""
     def __init__(
         self,
         *,
@@ -255,10 +314,14 @@ class BuildContextRequest(_message.Message):
         session: _builtins.str = ...,
         strategy: _builtins.str = ...,
         max_turns: _builtins.int = ...,
+        max_tokens: _builtins.int = ...,
+        summary_threshold: _builtins.int = ...,
+        counted_by: _builtins.str = ...,
+        backend: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "max_turns", b"max_turns", "session", b"session", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "counted_by", b"counted_by", "max_tokens", b"max_tokens", "max_turns", b"max_turns", "session", b"session", "strategy", b"strategy", "summary_threshold", b"summary_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -272,22 +335,538 @@ class BuildContextResponse(_message.Message):
 
     MESSAGES_FIELD_NUMBER: _builtins.int
     TOTAL_TURNS_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    UNCOUNTED_FIELD_NUMBER: _builtins.int
     total_turns: _builtins.int
     """How many turns the session has, shown or not."""
+    summary: _builtins.str
+    """What was said before the messages, in short."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
         """The messages, oldest first."""
+
+    @_builtins.property
+    def uncounted(self) -> _containers.RepeatedCompositeFieldContainer[Global___Turn]:
+        """Turns that were looked at under a budget and that this model has not counted: they
+        were estimated by their length.
+        """
 
     def __init__(
         self,
         *,
         messages: _abc.Iterable[_chat_pb2.Message] | None = ...,
         total_turns: _builtins.int = ...,
+        summary: _builtins.str = ...,
+        uncounted: _abc.Iterable[Global___Turn] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "total_turns", b"total_turns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "summary", b"summary", "total_turns", b"total_turns", "uncounted", b"uncounted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BuildContextResponse: _TypeAlias = BuildContextResponse  # noqa: Y015
+
+@_typing.final
+class CheckBackendRequest(_message.Message):
+    """CheckBackendRequest names a backend."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_FIELD_NUMBER: _builtins.int
+    backend: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        backend: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckBackendRequest: _TypeAlias = CheckBackendRequest  # noqa: Y015
+
+@_typing.final
+class CheckBackendResponse(_message.Message):
+    """CheckBackendResponse says that it answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckBackendResponse: _TypeAlias = CheckBackendResponse  # noqa: Y015
+
+@_typing.final
+class TokenCount(_message.Message):
+    """TokenCount is how many tokens one turn has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """The turn's index."""
+    tokens: _builtins.int
+    """How many: 1 or more."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenCount: _TypeAlias = TokenCount  # noqa: Y015
+
+@_typing.final
+class SetTokenCountsRequest(_message.Message):
+    """SetTokenCountsRequest says how many tokens turns have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    COUNTED_BY_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """The agent's name."""
+    session: _builtins.str
+    """The session."""
+    counted_by: _builtins.str
+    """The model that counted, as PROVIDER/MODEL."""
+    backend: _builtins.str
+    """Where the session is kept."""
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenCount]:
+        """The counts."""
+
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        session: _builtins.str = ...,
+        counts: _abc.Iterable[Global___TokenCount] | None = ...,
+        counted_by: _builtins.str = ...,
+        backend: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "counted_by", b"counted_by", "counts", b"counts", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTokenCountsRequest: _TypeAlias = SetTokenCountsRequest  # noqa: Y015
+
+@_typing.final
+class SetTokenCountsResponse(_message.Message):
+    """SetTokenCountsResponse says that they are put down."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTokenCountsResponse: _TypeAlias = SetTokenCountsResponse  # noqa: Y015
+
+@_typing.final
+class GetBacklogRequest(_message.Message):
+    """GetBacklogRequest asks what is to be summarised."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    SUMMARY_THRESHOLD_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """The agent's name."""
+    session: _builtins.str
+    """The session."""
+    summary_threshold: _builtins.int
+    """So many turns may stand behind the summary. 0: 20."""
+    backend: _builtins.str
+    """Where the session is kept."""
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        session: _builtins.str = ...,
+        summary_threshold: _builtins.int = ...,
+        backend: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "session", b"session", "summary_threshold", b"summary_threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBacklogRequest: _TypeAlias = GetBacklogRequest  # noqa: Y015
+
+@_typing.final
+class GetBacklogResponse(_message.Message):
+    """GetBacklogResponse is what is to be summarised."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    summary: _builtins.str
+    """The summary so far."""
+    etag: _builtins.str
+    """For UpdateSummary."""
+    @_builtins.property
+    def turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Turn]:
+        """The turns to take in, oldest first, 200 at most. None: there is nothing to do."""
+
+    def __init__(
+        self,
+        *,
+        summary: _builtins.str = ...,
+        turns: _abc.Iterable[Global___Turn] | None = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "summary", b"summary", "turns", b"turns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBacklogResponse: _TypeAlias = GetBacklogResponse  # noqa: Y015
+
+@_typing.final
+class UpdateSummaryRequest(_message.Message):
+    """UpdateSummaryRequest brings a summary."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """The agent's name."""
+    session: _builtins.str
+    """The session."""
+    summary: _builtins.str
+    """The summary of all turns below `until`."""
+    until: _builtins.int
+    """The index of the first turn that is not in it."""
+    etag: _builtins.str
+    """From the backlog that it was made of."""
+    backend: _builtins.str
+    """Where the session is kept."""
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        session: _builtins.str = ...,
+        summary: _builtins.str = ...,
+        until: _builtins.int = ...,
+        etag: _builtins.str = ...,
+        backend: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "etag", b"etag", "session", b"session", "summary", b"summary", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSummaryRequest: _TypeAlias = UpdateSummaryRequest  # noqa: Y015
+
+@_typing.final
+class UpdateSummaryResponse(_message.Message):
+    """UpdateSummaryResponse says whether it was taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATED_FIELD_NUMBER: _builtins.int
+    updated: _builtins.bool
+    """False: the session has changed since, and keeps what it has."""
+    def __init__(
+        self,
+        *,
+        updated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["updated", b"updated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSummaryResponse: _TypeAlias = UpdateSummaryResponse  # noqa: Y015
+
+@_typing.final
+class Session(_message.Message):
+    """Session is a conversation that is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """The agent's name."""
+    session: _builtins.str
+    """Its name."""
+    turns: _builtins.int
+    """How many turns it has."""
+    summary: _builtins.str
+    """What was said before, in short."""
+    backend: _builtins.str
+    """Where it is kept."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When its first turn was stored."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When its last turn was stored."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is forgotten. Absent: never."""
+
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        session: _builtins.str = ...,
+        turns: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        summary: _builtins.str = ...,
+        backend: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "create_time", b"create_time", "expire_time", b"expire_time", "session", b"session", "summary", b"summary", "turns", b"turns", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Session: _TypeAlias = Session  # noqa: Y015
+
+@_typing.final
+class ListSessionsRequest(_message.Message):
+    """ListSessionsRequest asks for an agent's sessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """The agent's name."""
+    page_size: _builtins.int
+    """At most so many, 1000 at the most. 0: 100."""
+    page_token: _builtins.str
+    """Where the page before ended, from its `next_page_token`."""
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSessionsRequest: _TypeAlias = ListSessionsRequest  # noqa: Y015
+
+@_typing.final
+class ListSessionsResponse(_message.Message):
+    """ListSessionsResponse is a page of sessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Ask with this for the next page. Empty: there is none."""
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Session]:
+        """The sessions."""
+
+    def __init__(
+        self,
+        *,
+        sessions: _abc.Iterable[Global___Session] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
+
+@_typing.final
+class ExportPrincipalRequest(_message.Message):
+    """ExportPrincipalRequest names one whose turns are asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    principal: _builtins.str
+    """The principal."""
+    page_size: _builtins.int
+    """At most so many turns, 1000 at the most. 0: 100."""
+    page_token: _builtins.str
+    """Where the page before ended, from its `next_page_token`."""
+    def __init__(
+        self,
+        *,
+        principal: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "principal", b"principal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportPrincipalRequest: _TypeAlias = ExportPrincipalRequest  # noqa: Y015
+
+@_typing.final
+class Record(_message.Message):
+    """Record is a turn, and the conversation it belongs to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    TURN_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """The agent's name."""
+    session: _builtins.str
+    """The session."""
+    backend: _builtins.str
+    """Where it is kept."""
+    @_builtins.property
+    def turn(self) -> Global___Turn:
+        """The turn."""
+
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        session: _builtins.str = ...,
+        turn: Global___Turn | None = ...,
+        backend: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["turn", b"turn"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "session", b"session", "turn", b"turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Record: _TypeAlias = Record  # noqa: Y015
+
+@_typing.final
+class ExportPrincipalResponse(_message.Message):
+    """ExportPrincipalResponse is a page of turns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Ask with this for the next page. Empty: there is none."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
+        """By backend, agent, session and index."""
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___Record] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportPrincipalResponse: _TypeAlias = ExportPrincipalResponse  # noqa: Y015
+
+@_typing.final
+class ErasePrincipalRequest(_message.Message):
+    """ErasePrincipalRequest names one whose turns are to be forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    principal: _builtins.str
+    """The principal."""
+    def __init__(
+        self,
+        *,
+        principal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasePrincipalRequest: _TypeAlias = ErasePrincipalRequest  # noqa: Y015
+
+@_typing.final
+class ErasePrincipalResponse(_message.Message):
+    """ErasePrincipalResponse says what was forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETED_TURNS_FIELD_NUMBER: _builtins.int
+    deleted_turns: _builtins.int
+    """How many turns were deleted."""
+    def __init__(
+        self,
+        *,
+        deleted_turns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_turns", b"deleted_turns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasePrincipalResponse: _TypeAlias = ErasePrincipalResponse  # noqa: Y015

@@ -30,7 +30,8 @@ class MemoryServiceStub:
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
-    repeated safely with its `run_id`.
+    repeated safely with its `run_id`. Every call may also fail with UNAVAILABLE: the backend
+    can't be reached; and with INVALID_ARGUMENT: no backend has that name.
     """
 
     def __init__(self, channel):
@@ -59,6 +60,41 @@ class MemoryServiceStub:
                 request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.BuildContextRequest.SerializeToString,
                 response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.BuildContextResponse.FromString,
                 _registered_method=True)
+        self.CheckBackend = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/CheckBackend',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.CheckBackendRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.CheckBackendResponse.FromString,
+                _registered_method=True)
+        self.SetTokenCounts = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/SetTokenCounts',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.SetTokenCountsRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.SetTokenCountsResponse.FromString,
+                _registered_method=True)
+        self.GetBacklog = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/GetBacklog',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.GetBacklogRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.GetBacklogResponse.FromString,
+                _registered_method=True)
+        self.UpdateSummary = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/UpdateSummary',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.UpdateSummaryRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.UpdateSummaryResponse.FromString,
+                _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/ListSessions',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsResponse.FromString,
+                _registered_method=True)
+        self.ExportPrincipal = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/ExportPrincipal',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ExportPrincipalRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ExportPrincipalResponse.FromString,
+                _registered_method=True)
+        self.ErasePrincipal = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/ErasePrincipal',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalResponse.FromString,
+                _registered_method=True)
 
 
 class MemoryServiceServicer:
@@ -66,14 +102,16 @@ class MemoryServiceServicer:
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
-    repeated safely with its `run_id`.
+    repeated safely with its `run_id`. Every call may also fail with UNAVAILABLE: the backend
+    can't be reached; and with INVALID_ARGUMENT: no backend has that name.
     """
 
     def AppendTurns(self, request, context):
         """AppendTurns adds to the end of a session, all of it or nothing.
 
         Errors:
-        * INVALID_ARGUMENT: no turn, a turn without role, or a malformed agent or session.
+        * INVALID_ARGUMENT: no turn, a turn without role, a malformed agent or session, or
+        not as many counts as turns.
         * RESOURCE_EXHAUSTED: the disk is full. Nothing was stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -91,7 +129,8 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ClearHistory(self, request, context):
-        """ClearHistory forgets a session. An unknown session is no error.
+        """ClearHistory forgets a session with its summary: in the backend that is named, else in
+        all of them. An unknown session is no error.
 
         Errors:
         * INVALID_ARGUMENT: a malformed agent or session.
@@ -104,7 +143,82 @@ class MemoryServiceServicer:
         """BuildContext picks what a model is shown of a session.
 
         Errors:
-        * INVALID_ARGUMENT: an unknown strategy, or max_turns below 1.
+        * INVALID_ARGUMENT: an unknown strategy, or a number below 1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckBackend(self, request, context):
+        """CheckBackend asks a backend for something, to learn whether it answers.
+
+        Errors:
+        * UNAVAILABLE: it does not. FAILED_PRECONDITION: it can't be used as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTokenCounts(self, request, context):
+        """SetTokenCounts puts down how many tokens turns have for a model. Turns that are not
+        there are passed over.
+
+        Errors:
+        * INVALID_ARGUMENT: a count below 1, or nothing said about who counted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBacklog(self, request, context):
+        """GetBacklog gives what the summary of a session has to take in next: once more than
+        `summary_threshold` turns are not in it, all of them but the last few.
+
+        Errors:
+        * INVALID_ARGUMENT: a summary_threshold below 1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSummary(self, request, context):
+        """UpdateSummary puts a summary in the place of the one before. One that was made from a
+        session that has been cleared, erased from or summarised since is not taken.
+
+        Errors:
+        * INVALID_ARGUMENT: no text, or one that takes in no turn.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSessions(self, request, context):
+        """ListSessions lists the sessions of an agent, of every backend, by name in each.
+
+        Errors:
+        * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportPrincipal(self, request, context):
+        """ExportPrincipal gives all turns of one who asked, and the answers to him, of every
+        agent, session and backend of the tenant.
+
+        Errors:
+        * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ErasePrincipal(self, request, context):
+        """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Where
+        a backend can't be reached that is an error, and what was erased in others stays erased.
+
+        Errors:
+        * INVALID_ARGUMENT: a malformed principal.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,6 +247,41 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.BuildContextRequest.FromString,
                     response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.BuildContextResponse.SerializeToString,
             ),
+            'CheckBackend': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckBackend,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.CheckBackendRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.CheckBackendResponse.SerializeToString,
+            ),
+            'SetTokenCounts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTokenCounts,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.SetTokenCountsRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.SetTokenCountsResponse.SerializeToString,
+            ),
+            'GetBacklog': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBacklog,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.GetBacklogRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.GetBacklogResponse.SerializeToString,
+            ),
+            'UpdateSummary': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSummary,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.UpdateSummaryRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.UpdateSummaryResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'ExportPrincipal': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportPrincipal,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ExportPrincipalRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ExportPrincipalResponse.SerializeToString,
+            ),
+            'ErasePrincipal': grpc.unary_unary_rpc_method_handler(
+                    servicer.ErasePrincipal,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'astromesh.memory.v1.MemoryService', rpc_method_handlers)
@@ -146,7 +295,8 @@ class MemoryService:
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
-    repeated safely with its `run_id`.
+    repeated safely with its `run_id`. Every call may also fail with UNAVAILABLE: the backend
+    can't be reached; and with INVALID_ARGUMENT: no backend has that name.
     """
 
     @staticmethod
@@ -247,6 +397,195 @@ class MemoryService:
             '/astromesh.memory.v1.MemoryService/BuildContext',
             astromesh_dot_memory_dot_v1_dot_memory__service__pb2.BuildContextRequest.SerializeToString,
             astromesh_dot_memory_dot_v1_dot_memory__service__pb2.BuildContextResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckBackend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/CheckBackend',
+            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.CheckBackendRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.CheckBackendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTokenCounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/SetTokenCounts',
+            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.SetTokenCountsRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.SetTokenCountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBacklog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/GetBacklog',
+            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.GetBacklogRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.GetBacklogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSummary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/UpdateSummary',
+            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.UpdateSummaryRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.UpdateSummaryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/ListSessions',
+            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportPrincipal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/ExportPrincipal',
+            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ExportPrincipalRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ExportPrincipalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ErasePrincipal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/ErasePrincipal',
+            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,10 @@ isort:skip_file
 What agents remember between runs.
 
 A session belongs to one tenant and one agent: the same session id with another agent
-is another conversation.
+is another conversation. It is kept in one backend: "sqlite", one that runtime.yaml
+names, or one that an agent's file describes ("agent:NAME"). No address of a backend
+crosses this service. A request that names no backend is meant for the one that the
+agent's file says, else for the one that has the session, else for "sqlite".
 """
 
 from astromesh.memory.v1 import memory_service_pb2 as _memory_service_pb2
@@ -21,7 +24,8 @@ class MemoryServiceStub:
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
-    repeated safely with its `run_id`.
+    repeated safely with its `run_id`. Every call may also fail with UNAVAILABLE: the backend
+    can't be reached; and with INVALID_ARGUMENT: no backend has that name.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -29,7 +33,8 @@ class MemoryServiceStub:
     """AppendTurns adds to the end of a session, all of it or nothing.
 
     Errors:
-      * INVALID_ARGUMENT: no turn, a turn without role, or a malformed agent or session.
+      * INVALID_ARGUMENT: no turn, a turn without role, a malformed agent or session, or
+        not as many counts as turns.
       * RESOURCE_EXHAUSTED: the disk is full. Nothing was stored.
     """
     ListTurns: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListTurnsRequest, _memory_service_pb2.ListTurnsResponse]
@@ -39,7 +44,8 @@ class MemoryServiceStub:
       * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
     """
     ClearHistory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ClearHistoryRequest, _memory_service_pb2.ClearHistoryResponse]
-    """ClearHistory forgets a session. An unknown session is no error.
+    """ClearHistory forgets a session with its summary: in the backend that is named, else in
+    all of them. An unknown session is no error.
 
     Errors:
       * INVALID_ARGUMENT: a malformed agent or session.
@@ -48,7 +54,54 @@ class MemoryServiceStub:
     """BuildContext picks what a model is shown of a session.
 
     Errors:
-      * INVALID_ARGUMENT: an unknown strategy, or max_turns below 1.
+      * INVALID_ARGUMENT: an unknown strategy, or a number below 1.
+    """
+    CheckBackend: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CheckBackendRequest, _memory_service_pb2.CheckBackendResponse]
+    """CheckBackend asks a backend for something, to learn whether it answers.
+
+    Errors:
+      * UNAVAILABLE: it does not. FAILED_PRECONDITION: it can't be used as it is.
+    """
+    SetTokenCounts: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.SetTokenCountsRequest, _memory_service_pb2.SetTokenCountsResponse]
+    """SetTokenCounts puts down how many tokens turns have for a model. Turns that are not
+    there are passed over.
+
+    Errors:
+      * INVALID_ARGUMENT: a count below 1, or nothing said about who counted.
+    """
+    GetBacklog: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetBacklogRequest, _memory_service_pb2.GetBacklogResponse]
+    """GetBacklog gives what the summary of a session has to take in next: once more than
+    `summary_threshold` turns are not in it, all of them but the last few.
+
+    Errors:
+      * INVALID_ARGUMENT: a summary_threshold below 1.
+    """
+    UpdateSummary: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.UpdateSummaryRequest, _memory_service_pb2.UpdateSummaryResponse]
+    """UpdateSummary puts a summary in the place of the one before. One that was made from a
+    session that has been cleared, erased from or summarised since is not taken.
+
+    Errors:
+      * INVALID_ARGUMENT: no text, or one that takes in no turn.
+    """
+    ListSessions: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListSessionsRequest, _memory_service_pb2.ListSessionsResponse]
+    """ListSessions lists the sessions of an agent, of every backend, by name in each.
+
+    Errors:
+      * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
+    """
+    ExportPrincipal: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ExportPrincipalRequest, _memory_service_pb2.ExportPrincipalResponse]
+    """ExportPrincipal gives all turns of one who asked, and the answers to him, of every
+    agent, session and backend of the tenant.
+
+    Errors:
+      * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
+    """
+    ErasePrincipal: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ErasePrincipalRequest, _memory_service_pb2.ErasePrincipalResponse]
+    """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Where
+    a backend can't be reached that is an error, and what was erased in others stays erased.
+
+    Errors:
+      * INVALID_ARGUMENT: a malformed principal.
     """
 
 class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -56,7 +109,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
-    repeated safely with its `run_id`.
+    repeated safely with its `run_id`. Every call may also fail with UNAVAILABLE: the backend
+    can't be reached; and with INVALID_ARGUMENT: no backend has that name.
     """
 
     @_abc_1.abstractmethod
@@ -68,7 +122,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """AppendTurns adds to the end of a session, all of it or nothing.
 
         Errors:
-          * INVALID_ARGUMENT: no turn, a turn without role, or a malformed agent or session.
+          * INVALID_ARGUMENT: no turn, a turn without role, a malformed agent or session, or
+            not as many counts as turns.
           * RESOURCE_EXHAUSTED: the disk is full. Nothing was stored.
         """
 
@@ -90,7 +145,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ClearHistoryRequest,
         context: _aio.ServicerContext[_memory_service_pb2.ClearHistoryRequest, _abc.Awaitable[_memory_service_pb2.ClearHistoryResponse]],
     ) -> _abc.Awaitable[_memory_service_pb2.ClearHistoryResponse]:
-        """ClearHistory forgets a session. An unknown session is no error.
+        """ClearHistory forgets a session with its summary: in the backend that is named, else in
+        all of them. An unknown session is no error.
 
         Errors:
           * INVALID_ARGUMENT: a malformed agent or session.
@@ -105,7 +161,96 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """BuildContext picks what a model is shown of a session.
 
         Errors:
-          * INVALID_ARGUMENT: an unknown strategy, or max_turns below 1.
+          * INVALID_ARGUMENT: an unknown strategy, or a number below 1.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckBackend(
+        self,
+        request: _memory_service_pb2.CheckBackendRequest,
+        context: _aio.ServicerContext[_memory_service_pb2.CheckBackendRequest, _abc.Awaitable[_memory_service_pb2.CheckBackendResponse]],
+    ) -> _abc.Awaitable[_memory_service_pb2.CheckBackendResponse]:
+        """CheckBackend asks a backend for something, to learn whether it answers.
+
+        Errors:
+          * UNAVAILABLE: it does not. FAILED_PRECONDITION: it can't be used as it is.
+        """
+
+    @_abc_1.abstractmethod
+    def SetTokenCounts(
+        self,
+        request: _memory_service_pb2.SetTokenCountsRequest,
+        context: _aio.ServicerContext[_memory_service_pb2.SetTokenCountsRequest, _abc.Awaitable[_memory_service_pb2.SetTokenCountsResponse]],
+    ) -> _abc.Awaitable[_memory_service_pb2.SetTokenCountsResponse]:
+        """SetTokenCounts puts down how many tokens turns have for a model. Turns that are not
+        there are passed over.
+
+        Errors:
+          * INVALID_ARGUMENT: a count below 1, or nothing said about who counted.
+        """
+
+    @_abc_1.abstractmethod
+    def GetBacklog(
+        self,
+        request: _memory_service_pb2.GetBacklogRequest,
+        context: _aio.ServicerContext[_memory_service_pb2.GetBacklogRequest, _abc.Awaitable[_memory_service_pb2.GetBacklogResponse]],
+    ) -> _abc.Awaitable[_memory_service_pb2.GetBacklogResponse]:
+        """GetBacklog gives what the summary of a session has to take in next: once more than
+        `summary_threshold` turns are not in it, all of them but the last few.
+
+        Errors:
+          * INVALID_ARGUMENT: a summary_threshold below 1.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateSummary(
+        self,
+        request: _memory_service_pb2.UpdateSummaryRequest,
+        context: _aio.ServicerContext[_memory_service_pb2.UpdateSummaryRequest, _abc.Awaitable[_memory_service_pb2.UpdateSummaryResponse]],
+    ) -> _abc.Awaitable[_memory_service_pb2.UpdateSummaryResponse]:
+        """UpdateSummary puts a summary in the place of the one before. One that was made from a
+        session that has been cleared, erased from or summarised since is not taken.
+
+        Errors:
+          * INVALID_ARGUMENT: no text, or one that takes in no turn.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSessions(
+        self,
+        request: _memory_service_pb2.ListSessionsRequest,
+        context: _aio.ServicerContext[_memory_service_pb2.ListSessionsRequest, _abc.Awaitable[_memory_service_pb2.ListSessionsResponse]],
+    ) -> _abc.Awaitable[_memory_service_pb2.ListSessionsResponse]:
+        """ListSessions lists the sessions of an agent, of every backend, by name in each.
+
+        Errors:
+          * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportPrincipal(
+        self,
+        request: _memory_service_pb2.ExportPrincipalRequest,
+        context: _aio.ServicerContext[_memory_service_pb2.ExportPrincipalRequest, _abc.Awaitable[_memory_service_pb2.ExportPrincipalResponse]],
+    ) -> _abc.Awaitable[_memory_service_pb2.ExportPrincipalResponse]:
+        """ExportPrincipal gives all turns of one who asked, and the answers to him, of every
+        agent, session and backend of the tenant.
+
+        Errors:
+          * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
+        """
+
+    @_abc_1.abstractmethod
+    def ErasePrincipal(
+        self,
+        request: _memory_service_pb2.ErasePrincipalRequest,
+        context: _aio.ServicerContext[_memory_service_pb2.ErasePrincipalRequest, _abc.Awaitable[_memory_service_pb2.ErasePrincipalResponse]],
+    ) -> _abc.Awaitable[_memory_service_pb2.ErasePrincipalResponse]:
+        """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Where
+        a backend can't be reached that is an error, and what was erased in others stays erased.
+
+        Errors:
+          * INVALID_ARGUMENT: a malformed principal.
         """
 
 def add_MemoryServiceServicer_to_server(servicer: MemoryServiceServicer, server: _aio.Server) -> None: ...

@@ -688,7 +688,8 @@ class ErrorReason(betterproto2.Enum):
 
     STORE_UNAVAILABLE = 192
     """
-    The database that keeps the runs can't be reached. RetryInfo says when to come back.
+    The database that keeps the runs, or a conversation, can't be reached. RetryInfo says when
+    to come back.
     UNAVAILABLE. Metadata: {}
     """
 

@@ -8,12 +8,29 @@ __all__ = (
     "AppendTurnsResponse",
     "BuildContextRequest",
     "BuildContextResponse",
+    "CheckBackendRequest",
+    "CheckBackendResponse",
     "ClearHistoryRequest",
     "ClearHistoryResponse",
+    "ErasePrincipalRequest",
+    "ErasePrincipalResponse",
+    "ExportPrincipalRequest",
+    "ExportPrincipalResponse",
+    "GetBacklogRequest",
+    "GetBacklogResponse",
+    "ListSessionsRequest",
+    "ListSessionsResponse",
     "ListTurnsRequest",
     "ListTurnsResponse",
     "MemoryServiceStub",
+    "Record",
+    "Session",
+    "SetTokenCountsRequest",
+    "SetTokenCountsResponse",
+    "TokenCount",
     "Turn",
+    "UpdateSummaryRequest",
+    "UpdateSummaryResponse",
 )
 
 import datetime
@@ -61,6 +78,27 @@ class AppendTurnsRequest(betterproto2.Message):
     The run that writes. The same id again adds nothing more.
     """
 
+    tokens: "list[int]" = betterproto2.field(5, betterproto2.TYPE_INT32, repeated=True)
+    """
+    How many tokens each message has for the model `counted_by`. None: nobody has counted.
+    """
+
+    counted_by: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    The model, as PROVIDER/MODEL.
+    """
+
+    ttl_seconds: "float | None" = betterproto2.field(7, betterproto2.TYPE_DOUBLE, optional=True)
+    """
+    Seconds until the session is forgotten, from now. 0: never. Absent: as it is already,
+    from now.
+    """
+
+    backend: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Where the session is kept.
+    """
+
 
 default_message_pool.register_message(
     "astromesh.memory.v1", "AppendTurnsRequest", AppendTurnsRequest
@@ -102,12 +140,33 @@ class BuildContextRequest(betterproto2.Message):
 
     strategy: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    How to pick. Empty: "sliding_window", the newest turns.
+    How to pick. Empty: "sliding_window", the newest turns. "token_budget": the newest that
+    have room. "summary": those that are not in the summary yet, and the summary.
     """
 
     max_turns: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
     """
-    At most so many turns. 0: 20.
+    Of sliding_window: at most so many turns. 0: 20.
+    """
+
+    max_tokens: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
+    """
+    Of token_budget: at most so many tokens. 0: 4096.
+    """
+
+    summary_threshold: "int" = betterproto2.field(6, betterproto2.TYPE_INT32)
+    """
+    Of summary: so many turns are shown before they are summarised. 0: 20.
+    """
+
+    counted_by: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Of token_budget: the model whose counts hold, as PROVIDER/MODEL. Empty: any.
+    """
+
+    backend: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Where the session is kept.
     """
 
 
@@ -134,9 +193,51 @@ class BuildContextResponse(betterproto2.Message):
     How many turns the session has, shown or not.
     """
 
+    summary: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What was said before the messages, in short.
+    """
+
+    uncounted: "list[Turn]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Turns that were looked at under a budget and that this model has not counted: they
+    were estimated by their length.
+    """
+
 
 default_message_pool.register_message(
     "astromesh.memory.v1", "BuildContextResponse", BuildContextResponse
+)
+
+
+@dataclass(eq=False, repr=False)
+class CheckBackendRequest(betterproto2.Message):
+    """
+    CheckBackendRequest names a backend.
+    """
+
+    backend: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its name.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.memory.v1", "CheckBackendRequest", CheckBackendRequest
+)
+
+
+@dataclass(eq=False, repr=False)
+class CheckBackendResponse(betterproto2.Message):
+    """
+    CheckBackendResponse says that it answers.
+    """
+
+    pass
+
+
+default_message_pool.register_message(
+    "astromesh.memory.v1", "CheckBackendResponse", CheckBackendResponse
 )
 
 
@@ -154,6 +255,11 @@ class ClearHistoryRequest(betterproto2.Message):
     session: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
     The session.
+    """
+
+    backend: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Where it is kept. Empty: wherever it may be.
     """
 
 
@@ -176,6 +282,195 @@ class ClearHistoryResponse(betterproto2.Message):
 
 default_message_pool.register_message(
     "astromesh.memory.v1", "ClearHistoryResponse", ClearHistoryResponse
+)
+
+
+@dataclass(eq=False, repr=False)
+class ErasePrincipalRequest(betterproto2.Message):
+    """
+    ErasePrincipalRequest names one whose turns are to be forgotten.
+    """
+
+    principal: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The principal.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.memory.v1", "ErasePrincipalRequest", ErasePrincipalRequest
+)
+
+
+@dataclass(eq=False, repr=False)
+class ErasePrincipalResponse(betterproto2.Message):
+    """
+    ErasePrincipalResponse says what was forgotten.
+    """
+
+    deleted_turns: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    How many turns were deleted.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.memory.v1", "ErasePrincipalResponse", ErasePrincipalResponse
+)
+
+
+@dataclass(eq=False, repr=False)
+class ExportPrincipalRequest(betterproto2.Message):
+    """
+    ExportPrincipalRequest names one whose turns are asked for.
+    """
+
+    principal: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The principal.
+    """
+
+    page_size: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    At most so many turns, 1000 at the most. 0: 100.
+    """
+
+    page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Where the page before ended, from its `next_page_token`.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.memory.v1", "ExportPrincipalRequest", ExportPrincipalRequest
+)
+
+
+@dataclass(eq=False, repr=False)
+class ExportPrincipalResponse(betterproto2.Message):
+    """
+    ExportPrincipalResponse is a page of turns.
+    """
+
+    records: "list[Record]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    By backend, agent, session and index.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Ask with this for the next page. Empty: there is none.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.memory.v1", "ExportPrincipalResponse", ExportPrincipalResponse
+)
+
+
+@dataclass(eq=False, repr=False)
+class GetBacklogRequest(betterproto2.Message):
+    """
+    GetBacklogRequest asks what is to be summarised.
+    """
+
+    agent: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The agent's name.
+    """
+
+    session: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The session.
+    """
+
+    summary_threshold: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    So many turns may stand behind the summary. 0: 20.
+    """
+
+    backend: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Where the session is kept.
+    """
+
+
+default_message_pool.register_message("astromesh.memory.v1", "GetBacklogRequest", GetBacklogRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetBacklogResponse(betterproto2.Message):
+    """
+    GetBacklogResponse is what is to be summarised.
+    """
+
+    summary: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The summary so far.
+    """
+
+    turns: "list[Turn]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The turns to take in, oldest first, 200 at most. None: there is nothing to do.
+    """
+
+    etag: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    For UpdateSummary.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.memory.v1", "GetBacklogResponse", GetBacklogResponse
+)
+
+
+@dataclass(eq=False, repr=False)
+class ListSessionsRequest(betterproto2.Message):
+    """
+    ListSessionsRequest asks for an agent's sessions.
+    """
+
+    agent: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The agent's name.
+    """
+
+    page_size: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    At most so many, 1000 at the most. 0: 100.
+    """
+
+    page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Where the page before ended, from its `next_page_token`.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.memory.v1", "ListSessionsRequest", ListSessionsRequest
+)
+
+
+@dataclass(eq=False, repr=False)
+class ListSessionsResponse(betterproto2.Message):
+    """
+    ListSessionsResponse is a page of sessions.
+    """
+
+    sessions: "list[Session]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The sessions.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Ask with this for the next page. Empty: there is none.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.memory.v1", "ListSessionsResponse", ListSessionsResponse
 )
 
 
@@ -205,6 +500,11 @@ class ListTurnsRequest(betterproto2.Message):
     Where the page before ended, from its `next_page_token`.
     """
 
+    backend: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Where the session is kept.
+    """
+
 
 default_message_pool.register_message("astromesh.memory.v1", "ListTurnsRequest", ListTurnsRequest)
 
@@ -227,6 +527,163 @@ class ListTurnsResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("astromesh.memory.v1", "ListTurnsResponse", ListTurnsResponse)
+
+
+@dataclass(eq=False, repr=False)
+class Record(betterproto2.Message):
+    """
+    Record is a turn, and the conversation it belongs to.
+    """
+
+    agent: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The agent's name.
+    """
+
+    session: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The session.
+    """
+
+    turn: "Turn | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The turn.
+    """
+
+    backend: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Where it is kept.
+    """
+
+
+default_message_pool.register_message("astromesh.memory.v1", "Record", Record)
+
+
+@dataclass(eq=False, repr=False)
+class Session(betterproto2.Message):
+    """
+    Session is a conversation that is kept.
+    """
+
+    agent: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The agent's name.
+    """
+
+    session: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its name.
+    """
+
+    turns: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    How many turns it has.
+    """
+
+    create_time: "datetime.datetime | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When its first turn was stored.
+    """
+
+    update_time: "datetime.datetime | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When its last turn was stored.
+    """
+
+    expire_time: "datetime.datetime | None" = betterproto2.field(
+        6, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it is forgotten. Absent: never.
+    """
+
+    summary: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    What was said before, in short.
+    """
+
+    backend: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Where it is kept.
+    """
+
+
+default_message_pool.register_message("astromesh.memory.v1", "Session", Session)
+
+
+@dataclass(eq=False, repr=False)
+class SetTokenCountsRequest(betterproto2.Message):
+    """
+    SetTokenCountsRequest says how many tokens turns have.
+    """
+
+    agent: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The agent's name.
+    """
+
+    session: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The session.
+    """
+
+    counts: "list[TokenCount]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The counts.
+    """
+
+    counted_by: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The model that counted, as PROVIDER/MODEL.
+    """
+
+    backend: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Where the session is kept.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.memory.v1", "SetTokenCountsRequest", SetTokenCountsRequest
+)
+
+
+@dataclass(eq=False, repr=False)
+class SetTokenCountsResponse(betterproto2.Message):
+    """
+    SetTokenCountsResponse says that they are put down.
+    """
+
+    pass
+
+
+default_message_pool.register_message(
+    "astromesh.memory.v1", "SetTokenCountsResponse", SetTokenCountsResponse
+)
+
+
+@dataclass(eq=False, repr=False)
+class TokenCount(betterproto2.Message):
+    """
+    TokenCount is how many tokens one turn has.
+    """
+
+    index: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    The turn's index.
+    """
+
+    tokens: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    How many: 1 or more.
+    """
+
+
+default_message_pool.register_message("astromesh.memory.v1", "TokenCount", TokenCount)
 
 
 @dataclass(eq=False, repr=False)
@@ -259,8 +716,82 @@ class Turn(betterproto2.Message):
     The run that stored it. Empty for turns that a client appended.
     """
 
+    principal: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Who had asked. Empty: nobody known.
+    """
+
+    tokens: "int" = betterproto2.field(6, betterproto2.TYPE_INT32)
+    """
+    How many tokens it has for the model `counted_by`. 0: nobody has counted.
+    """
+
+    counted_by: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    The model, as PROVIDER/MODEL.
+    """
+
 
 default_message_pool.register_message("astromesh.memory.v1", "Turn", Turn)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateSummaryRequest(betterproto2.Message):
+    """
+    UpdateSummaryRequest brings a summary.
+    """
+
+    agent: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The agent's name.
+    """
+
+    session: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The session.
+    """
+
+    summary: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The summary of all turns below `until`.
+    """
+
+    until: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
+    """
+    The index of the first turn that is not in it.
+    """
+
+    etag: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    From the backlog that it was made of.
+    """
+
+    backend: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Where the session is kept.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.memory.v1", "UpdateSummaryRequest", UpdateSummaryRequest
+)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateSummaryResponse(betterproto2.Message):
+    """
+    UpdateSummaryResponse says whether it was taken.
+    """
+
+    updated: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    False: the session has changed since, and keeps what it has.
+    """
+
+
+default_message_pool.register_message(
+    "astromesh.memory.v1", "UpdateSummaryResponse", UpdateSummaryResponse
+)
 
 
 class MemoryServiceStub(betterproto2_grpclib.ServiceStub):
@@ -269,7 +800,8 @@ class MemoryServiceStub(betterproto2_grpclib.ServiceStub):
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
-    repeated safely with its `run_id`.
+    repeated safely with its `run_id`. Every call may also fail with UNAVAILABLE: the backend
+    can't be reached; and with INVALID_ARGUMENT: no backend has that name.
     """
 
     async def append_turns(
@@ -284,7 +816,8 @@ class MemoryServiceStub(betterproto2_grpclib.ServiceStub):
         AppendTurns adds to the end of a session, all of it or nothing.
 
         Errors:
-          * INVALID_ARGUMENT: no turn, a turn without role, or a malformed agent or session.
+          * INVALID_ARGUMENT: no turn, a turn without role, a malformed agent or session, or
+            not as many counts as turns.
           * RESOURCE_EXHAUSTED: the disk is full. Nothing was stored.
         """
 
@@ -330,7 +863,8 @@ class MemoryServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ClearHistoryResponse":
         """
-        ClearHistory forgets a session. An unknown session is no error.
+        ClearHistory forgets a session with its summary: in the backend that is named, else in
+        all of them. An unknown session is no error.
 
         Errors:
           * INVALID_ARGUMENT: a malformed agent or session.
@@ -357,13 +891,186 @@ class MemoryServiceStub(betterproto2_grpclib.ServiceStub):
         BuildContext picks what a model is shown of a session.
 
         Errors:
-          * INVALID_ARGUMENT: an unknown strategy, or max_turns below 1.
+          * INVALID_ARGUMENT: an unknown strategy, or a number below 1.
         """
 
         return await self._unary_unary(
             "/astromesh.memory.v1.MemoryService/BuildContext",
             message,
             BuildContextResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def check_backend(
+        self,
+        message: "CheckBackendRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "CheckBackendResponse":
+        """
+        CheckBackend asks a backend for something, to learn whether it answers.
+
+        Errors:
+          * UNAVAILABLE: it does not. FAILED_PRECONDITION: it can't be used as it is.
+        """
+
+        return await self._unary_unary(
+            "/astromesh.memory.v1.MemoryService/CheckBackend",
+            message,
+            CheckBackendResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def set_token_counts(
+        self,
+        message: "SetTokenCountsRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "SetTokenCountsResponse":
+        """
+        SetTokenCounts puts down how many tokens turns have for a model. Turns that are not
+        there are passed over.
+
+        Errors:
+          * INVALID_ARGUMENT: a count below 1, or nothing said about who counted.
+        """
+
+        return await self._unary_unary(
+            "/astromesh.memory.v1.MemoryService/SetTokenCounts",
+            message,
+            SetTokenCountsResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def get_backlog(
+        self,
+        message: "GetBacklogRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "GetBacklogResponse":
+        """
+        GetBacklog gives what the summary of a session has to take in next: once more than
+        `summary_threshold` turns are not in it, all of them but the last few.
+
+        Errors:
+          * INVALID_ARGUMENT: a summary_threshold below 1.
+        """
+
+        return await self._unary_unary(
+            "/astromesh.memory.v1.MemoryService/GetBacklog",
+            message,
+            GetBacklogResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def update_summary(
+        self,
+        message: "UpdateSummaryRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "UpdateSummaryResponse":
+        """
+        UpdateSummary puts a summary in the place of the one before. One that was made from a
+        session that has been cleared, erased from or summarised since is not taken.
+
+        Errors:
+          * INVALID_ARGUMENT: no text, or one that takes in no turn.
+        """
+
+        return await self._unary_unary(
+            "/astromesh.memory.v1.MemoryService/UpdateSummary",
+            message,
+            UpdateSummaryResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def list_sessions(
+        self,
+        message: "ListSessionsRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ListSessionsResponse":
+        """
+        ListSessions lists the sessions of an agent, of every backend, by name in each.
+
+        Errors:
+          * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
+        """
+
+        return await self._unary_unary(
+            "/astromesh.memory.v1.MemoryService/ListSessions",
+            message,
+            ListSessionsResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def export_principal(
+        self,
+        message: "ExportPrincipalRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ExportPrincipalResponse":
+        """
+        ExportPrincipal gives all turns of one who asked, and the answers to him, of every
+        agent, session and backend of the tenant.
+
+        Errors:
+          * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
+        """
+
+        return await self._unary_unary(
+            "/astromesh.memory.v1.MemoryService/ExportPrincipal",
+            message,
+            ExportPrincipalResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def erase_principal(
+        self,
+        message: "ErasePrincipalRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ErasePrincipalResponse":
+        """
+        ErasePrincipal forgets them, and the summaries of the sessions that they were in. Where
+        a backend can't be reached that is an error, and what was erased in others stays erased.
+
+        Errors:
+          * INVALID_ARGUMENT: a malformed principal.
+        """
+
+        return await self._unary_unary(
+            "/astromesh.memory.v1.MemoryService/ErasePrincipal",
+            message,
+            ErasePrincipalResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,

@@ -1,0 +1,81 @@
+"""The memory service: its databases, and what goes on beside it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import TypeAlias
+
+import structlog
+
+from servers.agents.files import Declared
+from servers.config import MeshConfig
+from servers.kernel.background import for_ever
+from servers.kernel.errors import AstromeshError
+from servers.kernel.ids import new_id
+from servers.kernel.sqlite import open_database
+from servers.memory.adapters import sqlite
+from servers.memory.adapters.opening import open_places
+from servers.memory.places import Backend, Places
+from servers.memory.service import ConversationMemory
+
+Take: TypeAlias = Callable[[Sequence[Declared]], None]
+
+_CONNECTION = "spec.memory.conversational.connection"
+_SWEEP = 60.0  # seconds between two looks for conversations that are over
+_log = structlog.stdlib.get_logger("astromesh.memory")
+
+
+async def open_memory(config: MeshConfig, stack: AsyncExitStack) -> tuple[ConversationMemory, Take]:
+    """And what is to be told of changes in the folder of agents: their files say where their
+    conversations are."""
+    enter = stack.enter_async_context
+    database = await enter(open_database(config.state_dir / "memory.db", sqlite.MIGRATIONS))
+    said_in = "spec.memory.backends of runtime.yaml"
+    backends = {
+        name: Backend(each.kind, each.url, said_in)
+        for name, each in config.runtime.memory.backends.items()
+    }
+    places = await enter(open_places(database, backends, time.time))
+    memory = ConversationMemory(places, time.time, new_id)
+    await enter(for_ever(_sweep(memory)))
+    take = _taking(places)
+    take(config.agents)
+    return memory, take
+
+
+def _taking(places: Places) -> Take:
+    def take(declared: Sequence[Declared]) -> None:
+        agents = [each.agent for each in declared if each.agent]
+        talks = [(agent.name, agent.conversation) for agent in agents if agent.conversation]
+        own = {
+            talk.place(name): Backend(
+                talk.backend, talk.connection.url, f"agent {name!r}: {_CONNECTION}"
+            )
+            for name, talk in talks
+            if talk.connection.url
+        }
+        places.take_files(own, {name: talk.place(name) for name, talk in talks})
+
+    return take
+
+
+def nothing_to_take(declared: Sequence[Declared]) -> None:
+    """Files concern this process nothing."""
+
+
+def one_after_another(*takes: Take) -> Take:
+    def take(declared: Sequence[Declared]) -> None:
+        for each in takes:
+            each(declared)
+
+    return take
+
+
+async def _sweep(memory: ConversationMemory) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP)
+        try:
+            await memory.sweep()
+        except AstromeshError as error:  # what is over isn't shown all the same
+            _log.warning("conversations that are over not removed", error=error.message)

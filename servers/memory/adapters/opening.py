@@ -1,0 +1,59 @@
+"""Opens the databases that conversations are kept in, each when it is first needed."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from servers.kernel.errors import NotReady
+from servers.kernel.sqlite import Database
+from servers.memory.adapters.sqlite import SqliteConversations
+from servers.memory.places import Backend, Places
+from servers.memory.ports import ConversationStore
+
+_PREFIX = "astromesh:memory"  # of keys in Redis
+
+
+@asynccontextmanager
+async def open_places(
+    database: Database, backends: Mapping[str, Backend], now: Callable[[], float]
+) -> AsyncIterator[Places]:
+    """`database` was opened with `sqlite.MIGRATIONS`, and is the place by default."""
+
+    @asynccontextmanager
+    async def in_sqlite() -> AsyncIterator[ConversationStore]:
+        yield SqliteConversations(database, now)
+
+    def opening(backend: Backend) -> AbstractAsyncContextManager[ConversationStore]:
+        if backend.kind == "redis":
+            return _in_redis(backend)
+        return _in_postgres(backend, now) if backend.kind == "postgres" else in_sqlite()
+
+    async with Places(backends, opening) as places:
+        yield places
+
+
+def _in_redis(backend: Backend) -> AbstractAsyncContextManager[ConversationStore]:
+    try:
+        from servers.memory.adapters.redis import open_redis_conversations
+    except ModuleNotFoundError as missing:
+        raise _without(backend, missing) from missing
+    return open_redis_conversations(backend.url, backend.said_in, _PREFIX)
+
+
+def _in_postgres(
+    backend: Backend, now: Callable[[], float]
+) -> AbstractAsyncContextManager[ConversationStore]:
+    try:
+        from servers.memory.adapters.postgres import open_postgres_conversations
+    except ModuleNotFoundError as missing:
+        raise _without(backend, missing) from missing
+    return open_postgres_conversations(backend.url, backend.said_in, now)
+
+
+def _without(backend: Backend, missing: ModuleNotFoundError) -> NotReady:
+    return NotReady(
+        f"{backend.said_in} needs the package {missing.name!r}: "
+        f"pip install 'astromesh-grpc[{backend.kind}]'",
+        reason="EXTRA_MISSING",
+        extra=backend.kind,
+        module=missing.name or "",
+    )

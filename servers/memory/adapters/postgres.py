@@ -1,0 +1,209 @@
+"""Conversations in PostgreSQL. Needs the extra `postgres`."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from servers.domain.memory import Recorded, SessionInfo, SessionKey, Summary, Turn
+from servers.kernel.postgres import Connection, Postgres, open_postgres
+from servers.kernel.postgres_schema import migrate
+from servers.kernel.stored_json import dumps
+from servers.memory.adapters.rows import OF_T, TURN_COLUMNS, recorded_from, session_from, turn_from
+from servers.memory.ports import Exchange, Window
+
+MIGRATIONS = (
+    """
+    CREATE TABLE astromesh_session(
+        id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        tenant text COLLATE "C" NOT NULL,
+        agent text COLLATE "C" NOT NULL,
+        session text COLLATE "C" NOT NULL,
+        next_index int4 NOT NULL DEFAULT 0, -- of its next turn
+        turns int4 NOT NULL DEFAULT 0,      -- that it has
+        created_at float8 NOT NULL,         -- times are in seconds since the epoch
+        updated_at float8 NOT NULL,
+        ttl float8 NOT NULL DEFAULT 0,      -- seconds; 0: for ever
+        expires_at float8,
+        summary text NOT NULL DEFAULT '',
+        until int4 NOT NULL DEFAULT 0,      -- turns below are in it
+        etag text COLLATE "C" NOT NULL,
+        UNIQUE(tenant, agent, session)
+    ) WITH (fillfactor = 80);
+    CREATE INDEX astromesh_session_expires ON astromesh_session(expires_at)
+        WHERE expires_at IS NOT NULL;
+    CREATE TABLE astromesh_turn(
+        session_id int8 NOT NULL REFERENCES astromesh_session(id) ON DELETE CASCADE,
+        idx int4 NOT NULL,
+        mark text COLLATE "C" NOT NULL,     -- of what was added together with it
+        run_id text COLLATE "C" NOT NULL,
+        principal text COLLATE "C" NOT NULL,
+        created_at float8 NOT NULL,
+        tokens int4 NOT NULL,               -- 0: nobody has counted
+        counted_by text NOT NULL,
+        message bytea NOT NULL,             -- JSON, see kernel/stored_json.py
+        PRIMARY KEY(session_id, idx)
+    );
+    CREATE INDEX astromesh_turn_by_mark ON astromesh_turn(session_id, mark);
+    CREATE INDEX astromesh_turn_by_principal ON astromesh_turn(principal, session_id, idx)
+        WHERE principal <> '';
+    """,
+)
+
+_PATIENCE = 10.0  # seconds that a run waits for a server that is away: a restart takes less
+_NAMED = "tenant = $1 AND agent = $2 AND session = $3"
+_OVER = f"DELETE FROM astromesh_session WHERE {_NAMED} AND expires_at <= $4"
+# Takes the session's row, and with it the turn to write: whoever comes next waits for us.
+_TAKE = (
+    "INSERT INTO astromesh_session(tenant, agent, session, created_at, updated_at, etag) "
+    "VALUES ($1, $2, $3, $4, $4, $5) "
+    "ON CONFLICT (tenant, agent, session) DO UPDATE SET updated_at = excluded.updated_at "
+    "RETURNING id"
+)
+_ADD = (
+    "WITH session AS (SELECT id, next_index FROM astromesh_session WHERE id = $1), "
+    "added AS (INSERT INTO astromesh_turn(session_id, idx, mark, run_id, principal, created_at, "
+    "tokens, counted_by, message) "
+    "SELECT id, next_index + item.n - 1, $2, $3, $4, $5, item.tokens, $6, item.body "
+    "FROM session, unnest($7::int4[], $8::bytea[]) WITH ORDINALITY AS item(tokens, body, n) "
+    "WHERE NOT EXISTS (SELECT 1 FROM astromesh_turn WHERE session_id = $1 AND mark = $2) "
+    "RETURNING 1), "
+    "new AS (SELECT count(*)::int4 AS turns FROM added) "
+    "UPDATE astromesh_session SET next_index = next_index + new.turns, "
+    "turns = astromesh_session.turns + new.turns, ttl = coalesce($9, ttl), "
+    "expires_at = $5 + nullif(coalesce($9, ttl), 0) "
+    "FROM new WHERE id = $1 RETURNING astromesh_session.turns"
+)
+_ALIVE = "(expires_at IS NULL OR expires_at > {now})"
+_PAGE = (
+    f"SELECT {TURN_COLUMNS} FROM astromesh_turn WHERE session_id = (SELECT id FROM "
+    f"astromesh_session WHERE {_NAMED} AND {_ALIVE.format(now='$4')}) "
+    "AND idx > $5 ORDER BY idx LIMIT $6"
+)
+_NEWEST = (
+    f"SELECT s.turns, s.summary, s.until, s.etag, {OF_T} FROM astromesh_session AS s LEFT JOIN "
+    "LATERAL (SELECT * FROM astromesh_turn WHERE session_id = s.id AND idx < $5 "
+    "ORDER BY idx DESC LIMIT $6) AS t ON true "
+    f"WHERE {_NAMED} AND {_ALIVE.format(now='$4')} ORDER BY t.idx"
+)
+_CLEAR = f"DELETE FROM astromesh_session WHERE {_NAMED} RETURNING turns, expires_at"
+_SUMMARISE = (
+    "UPDATE astromesh_session SET summary = $6, until = $7, etag = $8 "
+    f"WHERE {_NAMED} AND {_ALIVE.format(now='$4')} AND etag = $5 RETURNING 1"
+)
+_COUNT = (
+    "UPDATE astromesh_turn AS t SET tokens = item.tokens, counted_by = $4 "
+    "FROM unnest($5::int4[], $6::int4[]) AS item(idx, tokens), astromesh_session AS s "
+    f"WHERE {_NAMED} AND t.session_id = s.id AND t.idx = item.idx"
+)
+_SESSIONS = (
+    "SELECT tenant, agent, session, turns, created_at, updated_at, expires_at, summary "
+    "FROM astromesh_session WHERE tenant = $1 AND agent = $2 AND session > $3 "
+    f"AND {_ALIVE.format(now='$4')} ORDER BY session LIMIT $5"
+)
+_HIS = (
+    f"SELECT s.tenant, s.agent, s.session, {OF_T} FROM astromesh_turn AS t "
+    "JOIN astromesh_session AS s ON s.id = t.session_id "
+    "WHERE t.principal = $1 AND t.principal <> '' AND s.tenant = $2 "
+    f"AND (s.agent, s.session, t.idx) > ($3, $4, $5) AND {_ALIVE.format(now='$6')} "
+    "ORDER BY s.agent, s.session, t.idx LIMIT $7"
+)
+# In the order in which appends take them: two who erase never wait for one another in turn.
+_WHERE_HE_SPOKE = (
+    "SELECT s.id FROM astromesh_session AS s WHERE s.tenant = $2 AND s.id IN (SELECT session_id "
+    "FROM astromesh_turn WHERE principal = $1 AND principal <> '') ORDER BY s.id FOR UPDATE"
+)
+_ERASE = (
+    "WITH gone AS (DELETE FROM astromesh_turn WHERE session_id = $1 AND principal = $2 "
+    "RETURNING 1), n AS (SELECT count(*)::int4 AS turns FROM gone) "
+    "UPDATE astromesh_session SET turns = astromesh_session.turns - n.turns, summary = '', "
+    "until = 0, etag = $3 FROM n WHERE id = $1 RETURNING n.turns"
+)
+
+
+class PostgresConversations:
+    """Made by `open_postgres_conversations`."""
+
+    def __init__(self, postgres: Postgres, now: Callable[[], float]) -> None:
+        self._postgres, self._now = postgres, now
+
+    async def append(self, key: SessionKey, exchange: Exchange) -> int:
+        bodies = [dumps(message) for message in exchange.messages]
+
+        async def work(connection: Connection) -> int:
+            async with connection.transaction():
+                names, at = (key.tenant, key.agent, key.session), exchange.at
+                await connection.execute(_OVER, *names, at)
+                id = await connection.fetchval(_TAKE, *names, at, exchange.id)
+                who = exchange.mark, exchange.run_id, exchange.principal
+                what = exchange.counted_by, list(exchange.counts), bodies
+                return int(await connection.fetchval(_ADD, id, *who, at, *what, exchange.ttl))
+
+        # Again, where the connection was lost: what has a mark already is not added twice.
+        return await self._postgres.steadily(work)
+
+    async def page(self, key: SessionKey, after: int, limit: int) -> Sequence[Turn]:
+        rows = await self._postgres.fetch(_PAGE, *self._names(key), after, limit)
+        return [turn_from(row) for row in rows]
+
+    async def newest(self, key: SessionKey, limit: int, before: int | None = None) -> Window:
+        last = 2**31 - 1 if before is None else before
+        rows = await self._postgres.fetch(_NEWEST, *self._names(key), last, limit)
+        if not rows:
+            return Window()
+        total, summary, until, etag = rows[0][:4]
+        turns = tuple(turn_from(row[4:]) for row in rows if row["idx"] is not None)
+        return Window(turns, total, summary, until, etag)
+
+    async def clear(self, key: SessionKey) -> int:
+        now = self._now()
+        rows = await self._postgres.fetch(_CLEAR, key.tenant, key.agent, key.session)
+        return sum(turns for turns, ends in rows if ends is None or ends > now)
+
+    async def summarise(self, key: SessionKey, summary: Summary, etag: str) -> bool:
+        values = (summary.etag, summary.text, summary.until, etag)
+        return bool(await self._postgres.fetch(_SUMMARISE, *self._names(key), *values))
+
+    async def count(self, key: SessionKey, counts: Sequence[tuple[int, int]], by: str) -> None:
+        indexes, tokens = [index for index, _ in counts], [tokens for _, tokens in counts]
+        names = (key.tenant, key.agent, key.session)
+        await self._postgres.fetch(_COUNT, *names, by, indexes, tokens)
+
+    async def sessions(
+        self, tenant: str, agent: str, after: str, limit: int
+    ) -> Sequence[SessionInfo]:
+        rows = await self._postgres.fetch(_SESSIONS, tenant, agent, after, self._now(), limit)
+        return [session_from(row) for row in rows]
+
+    async def of_principal(
+        self, tenant: str, principal: str, after: tuple[str, str, int], limit: int
+    ) -> Sequence[Recorded]:
+        where = (principal, tenant, *after, self._now(), limit)
+        return [recorded_from(row) for row in await self._postgres.fetch(_HIS, *where)]
+
+    async def erase(self, tenant: str, principal: str, etag: str) -> int:
+        async def work(connection: Connection) -> int:
+            total = 0
+            async with connection.transaction():
+                for row in await connection.fetch(_WHERE_HE_SPOKE, principal, tenant):
+                    total += await connection.fetchval(_ERASE, row["id"], principal, etag)
+                    sql = "DELETE FROM astromesh_session WHERE id = $1 AND turns = 0"
+                    await connection.execute(sql, row["id"])
+            return total
+
+        return await self._postgres.steadily(work)
+
+    async def sweep(self) -> int:
+        sql = "DELETE FROM astromesh_session WHERE expires_at <= $1 RETURNING 1"
+        return len(await self._postgres.fetch(sql, self._now()))
+
+    def _names(self, key: SessionKey) -> tuple[str, str, str, float]:
+        return key.tenant, key.agent, key.session, self._now()
+
+
+@asynccontextmanager
+async def open_postgres_conversations(
+    dsn: str, said_in: str, now: Callable[[], float]
+) -> AsyncIterator[PostgresConversations]:
+    """Raises Unavailable (STORE_UNAVAILABLE), NotReady (STATE_TOO_NEW, STATE_NOT_WRITABLE)."""
+    async with open_postgres(dsn, said_in, _PATIENCE) as postgres:
+        await migrate(postgres, "conversations", MIGRATIONS)
+        yield PostgresConversations(postgres, now)

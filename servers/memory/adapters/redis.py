@@ -1,0 +1,342 @@
+"""Conversations in Redis. Needs the extra `redis`.
+
+All keys of a tenant have one hash tag, so that scripts over several of them may run in a
+cluster. How much outlives a crash of the server is its own setting (`appendfsync`).
+
+    {PREFIX:TENANT}:AGENT:SESSION:meta       hash: next, created, updated, ttl, ends, etag, ...
+    {PREFIX:TENANT}:AGENT:SESSION:turns      sorted set by index: "INDEX:JSON"
+    {PREFIX:TENANT}:AGENT:SESSION:marks      set: the runs that have written
+    {PREFIX:TENANT}:sessions:AGENT           sorted set of names
+    {PREFIX:TENANT}:principals:PRINCIPAL     sorted set of places: agent, NUL, session
+    {PREFIX:TENANT}:expiring                 sorted set of places, by when they end
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    OutOfMemoryError,
+    RedisError,
+)
+from redis.exceptions import ConnectionError as Lost
+from redis.exceptions import TimeoutError as Late
+
+from servers.domain.memory import Recorded, SessionInfo, SessionKey, Summary, Turn
+from servers.kernel.errors import Exhausted, Unavailable
+from servers.kernel.stored_json import dumps, loads, message_from
+from servers.memory.adapters import redis_scripts as scripts
+from servers.memory.ports import Exchange, Window
+
+_CONNECTIONS: Final = 16
+_ANSWER: Final = 5.0  # seconds for a connection, and for an answer
+_PATIENCE: Final = 10.0  # seconds that a run waits for a server that is away
+_PAUSE: Final = 0.1  # seconds between two tries, at first
+_AWAY: Final = (Lost, Late, BusyLoadingError, OSError)
+_CHUNK: Final = 500  # turns, or places, that are read together
+
+
+class Keys:
+    """Of one session."""
+
+    def __init__(self, prefix: str, key: SessionKey) -> None:
+        self.tenant = tenant_tag(prefix, key.tenant)
+        base = f"{self.tenant}:{quote(key.agent, safe='')}:{quote(key.session, safe='')}"
+        self.meta, self.turns, self.marks = f"{base}:meta", f"{base}:turns", f"{base}:marks"
+        self.sessions = f"{self.tenant}:sessions:{key.agent}"
+        self.expiring = f"{self.tenant}:expiring"
+        self.place = f"{key.agent}\0{key.session}"
+
+    def principals(self, principal: str) -> str:
+        return f"{self.tenant}:principals:{principal}"
+
+
+def tenant_tag(prefix: str, tenant: str) -> str:
+    return f"{{{prefix}:{quote(tenant, safe='')}}}"
+
+
+class RedisConversations:
+    """Made by `open_redis_conversations`."""
+
+    def __init__(self, redis: Redis, prefix: str, where: str) -> None:
+        self._redis, self._prefix, self._where = redis, prefix, where
+        self._append = redis.register_script(scripts.APPEND)
+        self._clear = redis.register_script(scripts.CLEAR)
+        self._summarise = redis.register_script(scripts.SUMMARISE)
+        self._replace = redis.register_script(scripts.REPLACE)
+        self._remove = redis.register_script(scripts.REMOVE)
+        self._drop = redis.register_script(scripts.DROP)
+        self._unlist = redis.register_script(scripts.UNLIST)
+
+    async def append(self, key: SessionKey, exchange: Exchange) -> int:
+        k = self._keys(key)
+        ttl = "" if exchange.ttl is None else str(round(exchange.ttl * 1000))
+        keys = [k.meta, k.turns, k.marks, k.sessions, k.principals(exchange.principal), k.expiring]
+        head = [exchange.mark, exchange.id, repr(exchange.at), ttl, key.session, k.place]
+        said = (exchange.run_id, exchange.principal, exchange.at)
+        bodies = [
+            _body(dumps(message).decode(), *said, tokens, exchange.counted_by)
+            for message, tokens in zip(exchange.messages, exchange.counts, strict=True)
+        ]
+        args: list[str] = [*head, exchange.principal, *bodies]
+        # Again, where the connection was lost: what has a mark already is not added twice.
+        return int(await self._steadily(lambda: self._append(keys=keys, args=args)))
+
+    async def page(self, key: SessionKey, after: int, limit: int) -> Sequence[Turn]:
+        return [_turn(member) for member in await self._members(self._keys(key), after, limit)]
+
+    async def newest(self, key: SessionKey, limit: int, before: int | None = None) -> Window:
+        k = self._keys(key)
+        end = "+inf" if before is None else f"({before}"
+
+        async def work() -> Any:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.zrange(k.turns, end, "-inf", desc=True, byscore=True, offset=0, num=limit)
+                pipe.zcard(k.turns)
+                pipe.hmget(k.meta, ["summary", "until", "etag"])
+                return await pipe.execute()
+
+        members, total, (summary, until, etag) = await self._steadily(work)
+        turns = tuple(_turn(member) for member in reversed(members))
+        return Window(turns, total, summary or "", int(until or 0), etag or "")
+
+    async def clear(self, key: SessionKey) -> int:
+        k = self._keys(key)
+        keys, args = [k.meta, k.turns, k.marks, k.sessions, k.expiring], [key.session, k.place]
+        return int(await self._steadily(lambda: self._clear(keys=keys, args=args)))
+
+    async def summarise(self, key: SessionKey, summary: Summary, etag: str) -> bool:
+        keys = [self._keys(key).meta]
+        args: list[str | int] = [summary.etag, etag, summary.text, summary.until]
+        return bool(await self._steadily(lambda: self._summarise(keys=keys, args=args)))
+
+    async def count(self, key: SessionKey, counts: Sequence[tuple[int, int]], by: str) -> None:
+        k = self._keys(key)
+        found = [(i, n, await self._members(k, i - 1, 1)) for i, n in counts]
+        args: list[str | int] = []
+        for index, tokens, members in found:
+            if members and _index(members[0]) == index:
+                args += [index, members[0], _counted(members[0], tokens, by)]
+        if args:
+            await self._steadily(lambda: self._replace(keys=[k.turns], args=args))
+
+    async def sessions(
+        self, tenant: str, agent: str, after: str, limit: int
+    ) -> Sequence[SessionInfo]:
+        found: list[SessionInfo] = []
+        while len(found) < limit:
+            names = await self._names(tenant, agent, after, limit)
+            keys = [SessionKey(tenant, agent, name) for name in names]
+            infos = zip(keys, await self._infos(keys), strict=True)
+            found += [info for _, info in infos if info is not None]
+            if len(names) < limit:
+                break
+            after = names[-1]
+        return found[:limit]
+
+    async def of_principal(
+        self, tenant: str, principal: str, after: tuple[str, str, int], limit: int
+    ) -> Sequence[Recorded]:
+        found: list[Recorded] = []
+        agent, session, index = after
+        first = f"[{agent}\0{session}" if agent else "-"
+        async for place in self._places(tenant, principal, first):
+            key = _key(tenant, place)
+            since = index if (key.agent, key.session) == (agent, session) else -1
+            async for member in self._his(key, principal, since):
+                found.append(Recorded(key, _turn(member)))
+                if len(found) == limit:
+                    return found
+        return found
+
+    async def erase(self, tenant: str, principal: str, etag: str) -> int:
+        total = 0
+        async for place in self._places(tenant, principal, "-"):
+            key = _key(tenant, place)
+            k = self._keys(key)
+            head = [etag, key.session, place]
+            while members := [m async for m in self._his(key, principal, -1)][:_CHUNK]:
+                total += await self._removed(k, [*head, *members])
+            await self._forget_place(k, principal)
+        return total
+
+    async def sweep(self) -> int:
+        total = 0
+        pattern = f"{{{_plain(self._prefix)}:*}}:expiring"
+        for expiring in [each async for each in self._redis.scan_iter(match=pattern)]:
+            tenant = unquote(expiring.partition("}")[0].removeprefix(f"{{{self._prefix}:"))
+            seconds, micros = await self._steadily(self._redis.time)
+            now = seconds * 1000 + micros // 1000
+            over: Any = await self._redis.zrange(expiring, "-inf", now, byscore=True)
+            for place in over:
+                k = self._keys(_key(tenant, place))
+                keys, args = [k.meta, k.sessions, k.expiring], [place.partition("\0")[2], place]
+                total += int(await self._drop(keys=keys, args=args))
+        return total
+
+    # -- pieces ----------------------------------------------------------------------------
+
+    def _keys(self, key: SessionKey) -> Keys:
+        return Keys(self._prefix, key)
+
+    async def _members(self, k: Keys, after: int, limit: int) -> list[str]:
+        return list(
+            await self._steadily(
+                lambda: self._redis.zrange(
+                    k.turns, f"({after}", "+inf", byscore=True, offset=0, num=limit
+                )
+            )
+        )
+
+    async def _names(self, tenant: str, agent: str, after: str, limit: int) -> list[str]:
+        listing = f"{tenant_tag(self._prefix, tenant)}:sessions:{agent}"
+        first = f"({after}" if after else "-"
+        return list(
+            await self._steadily(
+                lambda: self._redis.zrange(listing, first, "+", bylex=True, offset=0, num=limit)
+            )
+        )
+
+    async def _infos(self, keys: Sequence[SessionKey]) -> list[SessionInfo | None]:
+        async def work() -> Any:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    k = self._keys(key)
+                    pipe.hmget(k.meta, ["created", "updated", "ends", "summary"])
+                    pipe.zcard(k.turns)
+                return await pipe.execute()
+
+        answers = await self._steadily(work) if keys else []
+        pairs = zip(keys, answers[::2], answers[1::2], strict=True)
+        return [_info(key, meta, turns) if turns else None for key, meta, turns in pairs]
+
+    async def _places(self, tenant: str, principal: str, first: str) -> AsyncIterator[str]:
+        listing = f"{tenant_tag(self._prefix, tenant)}:principals:{principal}"
+        while True:
+            reading = partial(self._redis.zrange, listing, bylex=True, offset=0, num=_CHUNK)
+            places = await self._steadily(partial(reading, first, "+"))
+            for place in places:
+                yield place
+            if len(places) < _CHUNK:
+                return
+            first = f"({places[-1]}"
+
+    async def _his(self, key: SessionKey, principal: str, after: int) -> AsyncIterator[str]:
+        k = self._keys(key)
+        while members := await self._members(k, after, _CHUNK):
+            for member in members:
+                if _turn(member).principal == principal:
+                    yield member
+            after = _index(members[-1])
+
+    async def _removed(self, k: Keys, args: Sequence[str]) -> int:
+        keys = [k.meta, k.turns, k.marks, k.sessions, k.expiring]
+        return int(await self._steadily(lambda: self._remove(keys=keys, args=list(args))))
+
+    async def _forget_place(self, k: Keys, principal: str) -> None:
+        keys = [k.turns, k.principals(principal)]
+        await self._steadily(lambda: self._unlist(keys=keys, args=[k.place, principal]))
+
+    async def _steadily(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Work that may as well be done twice, over restarts of the server."""
+        loop = asyncio.get_running_loop()
+        end, pause = loop.time() + _PATIENCE, _PAUSE
+        with _in_our_words(self._where):
+            while True:
+                try:
+                    return await work()
+                except _AWAY:
+                    if loop.time() + pause >= end:
+                        raise
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 1.0)
+
+
+def _body(
+    message: str, run_id: str, principal: str, at: float, tokens: int, counted_by: str
+) -> str:
+    return dumps([run_id, principal, at, tokens, counted_by, message]).decode()
+
+
+def _index(member: str) -> int:
+    return int(member.partition(":")[0])
+
+
+def _turn(member: str) -> Turn:
+    index, _, body = member.partition(":")
+    run_id, principal, at, tokens, by, message = loads(body.encode())
+    said = message_from(loads(message.encode()))
+    return Turn(int(index), said, at, run_id, principal, tokens, by)
+
+
+def _counted(member: str, tokens: int, by: str) -> str:
+    index, _, body = member.partition(":")
+    run_id, principal, at, _, _, message = loads(body.encode())
+    return f"{index}:{_body(message, run_id, principal, at, tokens, by)}"
+
+
+def _key(tenant: str, place: str) -> SessionKey:
+    agent, _, session = place.partition("\0")
+    return SessionKey(tenant, agent, session)
+
+
+def _info(key: SessionKey, meta: Sequence[str | None], turns: int) -> SessionInfo:
+    created, updated, ends, summary = meta
+    times = float(created or 0), float(updated or 0), float(ends) if ends else None
+    return SessionInfo(key, turns, *times, summary or "")
+
+
+def _plain(prefix: str) -> str:
+    return "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix)
+
+
+@contextmanager
+def _in_our_words(where: str) -> Iterator[None]:
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise Exhausted(f"{where} has no room left: {error}", reason="DISK_FULL") from error
+    except (RedisError, OSError) as error:
+        raise Unavailable(
+            f"{where} can't be reached: {str(error) or repr(error)}",
+            reason="STORE_UNAVAILABLE",
+            retry_after=1.0,
+        ) from error
+
+
+@asynccontextmanager
+async def open_redis_conversations(
+    url: str, said_in: str, prefix: str
+) -> AsyncIterator[RedisConversations]:
+    """Raises Unavailable (STORE_UNAVAILABLE) where nobody answers, or refuses the password."""
+    parts = urlsplit(url)  # the URL itself may hold a password
+    where = f"Redis at {parts.hostname}:{parts.port or 6379}"
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=_CONNECTIONS,
+        timeout=_ANSWER,
+        socket_timeout=_ANSWER,
+        socket_connect_timeout=_ANSWER,
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=True,
+    )
+    redis = Redis.from_pool(pool)
+    try:
+        try:
+            await redis.ping()
+        except (RedisError, OSError) as error:
+            raise Unavailable(
+                f"{where} ({said_in}) can't be used: {str(error) or repr(error)}",
+                reason="STORE_UNAVAILABLE",
+                retry_after=1.0,
+            ) from error
+        yield RedisConversations(redis, prefix, where)
+    finally:
+        await redis.aclose()

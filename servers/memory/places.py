@@ -1,0 +1,98 @@
+"""Which stores there are, by name, and where the conversations of an agent are.
+
+A store is opened when it is first needed. That it can't be reached is the error of who
+needs it, and is tried again the next time.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self
+
+from servers.kernel.errors import AstromeshError, Unavailable
+from servers.memory.names import wrong
+from servers.memory.ports import ConversationStore
+
+DEFAULT: Final = "sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A database for conversations."""
+
+    kind: str  # "sqlite", "redis", "postgres"
+    url: str = field(default="", repr=False)  # may hold a password
+    said_in: str = field(default="", compare=False)  # where people find it written
+
+
+Opening = Callable[[Backend], AbstractAsyncContextManager[ConversationStore]]
+
+
+class Places:
+    """`backends` are those of runtime.yaml. Closing it closes what was opened."""
+
+    def __init__(self, backends: Mapping[str, Backend], opening: Opening) -> None:
+        self._shared = {DEFAULT: Backend(DEFAULT), **backends}
+        self._own: dict[str, Backend] = {}  # of agents in files, by a name that nobody else has
+        self._agents: dict[str, str] = {}  # in files: agent -> name
+        self._opening = opening
+        self._stack = AsyncExitStack()
+        self._open: dict[Backend, ConversationStore] = {}
+        self._locks: dict[Backend, asyncio.Lock] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    def take_files(self, own: Mapping[str, Backend], agents: Mapping[str, str]) -> None:
+        """What agents in files say: the backends that are theirs alone, and who is where.
+
+        Those of before stay known: what they have kept can still be asked for, and erased.
+        """
+        self._own |= own
+        self._agents |= agents
+
+    async def store(self, name: str) -> ConversationStore:
+        """Raises InvalidInput for a name that nobody knows, Unavailable and others where it
+        can't be reached."""
+        backend = self._own.get(name) or self._shared.get(name)
+        if backend is None:
+            known = ", ".join(repr(each) for each in self._shared)
+            raise wrong("backend", f"there is no {name!r} in spec.memory.backends; known: {known}")
+        if backend not in self._open:
+            async with self._locks.setdefault(backend, asyncio.Lock()):
+                if backend not in self._open:
+                    self._open[backend] = await self._opened(name, backend)
+        return self._open[backend]
+
+    async def _opened(self, name: str, backend: Backend) -> ConversationStore:
+        try:
+            return await self._stack.enter_async_context(self._opening(backend))
+        except AstromeshError:
+            raise
+        except (OSError, ValueError) as error:  # an address that makes no sense
+            raise Unavailable(
+                f"the backend {name!r} can't be used", reason="STORE_UNAVAILABLE"
+            ) from error
+
+    def names(self, agent: str = "") -> tuple[str, ...]:
+        """All of them, the likeliest place of an agent's conversations first."""
+        first = self._agents.get(agent, DEFAULT)
+        return tuple(dict.fromkeys((first, *self._shared, *self._own)))
+
+    def of(self, agent: str) -> str:
+        """Where an agent in a file keeps its conversations; empty: it is in no file."""
+        return self._agents.get(agent, "")
+
+    def opened(self) -> Iterator[ConversationStore]:
+        return iter(list(self._open.values()))

@@ -1,0 +1,98 @@
+"""Conversations in each of the databases, asked in process and over the wire."""
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import grpc
+from astromesh.memory.v1 import memory_service_pb2_grpc
+
+from servers.domain.chat import Message, Role, Text, ToolCall, says
+from servers.domain.memory import SessionKey
+from servers.kernel.sqlite import open_database
+from servers.kernel.status import StatusInterceptor
+from servers.memory.adapters import sqlite
+from servers.memory.adapters.postgres import open_postgres_conversations
+from servers.memory.adapters.redis import open_redis_conversations
+from servers.memory.adapters.sqlite import SqliteConversations
+from servers.memory.places import Places
+from servers.memory.remote import RemoteMemory
+from servers.memory.service import ConversationMemory
+from servers.memory.servicer import MemoryServicer
+
+START = 1_700_000_000.25
+KEY = SessionKey("acme", "helper", "s1")
+EXCHANGE = (says(Role.USER, "hello?"), says(Role.ASSISTANT, "hi!"))
+CALL = Message(Role.ASSISTANT, tool_calls=(ToolCall("c1", "add", "{}"),))
+RESULT = Message(Role.TOOL, (Text("4"),), tool_call_id="c1")
+KINDS = ("sqlite", "redis", "postgres")
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@dataclass
+class Clock:
+    """What time the memory service, SQLite and PostgreSQL go by; Redis has its own."""
+
+    now: float = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Database:
+    """One that can be opened again and again."""
+
+    kind: str
+    where: str  # a folder, or an address
+    clock: Clock = field(default_factory=Clock)
+    prefix: str = field(default_factory=lambda: f"p{uuid4().hex[:8]}")
+
+    @asynccontextmanager
+    async def store(self):
+        if self.kind == "sqlite":
+            path = Path(self.where) / "memory.db"
+            async with open_database(path, sqlite.MIGRATIONS) as database:
+                yield SqliteConversations(database, self.clock)
+        elif self.kind == "redis":
+            async with open_redis_conversations(self.where, "a test", self.prefix) as store:
+                yield store
+        else:
+            async with open_postgres_conversations(self.where, "a test", self.clock) as store:
+                yield store
+
+    @asynccontextmanager
+    async def memory(self, reached=None):
+        async with Places({}, lambda _: self.store()) as places:
+            kept = ConversationMemory(places, self.clock)
+            async with (reached or in_process)(kept) as memory:
+                yield memory
+
+
+@asynccontextmanager
+async def over_the_wire(memory):
+    server = grpc.aio.server(interceptors=[StatusInterceptor()])
+    memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(MemoryServicer(memory), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield RemoteMemory(channel)
+    await server.stop(None)
+
+
+@asynccontextmanager
+async def in_process(memory):
+    yield memory
+
+
+def numbered(count: int) -> list[Message]:
+    return [says(Role.USER, str(n)) for n in range(count)]
+
+
+def texts(context) -> list[str]:
+    return [message.text for message in context.messages]
+
+
+def indexes(page) -> list[int]:
+    return [turn.index for turn in page.turns]
