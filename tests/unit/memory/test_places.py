@@ -1,0 +1,142 @@
+"""Where a conversation is looked for, and kept, when there are several places."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+
+from servers.domain.chat import Role, says
+from servers.domain.memory import Details, SessionKey
+from servers.kernel.errors import InvalidInput, Unavailable
+from servers.kernel.sqlite import open_database
+from servers.memory.adapters.sqlite import MIGRATIONS, SqliteConversations
+from servers.memory.places import Backend, Places
+from servers.memory.service import ConversationMemory
+
+KEY = SessionKey("acme", "helper", "s1")
+EXCHANGE = (says(Role.USER, "hello?"), says(Role.ASSISTANT, "hi!"))
+
+
+class World:
+    """A memory over several files, which stand for the databases that they would be."""
+
+    def __init__(self, folder, places, away):
+        self.folder, self.places, self.away = folder, places, away
+        self.memory = ConversationMemory(places, lambda: 1.0)
+
+    async def has(self, *names: str) -> list[bool]:
+        return [bool((await self.memory.turns(KEY, backend=name)).turns) for name in names]
+
+
+@pytest.fixture
+async def world(tmp_path):
+    away, opened = set(), []
+
+    @asynccontextmanager
+    async def opening(backend):
+        name = backend.url or "default"
+        if name in away:
+            raise Unavailable(f"{name} can't be reached", reason="STORE_UNAVAILABLE")
+        opened.append(name)
+        async with open_database(tmp_path / f"{name}.db", MIGRATIONS) as database:
+            yield SqliteConversations(database, lambda: 1.0)
+
+    shared = {"archive": Backend("postgres", "archive")}
+    async with Places(shared, opening) as places:
+        world = World(tmp_path, places, away)
+        world.opened = opened
+        yield world
+
+
+async def test_a_new_session_is_kept_in_the_default_place(world):
+    await world.memory.append(KEY, EXCHANGE)
+    assert await world.has("sqlite", "archive") == [True, False]
+
+
+async def test_a_session_is_kept_where_the_agent_says(world):
+    await world.memory.append(KEY, EXCHANGE, "", Details(backend="archive"))
+    assert await world.has("sqlite", "archive") == [False, True]
+
+
+async def test_a_request_that_names_no_place_finds_the_session(world):
+    await world.memory.append(KEY, EXCHANGE, "", Details(backend="archive"))
+    assert len((await world.memory.turns(KEY)).turns) == 2
+    assert await world.memory.append(KEY, EXCHANGE) == 4
+
+
+async def test_an_agent_of_a_file_has_the_place_of_its_file(world):
+    world.places.take_files({}, {"helper": "archive"})
+    await world.memory.append(KEY, EXCHANGE)
+    assert await world.has("sqlite", "archive") == [False, True]
+
+
+async def test_an_agent_of_a_file_may_have_a_place_of_its_own(world):
+    world.places.take_files({"agent:helper": Backend("redis", "own")}, {"helper": "agent:helper"})
+    await world.memory.append(KEY, EXCHANGE)
+    assert await world.has("sqlite", "archive", "agent:helper") == [False, False, True]
+
+
+async def test_a_place_that_nobody_knows_is_refused_with_those_there_are(world):
+    with pytest.raises(InvalidInput, match="'sqlite', 'archive'"):
+        await world.memory.turns(KEY, backend="archiv")
+
+
+async def test_no_address_can_stand_for_a_place(world):
+    with pytest.raises(InvalidInput):
+        await world.memory.check("redis://10.0.0.1:6379/0")
+    assert world.opened == []
+
+
+async def test_clearing_without_a_place_is_done_in_all_of_them(world):
+    await world.memory.append(KEY, EXCHANGE, "", Details(backend="archive"))
+    await world.memory.append(KEY, EXCHANGE, "", Details(backend="sqlite"))
+    assert await world.memory.clear(KEY) == 4
+    assert await world.has("sqlite", "archive") == [False, False]
+
+
+async def test_pages_of_all_places_follow_one_another(world):
+    for number, name in enumerate(["sqlite", "archive", "sqlite", "archive", "archive"]):
+        key = SessionKey("acme", "helper", f"s{number}")
+        await world.memory.append(key, EXCHANGE, "", Details("ada", backend=name))
+    seen, token = [], ""
+    while page := await world.memory.sessions("acme", "helper", 2, token):
+        seen += [(each.backend, each.key.session) for each in page.sessions]
+        if not (token := page.next_page_token):
+            break
+    assert seen == [
+        ("sqlite", "s0"),
+        ("sqlite", "s2"),
+        ("archive", "s1"),
+        ("archive", "s3"),
+        ("archive", "s4"),
+    ]
+
+
+async def test_what_one_has_said_is_erased_in_all_places(world):
+    await world.memory.append(KEY, EXCHANGE, "", Details("ada", backend="archive"))
+    await world.memory.append(KEY, EXCHANGE, "", Details("ada", backend="sqlite"))
+    records = (await world.memory.export("acme", "ada", 3)).records
+    assert [each.backend for each in records] == ["sqlite", "sqlite", "archive"]
+    assert await world.memory.erase("acme", "ada") == 4
+
+
+async def test_an_erasure_that_can_not_reach_a_place_is_no_success(world):
+    world.away.add("archive")
+    await world.memory.append(KEY, EXCHANGE, "", Details("ada", backend="sqlite"))
+    with pytest.raises(Unavailable):
+        await world.memory.erase("acme", "ada")
+    assert await world.has("sqlite") == [True]  # nothing was begun
+
+
+async def test_a_place_is_opened_once_it_is_needed_and_once(world):
+    assert world.opened == []
+    await world.memory.check("archive")
+    await world.memory.check("archive")
+    assert world.opened == ["archive"]
+
+
+async def test_a_place_that_was_away_is_tried_again(world):
+    world.away.add("archive")
+    with pytest.raises(Unavailable):
+        await world.memory.check("archive")
+    world.away.clear()
+    await world.memory.check("archive")
