@@ -1,0 +1,97 @@
+"""A conversation goes on after the mesh was killed, wherever it is kept."""
+
+import signal
+import socket
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import grpc
+import pytest
+import yaml
+
+from servers.agents.remote import RemoteAgents
+from servers.domain.caller import Caller
+from servers.domain.runs import RunRequest
+from tests.mesh.mesh_process import command, mesh_process, services
+from tests.redis_server import redis_server
+from tests.running import agent, write_agents
+from tests.scripted.http_server import Reply
+from tests.scripted.openai_server import openai_server
+
+ME = Caller("acme", "ada")
+
+
+def write_config(folder: Path, endpoint: str, kept: dict, **spec) -> None:
+    config = write_agents(folder, agent("helper", endpoint, memory={"conversational": kept}))
+    runtime = {
+        "apiVersion": "astromesh/v1",
+        "kind": "RuntimeConfig",
+        "metadata": {"name": "r"},
+        "spec": spec,
+    }
+    (config / "runtime.yaml").write_text(yaml.safe_dump(runtime))
+
+
+@asynccontextmanager
+async def agents_at(address: str):
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield RemoteAgents(channel)
+
+
+async def asked(address: str, query: str) -> None:
+    async with agents_at(address) as agents:
+        await agents.run(ME, RunRequest("helper", query, session="s"))
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return server.getsockname()[1]
+
+
+def shown(request) -> list[str]:
+    return [m["content"] for m in request.body["messages"] if m["role"] != "system"]
+
+
+@pytest.fixture
+async def redis(tmp_path):
+    async with redis_server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "redis", "postgres"])
+def backends(request):
+    """What runtime.yaml says of the backend, and its name."""
+    if request.param == "sqlite":
+        return "sqlite", {}
+    if request.param == "redis":
+        return "redis", {"redis": {"url": request.getfixturevalue("redis").url}}
+    dsn = request.getfixturevalue("postgres").schema()
+    return "archive", {"archive": {"url": dsn}}
+
+
+@pytest.mark.parametrize("strategy", ["sliding_window", "token_budget", "summary"])
+async def test_a_conversation_goes_on_after_the_mesh_was_killed(tmp_path, backends, strategy):
+    name, configured = backends
+    async with openai_server(Reply(("Hello",))) as model:
+        kept = {"backend": name, "strategy": strategy}
+        write_config(tmp_path, model.endpoint, kept, memory={"backends": configured})
+        for query in ("one", "two"):
+            with mesh_process(tmp_path, command(tmp_path, "--no-envoy")) as mesh:
+                await asked(mesh.address, query)
+                mesh.signal(signal.SIGKILL)
+                await mesh.ended()
+    assert shown(model.requests[1]) == ["one", "Hello", "two"]
+
+
+async def test_the_memory_of_another_process_knows_the_addresses_of_files(tmp_path, redis):
+    one, two = free_port(), free_port()
+    async with openai_server(Reply(("Hello",))) as model:
+        kept = {"backend": "redis", "connection": {"url": redis.url}}
+        places = {"memory": f"127.0.0.1:{one}", "agents": f"127.0.0.1:{two}"}
+        write_config(tmp_path, model.endpoint, kept, services=places)
+        apart = services(tmp_path, "memory", port=one)
+        rest = services(tmp_path, "agents", "router", "tools", port=two)
+        with mesh_process(tmp_path, apart), mesh_process(tmp_path, rest):
+            for query in ("one", "two"):
+                await asked(f"127.0.0.1:{two}", query)
+    assert shown(model.requests[1]) == ["one", "Hello", "two"]
