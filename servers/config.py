@@ -118,9 +118,12 @@ def load_config(
     local = _local(services)
     router = _router(config_dir, env)
     remote = _remote(local, runtime)
+    # The router reads them, too: they name keys that its callers may use.
+    pipelines = read_pipelines(config_dir / "rag", env, _embeds(router, "router" in local))
     check = _all_of(
         _models_exist(router) if "router" in local else _unchecked,
         _backends_exist(runtime) if "memory" in local else _unchecked,
+        _pipelines_exist(pipelines) if "rag" in local else _unchecked,
     )
     orchestration = runtime.defaults.orchestration
     declaring = Declaring(env, check, orchestration.max_iterations, orchestration.pattern)
@@ -145,8 +148,7 @@ def load_config(
         host=runtime.api.host,
         notices=tuple(_without_effect(config_dir)),
         budgets=_budgets(config_dir, env, router),
-        # The router reads them, too: they name keys that its callers may use.
-        pipelines=read_pipelines(config_dir / "rag", env, _embeds(router, "router" in local)),
+        pipelines=pipelines,
     )
 
 
@@ -342,6 +344,17 @@ def _backends_exist(runtime: RuntimeSpec) -> Check:
                     "add it to spec.memory.backends of runtime.yaml, or say connection.url here",
                 )
             )
+
+    return check
+
+
+def _pipelines_exist(pipelines: Sequence[DeclaredPipeline]) -> Check:
+    known = sorted(each.name for each in pipelines)
+
+    def check(agent: Agent) -> Iterator[Wrong]:
+        for place, name in agent.pipelines():
+            if name not in known:
+                yield Wrong(place, f"there is no pipeline {name!r}{nearest(name, known)}")
 
     return check
 

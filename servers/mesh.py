@@ -122,7 +122,7 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
             agents = RemoteAgents(await dial("agents"))
             take = take_places
         else:
-            runtime, take_agents = await open_agents(config, stack, router, memory, tools)
+            runtime, take_agents = await open_agents(config, stack, router, memory, tools, rag)
             agents, drain = runtime, runtime.drain
             take = one_after_another(take_places, take_agents)
         if take is not nothing_to_take:

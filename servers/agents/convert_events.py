@@ -29,12 +29,14 @@ from servers.domain.runs import (
     Decided,
     Decision,
     Guarded,
+    KnowledgeFound,
     ModelReplied,
     Noticed,
     Payload,
     ReasoningDelta,
     Restarted,
     RunEvent,
+    Source,
     StateChanged,
     SubRunStarted,
     TextDelta,
@@ -116,7 +118,13 @@ def _put(payload: Payload, wire: run_pb2.RunEvent) -> None:
 
 
 def _put_part(
-    payload: BranchStarted | BranchEnded | SubRunStarted | Asked | Decided | Guarded,
+    payload: BranchStarted
+    | BranchEnded
+    | SubRunStarted
+    | Asked
+    | Decided
+    | Guarded
+    | KnowledgeFound,
     wire: run_pb2.RunEvent,
 ) -> None:
     match payload:
@@ -134,6 +142,8 @@ def _put_part(
             wire.decided.CopyFrom(_decided_to(payload))
         case Guarded():
             wire.guarded.CopyFrom(_guarded_to(payload))
+        case KnowledgeFound():
+            wire.knowledge.CopyFrom(_knowledge_to(payload))
         case _:
             assert_never(payload)
 
@@ -193,7 +203,33 @@ def _part_from(wire: run_pb2.RunEvent) -> Payload | None:
             seen = wire.guarded
             direction = DIRECTIONS[seen.direction]
             return Guarded(seen.rule, direction, seen.action, seen.count, seen.call_id)
+        case "knowledge":
+            return _knowledge_from(wire.knowledge)
     return None
+
+
+def _knowledge_to(found: KnowledgeFound) -> run_pb2.KnowledgeReport:
+    sources = [
+        run_pb2.Source(
+            number=each.number,
+            document=each.document,
+            title=each.title,
+            uri=each.uri,
+            start=each.start,
+            end=each.end,
+            score=each.score,
+        )
+        for each in found.sources
+    ]
+    return run_pb2.KnowledgeReport(pipeline=found.pipeline, call_id=found.call_id, sources=sources)
+
+
+def _knowledge_from(wire: run_pb2.KnowledgeReport) -> KnowledgeFound:
+    sources = tuple(
+        Source(each.number, each.document, each.title, each.uri, each.start, each.end, each.score)
+        for each in wire.sources
+    )
+    return KnowledgeFound(wire.pipeline, sources, wire.call_id)
 
 
 def _branch_to(start: BranchStarted) -> run_pb2.BranchStart:

@@ -14,7 +14,7 @@ from servers.agents.guardrails import compiled
 from servers.agents.manifest import Agent, AgentTool
 from servers.agents.patterns.ports import Pattern, Shape, Stage
 from servers.agents.prompts import Prompt
-from servers.agents.runs import delegating, timer
+from servers.agents.runs import delegating, knowledge, timer
 from servers.agents.runs.fitting import Fitting
 from servers.agents.runs.guarding import checked
 from servers.agents.runs.means import Approval, Means, Models, ToolKind, ToolLimits
@@ -27,14 +27,19 @@ from servers.agents.teams import Find, team
 from servers.domain.caller import Caller
 from servers.domain.chat import Json, ToolSpec
 from servers.domain.runs import Direction, Durability, Run, RunRequest
-from servers.domain.services import Memory, Router, Tools
+from servers.domain.services import Memory, Rag, Router, Tools
 from servers.domain.tools import Tool
 from servers.kernel.errors import NotFound, NotReady, Violation
 
 _CACHED = 1000  # agents
 _MOMENT = 0.05  # seconds
 _ANYTHING: Json = {"type": "object"}
-_KINDS = {"client": ToolKind.CLIENT, "timer": ToolKind.TIMER, "agent": ToolKind.AGENT}
+_KINDS = {
+    "client": ToolKind.CLIENT,
+    "timer": ToolKind.TIMER,
+    "agent": ToolKind.AGENT,
+    "rag": ToolKind.RAG,
+}
 
 
 class Planner:
@@ -43,6 +48,7 @@ class Planner:
         router: Router,
         memory: Memory,
         tools: Tools,
+        rag: Rag,
         patterns: Mapping[str, Pattern],
         now: Callable[[], float],
         summaries: Summaries,
@@ -52,6 +58,7 @@ class Planner:
         self._places = KnownPlaces(memory, now)
         self._memory = memory
         self._tools = tools
+        self._rag = rag
         self._patterns = patterns
         self._fitting = Fitting(router, now)
         self._now = now
@@ -64,7 +71,7 @@ class Planner:
         _check_durability(agent, request, means)
         await self._places.check(agent)
         spec = agent.spec
-        orchestration = spec.orchestration
+        orchestration, known = spec.orchestration, spec.knowledge
         timeout = orchestration.timeout_seconds
         return Plan(
             caller=caller,
@@ -79,6 +86,9 @@ class Planner:
             memory=self._remembering(agent),
             on_disconnect=agent.on_disconnect,
             output_schema=agent.output_schema,
+            knowledge=knowledge.Knowledge(self._rag, known.pipeline, known.top_k)
+            if known
+            else None,
             asked=await checked(blueprint.means.rules, request.query, Direction.INPUT),
         )
 
@@ -129,6 +139,7 @@ class Planner:
             cache_ttl=agent.spec.model.routing.cache_ttl or 0.0,
             rules=compiled(agent.spec.guardrails),
             fitting=self._fitting,
+            rag=self._rag,
         )
         return Blueprint(
             agent, means, tuple(_offered(each, tool) for each, tool in pairs), Prompt(agent)
@@ -143,6 +154,9 @@ class Planner:
         if declared.type == "agent":  # idempotent: asked again, it is the same run
             spec = ToolSpec(declared.name, "", delegating.PARAMETERS)
             return Tool(spec, "agent", idempotent=True)
+        if declared.type == "rag":
+            spec = ToolSpec(declared.name, _looks_up(declared), knowledge.PARAMETERS)
+            return Tool(spec, "rag", idempotent=True)
         try:
             return await self._tools.get(declared.name)
         except NotFound as missing:
@@ -207,6 +221,8 @@ def _limits(agent: Agent, declared: AgentTool, tool: Tool) -> ToolLimits:
         approval=_approval(declared),
         agent=declared.sub_agent if declared.type == "agent" else "",
         parameters=declared.parameters or None,
+        pipeline=declared.looked_up if declared.type == "rag" else "",
+        top_k=declared.top_k,
     )
 
 
@@ -234,6 +250,10 @@ def _told(agent: Agent, spec: ToolSpec, members: Mapping[str, Agent]) -> ToolSpe
         return spec
     said = introduction(agent, members[spec.name]) or f"Ask the agent {spec.name!r}."
     return ToolSpec(spec.name, said, spec.parameters)
+
+
+def _looks_up(declared: AgentTool) -> str:
+    return f"Find passages in the documents of {declared.looked_up!r}."
 
 
 def _offered(declared: AgentTool, tool: Tool) -> ToolSpec:

@@ -21,7 +21,7 @@ from servers.agents.versions import Versions
 from servers.agents.webhooks import Policy, Webhooks
 from servers.assembly.memory import Take
 from servers.config import MeshConfig
-from servers.domain.services import Memory, Router, Tools
+from servers.domain.services import Memory, Rag, Router, Tools
 from servers.kernel.background import for_ever
 from servers.kernel.ids import new_id
 from servers.kernel.netguard import allow, guarded_client
@@ -37,7 +37,12 @@ PATTERNS: dict[str, Pattern] = {
 
 
 async def open_agents(
-    config: MeshConfig, stack: AsyncExitStack, router: Router, memory: Memory, tools: Tools
+    config: MeshConfig,
+    stack: AsyncExitStack,
+    router: Router,
+    memory: Memory,
+    tools: Tools,
+    rag: Rag,
 ) -> tuple[AgentRuntime, Take]:
     """And what is to be told of changes in the folder of agents."""
     enter = stack.enter_async_context
@@ -46,7 +51,7 @@ async def open_agents(
         open_stores(config.state_dir, time.time, new_id, dsn=kept.dsn, lease=kept.lease_seconds)
     )
     summaries = await enter(Summaries())
-    planner = Planner(router, memory, tools, PATTERNS, time.time, summaries)
+    planner = Planner(router, memory, tools, rag, PATTERNS, time.time, summaries)
     catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)
     catalogue.take_files(config.agents)
     bounds = config.runtime.limits

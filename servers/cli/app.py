@@ -11,6 +11,7 @@ from servers.cli import failures
 from servers.cli.choices import Drawn, LogFormat, Output
 from servers.cli.options import HERE, Address, Form, Picture, PictureFile, done
 from servers.cli.provider_commands import providers
+from servers.cli.rag_commands import rag
 from servers.cli.run_commands import runs
 from servers.cli.spending_commands import spending
 from servers.cli.text_commands import texts
@@ -29,6 +30,7 @@ app.add_typer(agents, name="agents")
 app.add_typer(runs, name="runs")
 app.add_typer(tools, name="tools")
 app.add_typer(providers, name="providers")
+app.add_typer(rag, name="rag")
 app.add_typer(spending)  # usage, budgets
 app.add_typer(texts)  # embed, rerank
 

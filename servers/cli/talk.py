@@ -109,7 +109,14 @@ async def _shown(events: AsyncIterable[run_pb2.RunEvent]) -> run_pb2.Run | None:
             case "text_delta":
                 begun = True
                 print(clean(event.text_delta.text), end="", flush=True)
-            case "branch_started" | "tool_call" | "tool_result" | "notice" | "restarted" as kind:
+            case (
+                "branch_started"
+                | "tool_call"
+                | "tool_result"
+                | "notice"
+                | "knowledge"
+                | "restarted" as kind
+            ):
                 if event.branch_started.kind in _AT_ONCE:
                     aside.add(event.branch_started.node)
                 if begun:
@@ -133,6 +140,9 @@ def _remark(event: run_pb2.RunEvent, kind: str) -> str:
             return (
                 f"[{event.tool_result.name}: {' '.join(event.tool_result.content.split())[:200]}]"
             )
+        case "knowledge":
+            named = (f"[{each.number}] {each.title}" for each in event.knowledge.sources)
+            return clean(f"[{event.knowledge.pipeline}: {', '.join(named)}]")
         case "notice":
             return f"[{event.notice.reason}: {event.notice.message}]"
     return "[the mesh was restarted; the last part is said again]"

@@ -316,6 +316,28 @@ class Noticed:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A passage that an answer may name by its number, like [1]."""
+
+    number: int  # in the run, from 1
+    document: str
+    title: str
+    uri: str
+    start: int  # characters of the document's text
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeFound:
+    """Passages were looked up: for the run's question, or by a tool call."""
+
+    pipeline: str
+    sources: tuple[Source, ...]
+    call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Restarted:
     """The run goes on after its process stopped.
 
@@ -348,6 +370,7 @@ Payload: TypeAlias = (
     | Guarded
     | UsageReported
     | Noticed
+    | KnowledgeFound
     | Restarted
     | Completed
 )

@@ -32,7 +32,6 @@ TABLES = dict(re.findall(r"<!-- (servers\.\S+) -->\n((?:\|.*\n)+)", TEXT))
 ENVELOPE = {"api_version", "kind", "metadata", "spec"}
 # Wholly refused, so that one line in a table is enough for each.
 REFUSED = {
-    "Knowledge",
     "Permissions",
     "SemanticMemory",
     "EpisodicMemory",

@@ -151,13 +151,12 @@ class TestTheFolder:
     def test_says_which_files_have_no_effect(self, folder):
         write(folder, "channels.yaml", "ChannelConfig", "channels: {}")
         (folder / "rag").mkdir()
-        write(folder, "rag/docs.rag.yaml", "RAGPipeline", "chunking: {}")
+        write(folder, "rag/docs.yaml", "RAGPipeline", "chunking: {}")
         (folder / "plain.yaml").write_text("channels: {}")
         assert loaded(folder).notices == (
             "channels.yaml: kind ChannelConfig is not part of this version; the file has no effect",
             "plain.yaml: nothing reads it; the file has no effect",
-            "rag/docs.rag.yaml: kind RAGPipeline is not part of this version;"
-            " the file has no effect",
+            "rag/docs.yaml: pipelines are read from rag/*.rag.yaml only; the file has no effect",
         )
 
 

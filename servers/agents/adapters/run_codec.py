@@ -33,6 +33,7 @@ from servers.domain.runs import (
     Durability,
     Failure,
     Guarded,
+    KnowledgeFound,
     ModelReplied,
     Noticed,
     Payload,
@@ -41,6 +42,7 @@ from servers.domain.runs import (
     Run,
     RunEvent,
     RunState,
+    Source,
     StateChanged,
     StopReason,
     SubRunStarted,
@@ -210,6 +212,9 @@ _PAYLOADS: dict[str, Callable[[Tree], Payload]] = {
     "decided": _decided,
     "guarded": lambda tree: Guarded(**{**tree, "direction": Direction(tree["direction"])}),
     "usage": lambda tree: UsageReported(_models(tree["models"])),
+    "knowledge": lambda tree: KnowledgeFound(
+        **{**tree, "sources": tuple(Source(**each) for each in tree["sources"])}
+    ),
     "noticed": lambda tree: Noticed(**tree),
     "restarted": lambda tree: Restarted(**tree),
     "completed": lambda tree: Completed(_run(tree["run"])),
@@ -229,6 +234,7 @@ _KINDS: dict[type[Payload], str] = {
     Decided: "decided",
     Guarded: "guarded",
     UsageReported: "usage",
+    KnowledgeFound: "knowledge",
     Noticed: "noticed",
     Restarted: "restarted",
     Completed: "completed",

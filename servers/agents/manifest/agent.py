@@ -18,7 +18,7 @@ from servers.domain.runs import Durability, OnDisconnect
 from servers.kernel.fields import FreeJson
 from servers.kernel.later import Later
 from servers.kernel.manifest import Manifest, Strict
-from servers.kernel.paths import Wrong
+from servers.kernel.paths import Path, Wrong
 from servers.kernel.spelling import Spelling
 
 
@@ -144,6 +144,15 @@ class Agent(Manifest):
         pattern = self.spec.orchestration.pattern
         unless = {"supervisor": False, "swarm": True}.get(pattern)
         return tuple(tool for tool in self.spec.tools if (tool.type == "agent") is not unless)
+
+    def pipelines(self) -> Iterator[tuple[Path, str]]:
+        """The RAG pipelines that it names, and where."""
+        if self.spec.knowledge:
+            yield ("spec", "knowledge", "pipeline"), self.spec.knowledge.pipeline
+        for index, tool in enumerate(self.spec.tools):
+            if tool.type == "rag":
+                key = "pipeline" if tool.pipeline else "name"
+                yield ("spec", "tools", index, key), tool.looked_up
 
     @property
     def conversation(self) -> ConversationalMemory | None:

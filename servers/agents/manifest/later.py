@@ -21,10 +21,9 @@ LATER: tuple[Later, ...] = (
     Later(
         "spec.tools.*.type",
         f"the tool type {{value!r}} is {_NOT_YET}; use 'internal', or remove the tool",
-        frozenset({"mcp", "webhook", "rag", "grpc"}),
+        frozenset({"mcp", "webhook", "grpc"}),
         up=1,
     ),
     # the rest of spec
-    Later("spec.knowledge", f"knowledge is {_NOT_YET}; remove the key"),
     Later("spec.permissions", f"permissions are {_NOT_YET}; remove the key"),
 )

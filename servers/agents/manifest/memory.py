@@ -1,8 +1,8 @@
 """spec.memory and spec.knowledge: what an agent remembers and looks up."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from servers.domain.memory import Strategy
 from servers.kernel.addresses import kind_of
@@ -90,5 +90,5 @@ class AgentMemory(Strict):
 
 
 class Knowledge(Strict):
-    pipeline: str
-    top_k: Count | None = None
+    pipeline: Name
+    top_k: Annotated[Count, Field(le=1000)] | None = None

@@ -1,14 +1,14 @@
 """spec.tools: what an agent can do besides talk."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from servers.kernel.fields import Count, Flag, FreeJson, FunctionPath, Seconds, ToolName
 from servers.kernel.manifest import Strict
 
 # Types of tools that the tools service does not know.
-OWN_TOOLS = frozenset({"agent", "client", "timer"})
+OWN_TOOLS = frozenset({"agent", "client", "timer", "rag"})
 
 
 class RateLimit(Strict):
@@ -40,6 +40,8 @@ class AgentTool(Strict):
     requires_approval: Flag | None = None
     approval: Approval | None = None
     agent: str = ""
+    pipeline: str = ""
+    top_k: Annotated[Count, Field(le=1000)] | None = None
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> Self:
@@ -57,7 +59,16 @@ class AgentTool(Strict):
             raise ValueError("a tool of type agent has neither function nor rate_limit")
         if self.agent and self.type != "agent":
             raise ValueError("names another agent: set type: agent, or remove the key agent")
+        if (self.pipeline or self.top_k) and self.type != "rag":
+            raise ValueError("pipeline and top_k are of tools of type rag: set type: rag")
+        if self.type == "rag" and (self.rate_limit or self.function):
+            raise ValueError("a tool of type rag has neither function nor rate_limit")
         return self
+
+    @property
+    def looked_up(self) -> str:
+        """The pipeline that a tool of type rag asks."""
+        return self.pipeline or self.name
 
     @property
     def sub_agent(self) -> str:

@@ -6,6 +6,7 @@ from servers.agents.patterns.ports import Suspended
 from servers.agents.patterns.together import together
 from servers.agents.runs.delegating import delegated, returned, waits_for
 from servers.agents.runs.guarding import Guarding
+from servers.agents.runs.knowledge import by_tool
 from servers.agents.runs.means import Means, ToolKind, ToolLimits
 from servers.agents.runs.timer import awake_at, slept
 from servers.agents.runs.work import Work
@@ -94,6 +95,8 @@ class ToolCalls:
                 return self._slept(call)
             case ToolKind.AGENT:
                 return await self._delegated(call, limits)
+            case ToolKind.RAG:
+                return await self._looked_up(call, limits)
             case _:
                 return await self._called(call, limits)
 
@@ -159,6 +162,11 @@ class ToolCalls:
             self._wait_for(waits_for(call, run, self._work.now()))
             raise Suspended
         return returned(call, run, limits)
+
+    async def _looked_up(self, call: ToolCalled, limits: ToolLimits) -> ToolReturned:
+        assert self._means.rag
+        with span("execute_tool", self._about(call)):
+            return await by_tool(self._means.rag, self._work, call, limits)
 
     # -- the tools service -------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from servers.agents.runs.deciding import already_decided
 from servers.agents.runs.guarding import Blocked, checked_decision, failure_told
 from servers.agents.runs.journal import Journal, first_sequence
 from servers.agents.runs.judging import Judging
+from servers.agents.runs.knowledge import for_the_question
 from servers.agents.runs.line import Line
 from servers.agents.runs.log import RunLog
 from servers.agents.runs.plan import FRESH, Begin, End, Plan
@@ -354,6 +355,9 @@ class Execution:
             with span("search_memory"):
                 past = await memory.past(self._key)
         system = with_summary(self.plan.prompt(self.run), past.summary)
+        if knowledge := self.plan.knowledge:
+            found = await for_the_question(knowledge, self._work, self.plan.means)
+            system = "\n\n".join(filter(None, (system, found)))
         head = (says(Role.SYSTEM, system),) if system else ()
         return (*head, *past.messages, says(Role.USER, self.run.query))
 

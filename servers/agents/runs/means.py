@@ -7,7 +7,7 @@ from enum import Enum
 from servers.agents.guardrails import Rules
 from servers.agents.runs.fitting import Fitting
 from servers.domain.chat import Json, ModelRef
-from servers.domain.services import Router, Tools
+from servers.domain.services import Rag, Router, Tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class ToolKind(Enum):
     CLIENT = "client"  # whoever started the run
     TIMER = "timer"  # nobody: time passes
     AGENT = "agent"  # a run of another agent
+    RAG = "rag"  # the RAG service
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,9 @@ class ToolLimits:
     kind: ToolKind = ToolKind.SERVICE
     approval: Approval | None = None
     agent: str = ""  # of ToolKind.AGENT
-    parameters: Json | None = None  # of ToolKind.AGENT, which no tools service checks
+    parameters: Json | None = None  # of AGENT and RAG, which no tools service checks
+    pipeline: str = ""  # of ToolKind.RAG
+    top_k: int | None = None  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,12 @@ class Means:
     agent: str = ""  # whose they are, where it isn't the run's own
     members: "Mapping[str, Means]" = field(default_factory=dict)  # of agents it may hand over to
     rules: Rules = field(default_factory=Rules)
+    rag: Rag | None = None
 
     def may_wait(self) -> bool:
         """Whether a run may come to something that it has to wait for."""
         own = any(
-            each.approval or each.kind not in (ToolKind.SERVICE, ToolKind.AGENT)
+            each.approval or each.kind not in (ToolKind.SERVICE, ToolKind.AGENT, ToolKind.RAG)
             for each in self.tool_limits.values()
         )
         return own or any(each.may_wait() for each in self.members.values())

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from servers.agents.guardrails import Checked
 from servers.agents.patterns.ports import Pattern, Shape
+from servers.agents.runs.knowledge import Knowledge
 from servers.agents.runs.means import Means
 from servers.agents.runs.remembering import Remembering
 from servers.domain.caller import Caller
@@ -36,6 +37,7 @@ class Plan:
     memory: Remembering | None
     on_disconnect: OnDisconnect
     output_schema: Json | None = None
+    knowledge: Knowledge | None = None
     asked: Checked | None = None  # the query as the rules left it; None: as it came
 
     def screened(self, run: Run) -> Run:

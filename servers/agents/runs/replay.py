@@ -10,6 +10,7 @@ from servers.domain.runs import (
     BranchStarted,
     Decided,
     Guarded,
+    KnowledgeFound,
     ModelReplied,
     ReasoningDelta,
     RunEvent,
@@ -41,6 +42,7 @@ class Replay:
         self.last_sequence = 0  # of all that is on record
         self.last_step = 0  # of what still holds: text after it is void
         self.model_calls = 0  # the highest number of one
+        self.sources = 0  # likewise, of what its tools have looked up
         for event in events:
             self._note(event)
 
@@ -52,6 +54,8 @@ class Replay:
             case ModelReplied() as reply:
                 self._replies[reply.node].append(reply)
                 self.model_calls = max(self.model_calls, reply.model_call)
+            case KnowledgeFound() as found if found.call_id:
+                self.sources = max(self.sources, *(each.number for each in found.sources))
             case ToolCalled() as call:
                 self._started[call.call_id] = call
             case ToolReturned() as result:

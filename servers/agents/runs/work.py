@@ -57,6 +57,7 @@ class Work:
     verdict: asyncio.Task[Block | None] | None = None  # of judges, on what the run was asked
     unbilled: list[ModelUsage] = field(default_factory=list)  # what judges used
     _model_calls: int = 0
+    _sources: int = 0
 
     @property
     def said(self) -> str:
@@ -66,6 +67,12 @@ class Work:
         """A number that no call on record has."""
         self._model_calls = max(self._model_calls, self.replay.model_calls) + 1
         return self._model_calls
+
+    def next_sources(self, count: int) -> int:
+        """The first of so many numbers that no source of the run has."""
+        first = max(self._sources, self.replay.sources) + 1
+        self._sources = first + count - 1
+        return first
 
     @property
     def verdict_is_out(self) -> bool:

@@ -36,6 +36,7 @@ from servers.domain.runs import (
     Durability,
     Failure,
     Guarded,
+    KnowledgeFound,
     ModelReplied,
     Noticed,
     Payload,
@@ -44,6 +45,7 @@ from servers.domain.runs import (
     Run,
     RunEvent,
     RunState,
+    Source,
     StateChanged,
     StopReason,
     SubRunStarted,
@@ -147,6 +149,12 @@ PAYLOADS = {
     Guarded: st.builds(Guarded, text, any_of(Direction), text, whole, text),
     UsageReported: st.builds(UsageReported, models),
     Noticed: st.builds(Noticed, text, text),
+    KnowledgeFound: st.builds(
+        KnowledgeFound,
+        text,
+        st.lists(st.builds(Source, whole, text, text, text, whole, whole, number)).map(tuple),
+        text,
+    ),
     Restarted: st.builds(Restarted, whole, whole),
     Completed: st.builds(Completed, run),
 }

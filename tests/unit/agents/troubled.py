@@ -72,7 +72,7 @@ class World:
             open_stores(self.folder, time.time, _new_id, dsn=self.dsn, lease=self.lease) as stores,
             Summaries() as summaries,
         ):
-            parts = mesh.router, mesh.memory, mesh.tools, PATTERNS, time.time
+            parts = mesh.router, mesh.memory, mesh.tools, mesh.rag, PATTERNS, time.time
             planner = Planner(*parts, summaries)
             catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)
             catalogue.take_files(config.agents)

@@ -353,7 +353,6 @@ class TestWhatLaterVersionsBuild:
         [
             ("memory: {semantic: {backend: chromadb}}", "spec.memory.semantic"),
             ("memory: {episodic: {postgres: {dsn: x}}}", "spec.memory.episodic"),
-            ("knowledge: {pipeline: p}", "spec.knowledge"),
             ("permissions: {allowed_actions: [x]}", "spec.permissions"),
             ("tools: [{name: t, type: webhook, url: u}]", "spec.tools[0].type"),
         ],

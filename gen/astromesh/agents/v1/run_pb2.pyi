@@ -586,6 +586,7 @@ class RunEvent(_message.Message):
     ASKED_FIELD_NUMBER: _builtins.int
     DECIDED_FIELD_NUMBER: _builtins.int
     GUARDED_FIELD_NUMBER: _builtins.int
+    KNOWLEDGE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     sequence: _builtins.int
@@ -660,6 +661,10 @@ class RunEvent(_message.Message):
     def guarded(self) -> Global___GuardReport:
         """A guardrail applied."""
 
+    @_builtins.property
+    def knowledge(self) -> Global___KnowledgeReport:
+        """Passages were looked up, which the model sees with their numbers."""
+
     def __init__(
         self,
         *,
@@ -682,16 +687,97 @@ class RunEvent(_message.Message):
         asked: Global___Ask | None = ...,
         decided: Global___Decision | None = ...,
         guarded: Global___GuardReport | None = ...,
+        knowledge: Global___KnowledgeReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "branch_ended", b"branch_ended", "branch_started", b"branch_started", "completed", b"completed", "decided", b"decided", "guarded", b"guarded", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "state_change", b"state_change", "sub_run_started", b"sub_run_started", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "branch_ended", b"branch_ended", "branch_started", b"branch_started", "completed", b"completed", "decided", b"decided", "guarded", b"guarded", "knowledge", b"knowledge", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "state_change", b"state_change", "sub_run_started", b"sub_run_started", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "branch_ended", b"branch_ended", "branch_started", b"branch_started", "completed", b"completed", "decided", b"decided", "guarded", b"guarded", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "run_id", b"run_id", "sequence", b"sequence", "state_change", b"state_change", "sub_run_started", b"sub_run_started", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "branch_ended", b"branch_ended", "branch_started", b"branch_started", "completed", b"completed", "decided", b"decided", "guarded", b"guarded", "knowledge", b"knowledge", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "run_id", b"run_id", "sequence", b"sequence", "state_change", b"state_change", "sub_run_started", b"sub_run_started", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["state_change", "text_delta", "reasoning_delta", "model_reply", "tool_call", "tool_result", "usage", "notice", "restarted", "completed", "branch_started", "branch_ended", "sub_run_started", "asked", "decided", "guarded"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["state_change", "text_delta", "reasoning_delta", "model_reply", "tool_call", "tool_result", "usage", "notice", "restarted", "completed", "branch_started", "branch_ended", "sub_run_started", "asked", "decided", "guarded", "knowledge"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
 Global___RunEvent: _TypeAlias = RunEvent  # noqa: Y015
+
+@_typing.final
+class KnowledgeReport(_message.Message):
+    """KnowledgeReport tells which passages were looked up. An answer names them by their numbers,
+    like [1].
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    pipeline: _builtins.str
+    """The RAG pipeline that was asked."""
+    call_id: _builtins.str
+    """The tool call that asked. Empty: they were looked up for the run's question."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
+        """What was found, best first."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: _builtins.str = ...,
+        call_id: _builtins.str = ...,
+        sources: _abc.Iterable[Global___Source] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "pipeline", b"pipeline", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KnowledgeReport: _TypeAlias = KnowledgeReport  # noqa: Y015
+
+@_typing.final
+class Source(_message.Message):
+    """Source is a passage that an answer may rest on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Its number in the run, from 1."""
+    document: _builtins.str
+    """The document's id."""
+    title: _builtins.str
+    """What people call the document."""
+    uri: _builtins.str
+    """Where the document can be read."""
+    start: _builtins.int
+    """Where the passage begins in the document's text, in characters."""
+    end: _builtins.int
+    """Where it ends."""
+    score: _builtins.float
+    """Higher is better."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        document: _builtins.str = ...,
+        title: _builtins.str = ...,
+        uri: _builtins.str = ...,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "end", b"end", "number", b"number", "score", b"score", "start", b"start", "title", b"title", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Source: _TypeAlias = Source  # noqa: Y015
 
 @_typing.final
 class BranchStart(_message.Message):

@@ -42,6 +42,7 @@ __all__ = (
     "Guardrails",
     "Identity",
     "Knowledge",
+    "KnowledgeReport",
     "ListAgentsRequest",
     "ListAgentsResponse",
     "ListRunsRequest",
@@ -66,6 +67,7 @@ __all__ = (
     "RunEvent",
     "RunState",
     "SemanticMemory",
+    "Source",
     "StateChange",
     "StopReason",
     "StreamAgentRequest",
@@ -1648,6 +1650,32 @@ default_message_pool.register_message("astromesh.agents.v1", "Knowledge", Knowle
 
 
 @dataclass(eq=False, repr=False)
+class KnowledgeReport(betterproto2.Message):
+    """
+    KnowledgeReport tells which passages were looked up. An answer names them by their numbers,
+    like [1].
+    """
+
+    pipeline: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The RAG pipeline that was asked.
+    """
+
+    call_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The tool call that asked. Empty: they were looked up for the run's question.
+    """
+
+    sources: "list[Source]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What was found, best first.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "KnowledgeReport", KnowledgeReport)
+
+
+@dataclass(eq=False, repr=False)
 class ListAgentsRequest(betterproto2.Message):
     """
     ListAgentsRequest asks for agents.
@@ -2696,6 +2724,13 @@ class RunEvent(betterproto2.Message):
     A guardrail applied.
     """
 
+    knowledge: "KnowledgeReport | None" = betterproto2.field(
+        20, betterproto2.TYPE_MESSAGE, optional=True, group="payload"
+    )
+    """
+    Passages were looked up, which the model sees with their numbers.
+    """
+
 
 default_message_pool.register_message("astromesh.agents.v1", "RunEvent", RunEvent)
 
@@ -2754,6 +2789,51 @@ class SemanticMemory(betterproto2.Message):
 
 
 default_message_pool.register_message("astromesh.agents.v1", "SemanticMemory", SemanticMemory)
+
+
+@dataclass(eq=False, repr=False)
+class Source(betterproto2.Message):
+    """
+    Source is a passage that an answer may rest on.
+    """
+
+    number: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    Its number in the run, from 1.
+    """
+
+    document: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The document's id.
+    """
+
+    title: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What people call the document.
+    """
+
+    uri: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Where the document can be read.
+    """
+
+    start: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
+    """
+    Where the passage begins in the document's text, in characters.
+    """
+
+    end: "int" = betterproto2.field(6, betterproto2.TYPE_INT32)
+    """
+    Where it ends.
+    """
+
+    score: "float" = betterproto2.field(7, betterproto2.TYPE_DOUBLE)
+    """
+    Higher is better.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "Source", Source)
 
 
 @dataclass(eq=False, repr=False)

@@ -1,0 +1,232 @@
+"""Takes folders of documents in, finds passages, and shows them."""
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from astromesh.rag.v1 import rag_service_pb2 as pb
+from astromesh.rag.v1.rag_service_pb2_grpc import RagServiceStub
+
+from servers.cli.choices import Output
+from servers.cli.client import connected
+from servers.cli.failures import FAILED
+from servers.cli.output import Columns, show_all
+from servers.cli.text import clean
+from servers.domain.rag import Document, Scalar
+from servers.kernel.chat_wire import json_to
+from servers.kernel.errors import InvalidInput
+from servers.rag.adapters.readers import ENDINGS, MOST_BYTES
+from servers.rag.remote import messages_of
+
+_SHOWN = 160  # characters of a passage
+_OUTCOMES = {
+    pb.INGEST_OUTCOME_CREATED: "created",
+    pb.INGEST_OUTCOME_REPLACED: "replaced",
+    pb.INGEST_OUTCOME_UNCHANGED: "unchanged",
+    pb.INGEST_OUTCOME_FAILED: "failed",
+}
+_PASSAGES: Columns = {
+    "SCORE": lambda found: f"{found.score:.4f}",
+    "CITATION": lambda found: found.citation,
+    "TEXT": lambda found: " ".join(found.text.split())[:_SHOWN],
+}
+_DOCUMENTS: Columns = {
+    "ID": lambda document: document.id,
+    "TITLE": lambda document: document.title,
+    "CHUNKS": lambda document: document.chunks,
+    "UPDATED": lambda document: document.update_time.ToDatetime().isoformat(" ", "seconds"),
+}
+_PIPELINES: Columns = {
+    "NAME": lambda pipeline: pipeline.name,
+    "READY": lambda pipeline: pipeline.ready,
+    "STORE": lambda pipeline: pipeline.backend,
+    "CHUNKING": lambda pipeline: pipeline.chunking,
+    "MODEL": lambda pipeline: pipeline.embedding_model,
+    "CHUNKS": lambda pipeline: pipeline.chunks,
+    "REASON": lambda pipeline: pipeline.reason,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Files of a kind that can be read, below a folder; or one file, of whatever kind."""
+
+    path: Path
+    uri: str = ""
+    meta: Sequence[str] = ()
+    acl: Sequence[str] = ()
+
+    def files(self) -> list[Path]:
+        if self.path.is_file():
+            return [self.path]
+        return sorted(filter(self._is_meant, self.path.rglob("*")))
+
+    def _is_meant(self, path: Path) -> bool:
+        hidden = any(part.startswith(".") for part in path.relative_to(self.path).parts)
+        return not hidden and path.suffix.lower() in ENDINGS and path.is_file()
+
+    def document(self, path: Path) -> Document:
+        """Raises OSError, and InvalidInput for what is too large to be sent."""
+        base = self.path.parent if self.path.is_file() else self.path
+        name = path.relative_to(base).as_posix()
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise InvalidInput(f"{size >> 20} MiB are too many; at most {MOST_BYTES >> 20} MiB")
+        uri = f"{self.uri.rstrip('/')}/{quote(name)}" if self.uri else ""
+        metadata = dict(pairs(self.meta))
+        return Document(name, path.read_bytes(), uri=uri, metadata=metadata, acl=tuple(self.acl))
+
+
+@dataclass(slots=True)
+class Tally:
+    outcomes: Counter[str] = field(default_factory=Counter)
+    chunks: int = 0
+    faults: list[tuple[str, str]] = field(default_factory=list)  # document, why
+
+    def failed(self, name: str, why: str) -> None:
+        self.outcomes["failed"] += 1
+        self.faults.append((name, why))
+
+    def add(self, told: pb.IngestDocumentsResponse) -> None:
+        if told.outcome == pb.INGEST_OUTCOME_FAILED:
+            self.failed(told.id, told.error_message)
+            return
+        self.outcomes[_OUTCOMES[told.outcome]] += 1
+        self.chunks += told.chunks
+
+
+def pairs(written: Sequence[str]) -> Iterator[tuple[str, Scalar]]:
+    """KEY=VALUE; a value that reads as a number or as true or false is one."""
+    for each in written:
+        key, found, value = each.partition("=")
+        if not found or not key:
+            raise InvalidInput(f"{each!r}: write KEY=VALUE")
+        yield key, _scalar(value)
+
+
+def _scalar(value: str) -> Scalar:
+    if value in ("true", "false"):
+        return value == "true"
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+async def ingest(address: str, pipeline: str, folder: Folder) -> int:
+    """Gives the exit code: not 0 where any document could not be taken in."""
+    files = await asyncio.to_thread(folder.files)
+    if not files:
+        raise InvalidInput(
+            f"there is no document in {str(folder.path)!r}; what can be read ends in "
+            + ", ".join(ENDINGS)
+        )
+    list(pairs(folder.meta))  # says what is wrong before anything is sent
+    tally, begun = Tally(), time.monotonic()
+    with _progress(len(files)) as advance:
+
+        async def documents() -> AsyncIterator[Document]:
+            for path in files:
+                try:
+                    yield await asyncio.to_thread(folder.document, path)
+                except (OSError, InvalidInput) as error:
+                    tally.failed(str(path), str(error))
+                    advance(str(path))
+
+        async with connected(address) as channel:
+            call = RagServiceStub(channel).IngestDocuments(messages_of(pipeline, documents()))
+            async for told in call:
+                tally.add(told)
+                advance(told.id)
+    _summary(tally, time.monotonic() - begun)
+    return FAILED if tally.faults else 0
+
+
+class _progress:
+    """A bar, where somebody watches."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        console = Console(stderr=True)
+        columns = (BarColumn(), MofNCompleteColumn(), Remaining(), TextColumn("{task.fields[at]}"))
+        self._bar = Progress(*columns, console=console, disable=not sys.stderr.isatty())
+        self._task = self._bar.add_task("ingest", total=total, at="")
+
+    def __enter__(self) -> "_progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, at: str) -> None:
+        from rich.markup import escape
+
+        self._bar.update(self._task, advance=1, at=escape(clean(at)[-60:]))
+
+
+def _summary(tally: Tally, seconds: float) -> None:
+    for name, why in tally.faults:
+        print(f"error: {clean(name)}: {clean(why)}", file=sys.stderr)
+    counts = ", ".join(f"{tally.outcomes[each]} {each}" for each in _OUTCOMES.values())
+    print(f"{sum(tally.outcomes.values())} documents: {counts}")
+    print(f"{tally.chunks} chunks in {seconds:.1f} s")
+
+
+async def query(
+    address: str,
+    pipeline: str,
+    text: str,
+    top_k: int | None,
+    threshold: float | None,
+    where: Sequence[str],
+    form: Output,
+) -> None:
+    wanted: dict[str, list[Scalar]] = {}
+    for key, value in pairs(where):
+        wanted.setdefault(key, []).append(value)
+    request = pb.QueryRequest(
+        pipeline=pipeline,
+        query=text,
+        top_k=top_k,
+        similarity_threshold=threshold,
+        filter=json_to(wanted),
+    )
+    async with connected(address) as channel:
+        answer = await RagServiceStub(channel).Query(request)
+    show_all(answer.passages, _PASSAGES, form)
+
+
+async def list_pipelines(address: str, form: Output) -> None:
+    async with connected(address) as channel:
+        answer = await RagServiceStub(channel).ListPipelines(pb.ListPipelinesRequest())
+    show_all(answer.pipelines, _PIPELINES, form)
+
+
+async def list_documents(address: str, pipeline: str, form: Output) -> None:
+    found: list[pb.StoredDocument] = []
+    request = pb.ListDocumentsRequest(pipeline=pipeline, page_size=1000)
+    async with connected(address) as channel:
+        while True:
+            page = await RagServiceStub(channel).ListDocuments(request)
+            found += page.documents
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+    show_all(found, _DOCUMENTS, form)
+
+
+async def delete(address: str, pipeline: str, document: str) -> None:
+    request = pb.DeleteDocumentRequest(pipeline=pipeline, document=document)
+    async with connected(address) as channel:
+        answer = await RagServiceStub(channel).DeleteDocument(request)
+    print(f"deleted {clean(document)} ({answer.deleted_chunks} chunks)")
