@@ -9,6 +9,7 @@ QUICK = (
     "router_overhead",
     "stages",
     "memory_growth",
+    "memory",
     "embeddings",
     "guardrails",
 )

@@ -95,3 +95,37 @@ async def test_the_memory_of_another_process_knows_the_addresses_of_files(tmp_pa
             for query in ("one", "two"):
                 await asked(f"127.0.0.1:{two}", query)
     assert shown(model.requests[1]) == ["one", "Hello", "two"]
+
+
+class TestOverRest:
+    """What people and programs ask of the memory service, through Envoy."""
+
+    async def test_sessions_are_listed_and_handed_out_and_erased(self, http, an_agent, channel):
+        helper = await an_agent(Reply(("Hello",)), memory={"conversational": {"max_turns": 4}})
+        # Not through Envoy, which lets nobody say who he is.
+        ask = RunRequest(helper.name, "hi", session="s")
+        await RemoteAgents(channel).run(Caller(principal="ada@example.com"), ask)
+        (session,) = (await http.get(f"/v1/memory/{helper.name}/sessions")).json()["sessions"]
+        assert (session["session"], session["turns"], session["backend"]) == ("s", 2, "sqlite")
+        path = "/v1/principals/ada@example.com/memory"
+        records = (await http.get(path)).json()["records"]
+        assert [each["turn"]["message"]["text"] for each in records] == ["hi", "Hello"]
+        assert (await http.delete(path)).json()["deleted_turns"] == 2
+        assert (await http.get(f"/v1/memory/{helper.name}/sessions")).json()["sessions"] == []
+
+    async def test_a_summary_can_be_brought_by_a_client(self, http, an_agent):
+        history = f"/v1/memory/{(await an_agent()).name}/history/s"
+        messages = [{"role": "ROLE_USER", "text": str(n)} for n in range(10)]
+        await http.post(history, json={"messages": messages})
+        asked = {"summary_threshold": 8}
+        backlog = (await http.get(f"{history}:backlog", params=asked)).json()
+        summary = {"summary": "In short.", "until": 8, "etag": backlog["etag"]}
+        for taken in (True, False):  # the second one was made from what is no longer so
+            answer = (await http.post(f"{history}:updateSummary", json=summary)).json()
+            assert answer["updated"] is taken
+        build = await http.post(f"{history}:buildContext", json={"strategy": "summary"})
+        assert build.json()["summary"] == "In short."
+
+    async def test_an_address_is_no_backend(self, http):
+        answer = await http.post("/v1/memory:checkBackend", json={"backend": "redis://10.0.0.1/0"})
+        assert answer.status_code == 400

@@ -51,6 +51,14 @@ class ConversationalMemory(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _is_said(self) -> Self:
+        """A section without keys is one all the same, also once it is written down: what is
+        empty is left out there."""
+        if not self.model_fields_set:
+            self.model_fields_set.add("backend")
+        return self
+
     def shown(self, counted_by: str = "") -> Strategy:
         """How much of the conversation a model is shown."""
         usual = Strategy()

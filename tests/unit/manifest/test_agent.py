@@ -254,6 +254,11 @@ def test_a_memory_without_keys_shows_the_newest_twenty_turns():
     assert found.shown() == Strategy("sliding_window", 20)
 
 
+def test_a_memory_without_keys_is_still_there_once_it_was_written_down():
+    written = agent(MODEL + "memory: {conversational: {}}").canonical()
+    assert Declaring().from_record(written).conversation is not None
+
+
 class TestWhereConversationsAreKept:
     def kept(self, conversational: str):
         found = agent(MODEL + f"memory: {{conversational: {conversational}}}").conversation
