@@ -69,9 +69,13 @@ def recursive(
     covered = 0
     for stretches in found:
         start, end = stretches[0][0], stretches[-1][1]
-        if end > covered:
+        if end <= covered:
+            continue
+        covered = end
+        if len(stretches) == 1:
+            result.append(Chunk(text[start:end], start, end))
+        else:
             result.append(Chunk("".join([text[a:b] for a, b in stretches]), start, end))
-            covered = end
     return result
 
 

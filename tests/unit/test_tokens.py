@@ -1,0 +1,138 @@
+"""Counts are those of OpenAI's own tokenizer, on real texts; cuts end where tokens do."""
+
+import gzip
+import hashlib
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import tiktoken
+from hypothesis import given
+from hypothesis import strategies as st
+
+from servers.kernel import tokens
+
+NAMES = ("o200k_base", "cl100k_base")
+# Many languages have their page here, on Debian; a few texts always.
+PAGES = sorted(Path("/usr/share/man").glob("*/man[15]/*.gz"))[::7][:150]
+TEXTS = [
+    "",
+    "Hello, world!",
+    "Die Würde des Menschen ist unantastbar.",
+    "我能吞下玻璃而不伤身体。",
+    "أنا قادر على أكل الزجاج و هذا لا يؤلمني.",
+    "def f(x):\n    return {'a': [x, x + 1]}\n\n\n",
+    "<|endoftext|><|im_start|> special tokens are text",
+    "👩‍👩‍👧‍👦🦜 e\u0301 \u00a0\u2003 \r\n\t 12345678901234567890",
+    "a" * 3000,
+    " " * 500 + "x",
+    "half a character: \ud83e, and another \udd9c",
+]
+
+
+def theirs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tiktoken.Encoding:
+    """The real one, offline: it verifies the vocabulary's checksum itself."""
+    spec = find_spec("bpe_openai")
+    assert spec
+    assert spec.origin
+    packed = Path(spec.origin).parent / "data" / f"{name}.tiktoken.gz"
+    url = f"https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
+    (tmp_path / hashlib.sha1(url.encode()).hexdigest()).write_bytes(
+        gzip.decompress(packed.read_bytes())
+    )
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    return tiktoken.get_encoding(name)
+
+
+@pytest.fixture(params=NAMES)
+def encoding(request: pytest.FixtureRequest) -> tokens.Encoding:
+    found = tokens.encoding(request.param)
+    if not found:
+        pytest.skip("needs the extra `tokens`")
+    return found
+
+
+class TestACount:
+    def test_is_tiktoken_s(self, encoding, tmp_path, monkeypatch):
+        real = theirs(encoding.name, tmp_path, monkeypatch)
+        pages = [gzip.decompress(page.read_bytes()).decode("utf-8", "replace") for page in PAGES]
+        for text in (*TEXTS, *pages):
+            assert encoding.count(text) == len(real.encode_ordinary(text)), text[:80]
+
+    def test_is_tiktoken_s_on_any_text(self, encoding, tmp_path, monkeypatch):
+        real = theirs(encoding.name, tmp_path, monkeypatch)
+
+        @given(st.text(max_size=80))
+        def check(text: str) -> None:
+            assert encoding.count(text) == len(real.encode_ordinary(text))
+
+        check()
+
+
+class TestACut:
+    @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+    @pytest.mark.parametrize("most", [0, 1, 2, 7, 10**6])
+    def test_is_a_beginning_that_fits(self, encoding, text, most):
+        cut = encoding.cut(text, most)
+        assert text.startswith(cut)
+        assert encoding.count(cut) <= most
+        assert (cut == text) == (encoding.count(text) <= most)
+
+    def test_ends_where_a_token_does(self, encoding):
+        assert encoding.cut("hello wonderful world", 2) == "hello wonderful"
+
+    def test_has_whole_characters(self, encoding):
+        text = "🦜" * 9
+        assert all(set(encoding.cut(text, most)) <= {"🦜"} for most in range(20))
+
+    @given(st.text(max_size=60), st.integers(0, 20))
+    def test_of_any_encoding_fits(self, text, most):
+        for name in ("o200k_base", "qwen3"):  # the second sees composed characters
+            found = tokens.encoding(name)
+            assert found
+            cut = found.cut(text, most)
+            assert text.startswith(cut)
+            assert found.count(cut) <= most
+
+
+class TestAnEncoding:
+    def test_is_none_without_the_package(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "quicktok", None)
+        tokens._packaged.cache_clear()
+        assert tokens.encoding("o200k_base") is None
+        tokens._packaged.cache_clear()
+
+    def test_may_come_from_a_file(self, tmp_path):
+        tokenizers = pytest.importorskip("tokenizers")
+        made = tokenizers.Tokenizer(
+            tokenizers.models.WordLevel({"one": 0, "two": 1, "?": 2}, unk_token="?")
+        )
+        made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        made.enable_truncation(1)
+        path = tmp_path / "tokenizer.json"
+        made.save(str(path))
+        found = tokens.encoding_from(path)
+        assert found.count("one two three") == 3
+        assert found.cut("one two three", 2) == "one two"
+        assert [found.cut("one", most) for most in (0, 1)] == ["", "one"]
+
+    def test_of_a_broken_file_is_refused(self, tmp_path):
+        pytest.importorskip("tokenizers")
+        path = tmp_path / "tokenizer.json"
+        path.write_text("{}")
+        with pytest.raises(ValueError, match=r"tokenizer\.json: "):
+            tokens.encoding_from(path)
+
+
+class TestTexts:
+    @pytest.mark.parametrize(
+        ("budget", "kept"), [(0, []), (2, ["c c"]), (3, ["c c"]), (5, ["b b b", "c c"]), (9, "all")]
+    )
+    def test_are_trimmed_to_the_newest_that_fit(self, budget, kept):
+        texts = ["a", "b b b", "c c"]
+        found = tokens.trimmed(texts, budget, lambda text: len(text.split()))
+        assert found == (texts if kept == "all" else kept)
+
+    def test_stop_at_the_first_that_does_not_fit(self):
+        assert tokens.trimmed(["a", "bbbb", "c"], 3, len) == ["c"]
