@@ -131,6 +131,19 @@ class TestASession:
         await memory.append(key, EXCHANGE)
         assert len((await memory.turns(key)).turns) == 2
 
+    async def test_is_not_another_one_whose_names_are_put_together_alike(self, memory):
+        names = [
+            ("a", "b:meta"),
+            ("a:b", "meta"),
+            ("sessions", "a"),
+            ("a", "meta"),
+            ("b:meta", "a"),
+        ]
+        for agent, session in names:
+            await memory.append(SessionKey("acme", agent, session), EXCHANGE)
+        for agent, session in names:
+            assert len((await memory.turns(SessionKey("acme", agent, session))).turns) == 2
+
     @pytest.mark.parametrize("session", ["", "x" * 257, "a\x00b", "a\nb"], ids=repr)
     async def test_with_an_unusable_name_is_refused(self, memory, session):
         key = SessionKey("acme", "helper", session)

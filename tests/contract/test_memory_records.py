@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from redis.asyncio import Redis
 
 from servers.domain.chat import Role, says
 from servers.domain.memory import Details, MemoryContext, SessionKey, Strategy, Summary, TurnPage
@@ -80,6 +81,43 @@ class TestASessionWithATime:
         async with database.store() as store:
             assert [await store.sweep(), await store.sweep()] == [1, 0]
             assert len(await store.page(OTHER, -1, 9)) == 2
+
+
+class TestNames:
+    """What a list of names says must not outlive what it names: Redis keeps lists of its own."""
+
+    async def test_are_gone_with_the_last_session(self, database, pass_time):
+        if database.kind != "redis":
+            pytest.skip("has no lists besides the sessions")
+        async with database.memory() as memory:
+            await memory.append(session("long"), EXCHANGE, "", Details("ada", ttl=0.5))
+            await memory.append(session("short"), EXCHANGE, "", Details("ada", ttl=0.1))
+            await pass_time(0.2)
+            assert len((await memory.export("acme", "ada")).records) == 2
+            await pass_time(0.4)
+        assert await keys_of(database) == ["expiring"]  # until the next sweep
+        async with database.store() as store:
+            assert await store.sweep() == 2
+        assert await keys_of(database) == []
+
+    async def test_stay_with_a_session_that_has_no_end(self, database, pass_time):
+        if database.kind != "redis":
+            pytest.skip("has no lists besides the sessions")
+        async with database.memory() as memory:
+            await memory.append(session("long"), EXCHANGE, "", Details("ada"))
+            await memory.append(session("short"), EXCHANGE, "", Details("ada", ttl=0.1))
+            await pass_time(0.2)
+            assert len((await memory.export("acme", "ada")).records) == 2
+            await memory.erase("acme", "ada")
+        async with database.store() as store:
+            await store.sweep()
+        assert await keys_of(database) == []
+
+
+async def keys_of(database) -> list[str]:
+    async with Redis.from_url(database.where, decode_responses=True) as redis:
+        found = [key async for key in redis.scan_iter(f"{{{database.prefix}:*")]
+    return [key.partition("}:")[2] for key in found]
 
 
 class TestSessions:

@@ -50,13 +50,12 @@ MIGRATIONS = (
 
 _PATIENCE = 10.0  # seconds that a run waits for a server that is away: a restart takes less
 _NAMED = "tenant = $1 AND agent = $2 AND session = $3"
-_OVER = f"DELETE FROM astromesh_session WHERE {_NAMED} AND expires_at <= $4"
 # Takes the session's row, and with it the turn to write: whoever comes next waits for us.
 _TAKE = (
     "INSERT INTO astromesh_session(tenant, agent, session, created_at, updated_at, etag) "
     "VALUES ($1, $2, $3, $4, $4, $5) "
     "ON CONFLICT (tenant, agent, session) DO UPDATE SET updated_at = excluded.updated_at "
-    "RETURNING id"
+    "RETURNING id, expires_at"
 )
 _ADD = (
     "WITH session AS (SELECT id, next_index FROM astromesh_session WHERE id = $1), "
@@ -131,8 +130,10 @@ class PostgresConversations:
         async def work(connection: Connection) -> int:
             async with connection.transaction():
                 names, at = (key.tenant, key.agent, key.session), exchange.at
-                await connection.execute(_OVER, *names, at)
-                id = await connection.fetchval(_TAKE, *names, at, exchange.id)
+                ((id, ends),) = await connection.fetch(_TAKE, *names, at, exchange.id)
+                if ends is not None and ends <= at:  # it is over, and begins anew
+                    await connection.execute("DELETE FROM astromesh_session WHERE id = $1", id)
+                    id = await connection.fetchval(_TAKE, *names, at, exchange.id)
                 who = exchange.mark, exchange.run_id, exchange.principal
                 what = exchange.counted_by, list(exchange.counts), bodies
                 return int(await connection.fetchval(_ADD, id, *who, at, *what, exchange.ttl))

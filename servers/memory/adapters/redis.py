@@ -1,14 +1,8 @@
 """Conversations in Redis. Needs the extra `redis`.
 
 All keys of a tenant have one hash tag, so that scripts over several of them may run in a
-cluster. How much outlives a crash of the server is its own setting (`appendfsync`).
-
-    {PREFIX:TENANT}:AGENT:SESSION:meta       hash: next, created, updated, ttl, ends, etag, ...
-    {PREFIX:TENANT}:AGENT:SESSION:turns      sorted set by index: "INDEX:JSON"
-    {PREFIX:TENANT}:AGENT:SESSION:marks      set: the runs that have written
-    {PREFIX:TENANT}:sessions:AGENT           sorted set of names
-    {PREFIX:TENANT}:principals:PRINCIPAL     sorted set of places: agent, NUL, session
-    {PREFIX:TENANT}:expiring                 sorted set of places, by when they end
+cluster (see `redis_keys`). How much outlives a crash of the server is its own setting
+(`appendfsync`).
 """
 
 import asyncio
@@ -16,23 +10,31 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    BusyLoadingError,
-    OutOfMemoryError,
-    RedisError,
-)
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, RedisError
 from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import TimeoutError as Late
 
 from servers.domain.memory import Recorded, SessionInfo, SessionKey, Summary, Turn
 from servers.kernel.errors import Exhausted, Unavailable
-from servers.kernel.stored_json import dumps, loads, message_from
+from servers.kernel.stored_json import dumps
 from servers.memory.adapters import redis_scripts as scripts
+from servers.memory.adapters.redis_keys import (
+    Keys,
+    body_of,
+    index_of,
+    info_of,
+    key_of,
+    places_of,
+    recounted,
+    sessions_of,
+    tenant_tag,
+    turn_of,
+)
 from servers.memory.ports import Exchange, Window
 
 _CONNECTIONS: Final = 16
@@ -41,25 +43,6 @@ _PATIENCE: Final = 10.0  # seconds that a run waits for a server that is away
 _PAUSE: Final = 0.1  # seconds between two tries, at first
 _AWAY: Final = (Lost, Late, BusyLoadingError, OSError)
 _CHUNK: Final = 500  # turns, or places, that are read together
-
-
-class Keys:
-    """Of one session."""
-
-    def __init__(self, prefix: str, key: SessionKey) -> None:
-        self.tenant = tenant_tag(prefix, key.tenant)
-        base = f"{self.tenant}:{quote(key.agent, safe='')}:{quote(key.session, safe='')}"
-        self.meta, self.turns, self.marks = f"{base}:meta", f"{base}:turns", f"{base}:marks"
-        self.sessions = f"{self.tenant}:sessions:{key.agent}"
-        self.expiring = f"{self.tenant}:expiring"
-        self.place = f"{key.agent}\0{key.session}"
-
-    def principals(self, principal: str) -> str:
-        return f"{self.tenant}:principals:{principal}"
-
-
-def tenant_tag(prefix: str, tenant: str) -> str:
-    return f"{{{prefix}:{quote(tenant, safe='')}}}"
 
 
 class RedisConversations:
@@ -82,7 +65,7 @@ class RedisConversations:
         head = [exchange.mark, exchange.id, repr(exchange.at), ttl, key.session, k.place]
         said = (exchange.run_id, exchange.principal, exchange.at)
         bodies = [
-            _body(dumps(message).decode(), *said, tokens, exchange.counted_by)
+            body_of(dumps(message).decode(), *said, tokens, exchange.counted_by)
             for message, tokens in zip(exchange.messages, exchange.counts, strict=True)
         ]
         args: list[str] = [*head, exchange.principal, *bodies]
@@ -90,7 +73,7 @@ class RedisConversations:
         return int(await self._steadily(lambda: self._append(keys=keys, args=args)))
 
     async def page(self, key: SessionKey, after: int, limit: int) -> Sequence[Turn]:
-        return [_turn(member) for member in await self._members(self._keys(key), after, limit)]
+        return [turn_of(member) for member in await self._members(self._keys(key), after, limit)]
 
     async def newest(self, key: SessionKey, limit: int, before: int | None = None) -> Window:
         k = self._keys(key)
@@ -104,7 +87,7 @@ class RedisConversations:
                 return await pipe.execute()
 
         members, total, (summary, until, etag) = await self._steadily(work)
-        turns = tuple(_turn(member) for member in reversed(members))
+        turns = tuple(turn_of(member) for member in reversed(members))
         return Window(turns, total, summary or "", int(until or 0), etag or "")
 
     async def clear(self, key: SessionKey) -> int:
@@ -122,8 +105,8 @@ class RedisConversations:
         found = [(i, n, await self._members(k, i - 1, 1)) for i, n in counts]
         args: list[str | int] = []
         for index, tokens, members in found:
-            if members and _index(members[0]) == index:
-                args += [index, members[0], _counted(members[0], tokens, by)]
+            if members and index_of(members[0]) == index:
+                args += [index, members[0], recounted(members[0], tokens, by)]
         if args:
             await self._steadily(lambda: self._replace(keys=[k.turns], args=args))
 
@@ -148,10 +131,10 @@ class RedisConversations:
         agent, session, index = after
         first = f"[{agent}\0{session}" if agent else "-"
         async for place in self._places(tenant, principal, first):
-            key = _key(tenant, place)
+            key = key_of(tenant, place)
             since = index if (key.agent, key.session) == (agent, session) else -1
             async for member in self._his(key, principal, since):
-                found.append(Recorded(key, _turn(member)))
+                found.append(Recorded(key, turn_of(member)))
                 if len(found) == limit:
                     return found
         return found
@@ -159,11 +142,13 @@ class RedisConversations:
     async def erase(self, tenant: str, principal: str, etag: str) -> int:
         total = 0
         async for place in self._places(tenant, principal, "-"):
-            key = _key(tenant, place)
+            key = key_of(tenant, place)
             k = self._keys(key)
             head = [etag, key.session, place]
             while members := [m async for m in self._his(key, principal, -1)][:_CHUNK]:
-                total += await self._removed(k, [*head, *members])
+                runs = [turn_of(member).run_id for member in members]
+                pairs = [each for pair in zip(members, runs, strict=True) for each in pair]
+                total += await self._removed(k, [*head, *pairs])
             await self._forget_place(k, principal)
         return total
 
@@ -176,7 +161,7 @@ class RedisConversations:
             now = seconds * 1000 + micros // 1000
             over: Any = await self._redis.zrange(expiring, "-inf", now, byscore=True)
             for place in over:
-                k = self._keys(_key(tenant, place))
+                k = self._keys(key_of(tenant, place))
                 keys, args = [k.meta, k.sessions, k.expiring], [place.partition("\0")[2], place]
                 total += int(await self._drop(keys=keys, args=args))
         return total
@@ -196,7 +181,7 @@ class RedisConversations:
         )
 
     async def _names(self, tenant: str, agent: str, after: str, limit: int) -> list[str]:
-        listing = f"{tenant_tag(self._prefix, tenant)}:sessions:{agent}"
+        listing = sessions_of(tenant_tag(self._prefix, tenant), agent)
         first = f"({after}" if after else "-"
         return list(
             await self._steadily(
@@ -215,10 +200,10 @@ class RedisConversations:
 
         answers = await self._steadily(work) if keys else []
         pairs = zip(keys, answers[::2], answers[1::2], strict=True)
-        return [_info(key, meta, turns) if turns else None for key, meta, turns in pairs]
+        return [info_of(key, meta, turns) if turns else None for key, meta, turns in pairs]
 
     async def _places(self, tenant: str, principal: str, first: str) -> AsyncIterator[str]:
-        listing = f"{tenant_tag(self._prefix, tenant)}:principals:{principal}"
+        listing = places_of(tenant_tag(self._prefix, tenant), principal)
         while True:
             reading = partial(self._redis.zrange, listing, bylex=True, offset=0, num=_CHUNK)
             places = await self._steadily(partial(reading, first, "+"))
@@ -232,9 +217,9 @@ class RedisConversations:
         k = self._keys(key)
         while members := await self._members(k, after, _CHUNK):
             for member in members:
-                if _turn(member).principal == principal:
+                if turn_of(member).principal == principal:
                     yield member
-            after = _index(members[-1])
+            after = index_of(members[-1])
 
     async def _removed(self, k: Keys, args: Sequence[str]) -> int:
         keys = [k.meta, k.turns, k.marks, k.sessions, k.expiring]
@@ -257,40 +242,6 @@ class RedisConversations:
                         raise
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
-
-
-def _body(
-    message: str, run_id: str, principal: str, at: float, tokens: int, counted_by: str
-) -> str:
-    return dumps([run_id, principal, at, tokens, counted_by, message]).decode()
-
-
-def _index(member: str) -> int:
-    return int(member.partition(":")[0])
-
-
-def _turn(member: str) -> Turn:
-    index, _, body = member.partition(":")
-    run_id, principal, at, tokens, by, message = loads(body.encode())
-    said = message_from(loads(message.encode()))
-    return Turn(int(index), said, at, run_id, principal, tokens, by)
-
-
-def _counted(member: str, tokens: int, by: str) -> str:
-    index, _, body = member.partition(":")
-    run_id, principal, at, _, _, message = loads(body.encode())
-    return f"{index}:{_body(message, run_id, principal, at, tokens, by)}"
-
-
-def _key(tenant: str, place: str) -> SessionKey:
-    agent, _, session = place.partition("\0")
-    return SessionKey(tenant, agent, session)
-
-
-def _info(key: SessionKey, meta: Sequence[str | None], turns: int) -> SessionInfo:
-    created, updated, ends, summary = meta
-    times = float(created or 0), float(updated or 0), float(ends) if ends else None
-    return SessionInfo(key, turns, *times, summary or "")
 
 
 def _plain(prefix: str) -> str:

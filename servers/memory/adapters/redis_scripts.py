@@ -1,4 +1,4 @@
-"""What is done to a conversation in Redis at one go. See `redis` for the keys."""
+"""What is done to a conversation in Redis at one go. See `redis_keys` for the keys."""
 
 from typing import Final
 
@@ -18,6 +18,10 @@ for n = 8, #ARGV do
 end
 redis.call('HSET', meta, 'next', index, 'updated', at)
 redis.call('SADD', marks, mark)
+local lists = {sessions}
+if principal ~= '' then lists[2] = principals end
+local new = {}
+for n, list in ipairs(lists) do new[n] = redis.call('EXISTS', list) == 0 end
 redis.call('ZADD', sessions, 0, session)
 if principal ~= '' then redis.call('ZADD', principals, 0, place) end
 if ttl == '' then ttl = redis.call('HGET', meta, 'ttl') end
@@ -28,10 +32,18 @@ if tonumber(ttl) > 0 then
   redis.call('HSET', meta, 'ends', ends / 1000)
   for n = 1, 3 do redis.call('PEXPIREAT', KEYS[n], ends) end
   redis.call('ZADD', expiring, ends, place)
+  -- A list lives as long as the longest of what is in it: no name outlives its turns.
+  for n, list in ipairs(lists) do
+    local left = redis.call('PTTL', list)
+    if new[n] or (left >= 0 and left < tonumber(ttl)) then
+      redis.call('PEXPIREAT', list, ends)
+    end
+  end
 else
   redis.call('HDEL', meta, 'ends')
   for n = 1, 3 do redis.call('PERSIST', KEYS[n]) end
   redis.call('ZREM', expiring, place)
+  for _, list in ipairs(lists) do redis.call('PERSIST', list) end
 end
 return redis.call('ZCARD', turns)
 """
@@ -62,10 +74,16 @@ end
 """
 
 # KEYS: meta, turns, marks, sessions, expiring. ARGV: etag, session, place, then members of
-# turns to remove. A new etag: a summary that is being made just now may not come back.
+# turns to remove, each with its run. A new etag: a summary that is being made just now may
+# not come back.
 REMOVE: Final = """
 local count = 0
-for n = 4, #ARGV do count = count + redis.call('ZREM', KEYS[2], ARGV[n]) end
+for n = 4, #ARGV, 2 do
+  if redis.call('ZREM', KEYS[2], ARGV[n]) == 1 then
+    count = count + 1
+    redis.call('SREM', KEYS[3], ARGV[n + 1])
+  end
+end
 if redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('HDEL', KEYS[1], 'summary', 'until')
   redis.call('HSET', KEYS[1], 'etag', ARGV[1])
