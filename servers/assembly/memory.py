@@ -79,3 +79,5 @@ async def _sweep(memory: ConversationMemory) -> None:
             await memory.sweep()
         except AstromeshError as error:  # what is over isn't shown all the same
             _log.warning("conversations that are over not removed", error=error.message)
+        except Exception as error:  # nobody waits for it who could hear of it
+            _log.exception("removing conversations that are over broke", error=repr(error))

@@ -140,3 +140,11 @@ async def test_a_server_that_stays_away_is_named_without_its_password(server):
         assert failed.value.reason == "STORE_UNAVAILABLE"
         await server.start()
         await memory.check("sqlite")
+
+
+async def test_tidying_up_without_its_server_is_an_error_that_is_named(server):
+    async with server.database.store() as store:
+        await server.kill()
+        with pytest.raises(Unavailable):
+            await store.sweep()
+        await server.start()

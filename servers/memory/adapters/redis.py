@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -42,6 +42,7 @@ _ANSWER: Final = 5.0  # seconds for a connection, and for an answer
 _PATIENCE: Final = 10.0  # seconds that a run waits for a server that is away
 _PAUSE: Final = 0.1  # seconds between two tries, at first
 _AWAY: Final = (Lost, Late, BusyLoadingError, OSError)
+_SWEEP: Final = 3600.0  # seconds
 _CHUNK: Final = 500  # turns, or places, that are read together
 
 
@@ -55,20 +56,21 @@ class RedisConversations:
         self._summarise = redis.register_script(scripts.SUMMARISE)
         self._replace = redis.register_script(scripts.REPLACE)
         self._remove = redis.register_script(scripts.REMOVE)
-        self._drop = redis.register_script(scripts.DROP)
+        self._prune = redis.register_script(scripts.PRUNE)
+        self._sweep_at = 0.0
         self._unlist = redis.register_script(scripts.UNLIST)
 
     async def append(self, key: SessionKey, exchange: Exchange) -> int:
         k = self._keys(key)
         ttl = "" if exchange.ttl is None else str(round(exchange.ttl * 1000))
-        keys = [k.meta, k.turns, k.marks, k.sessions, k.principals(exchange.principal), k.expiring]
+        keys = k.all + ([k.principals(exchange.principal)] if exchange.principal else [])
         head = [exchange.mark, exchange.id, repr(exchange.at), ttl, key.session, k.place]
         said = (exchange.run_id, exchange.principal, exchange.at)
         bodies = [
             body_of(dumps(message).decode(), *said, tokens, exchange.counted_by)
             for message, tokens in zip(exchange.messages, exchange.counts, strict=True)
         ]
-        args: list[str] = [*head, exchange.principal, *bodies]
+        args: list[str] = [*head, *bodies]
         # Again, where the connection was lost: what has a mark already is not added twice.
         return int(await self._steadily(lambda: self._append(keys=keys, args=args)))
 
@@ -92,8 +94,8 @@ class RedisConversations:
 
     async def clear(self, key: SessionKey) -> int:
         k = self._keys(key)
-        keys, args = [k.meta, k.turns, k.marks, k.sessions, k.expiring], [key.session, k.place]
-        return int(await self._steadily(lambda: self._clear(keys=keys, args=args)))
+        args = [key.session, k.place]
+        return int(await self._steadily(lambda: self._clear(keys=k.all, args=args)))
 
     async def summarise(self, key: SessionKey, summary: Summary, etag: str) -> bool:
         keys = [self._keys(key).meta]
@@ -153,18 +155,19 @@ class RedisConversations:
         return total
 
     async def sweep(self) -> int:
-        total = 0
-        pattern = f"{{{_plain(self._prefix)}:*}}:expiring"
-        for expiring in [each async for each in self._redis.scan_iter(match=pattern)]:
-            tenant = unquote(expiring.partition("}")[0].removeprefix(f"{{{self._prefix}:"))
-            seconds, micros = await self._steadily(self._redis.time)
-            now = seconds * 1000 + micros // 1000
-            over: Any = await self._redis.zrange(expiring, "-inf", now, byscore=True)
-            for place in over:
-                k = self._keys(key_of(tenant, place))
-                keys, args = [k.meta, k.sessions, k.expiring], [place.partition("\0")[2], place]
-                total += int(await self._drop(keys=keys, args=args))
-        return total
+        """Redis removes sessions itself, and each write some names of those that are gone. This
+        is for the names of tenants who don't write any more. It looks at every key there is,
+        and therefore once an hour at most."""
+        now = asyncio.get_running_loop().time()
+        if now < self._sweep_at:
+            return 0
+        self._sweep_at = now + _SWEEP
+        pattern = "{" + self._prefix + ":*}:expiring"
+        with _in_our_words(self._where):
+            async for expiring in self._redis.scan_iter(match=pattern, count=1000):
+                while await self._prune(keys=[expiring]):
+                    pass
+        return 0
 
     # -- pieces ----------------------------------------------------------------------------
 
@@ -222,11 +225,10 @@ class RedisConversations:
             after = index_of(members[-1])
 
     async def _removed(self, k: Keys, args: Sequence[str]) -> int:
-        keys = [k.meta, k.turns, k.marks, k.sessions, k.expiring]
-        return int(await self._steadily(lambda: self._remove(keys=keys, args=list(args))))
+        return int(await self._steadily(lambda: self._remove(keys=k.all, args=list(args))))
 
     async def _forget_place(self, k: Keys, principal: str) -> None:
-        keys = [k.turns, k.principals(principal)]
+        keys = [k.turns, k.people, k.expiring, k.principals(principal)]
         await self._steadily(lambda: self._unlist(keys=keys, args=[k.place, principal]))
 
     async def _steadily(self, work: Callable[[], Awaitable[Any]]) -> Any:
@@ -242,10 +244,6 @@ class RedisConversations:
                         raise
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
-
-
-def _plain(prefix: str) -> str:
-    return "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix)
 
 
 @contextmanager

@@ -22,9 +22,15 @@ class Keys:
         self.tenant = tenant_tag(prefix, key.tenant)
         base = f"{self.tenant}:session:{_plain(key.agent)}:{_plain(key.session)}"
         self.meta, self.turns, self.marks = f"{base}:meta", f"{base}:turns", f"{base}:marks"
+        self.people = f"{base}:people"
         self.sessions = sessions_of(self.tenant, key.agent)
         self.expiring = f"{self.tenant}:expiring"
         self.place = f"{key.agent}\0{key.session}"
+
+    @property
+    def all(self) -> list[str]:
+        """In the order in which the scripts expect them."""
+        return [self.meta, self.turns, self.marks, self.people, self.sessions, self.expiring]
 
     def principals(self, principal: str) -> str:
         return places_of(self.tenant, principal)
