@@ -2,7 +2,7 @@
 
 All on one thread, in turns. `read` is numpy's float32 maximum over the matrix: the speed of
 memory as one thread sees it. The others are shown where they are installed; simsimd and numkong
-give all products, of which numpy then picks the best. `int8` is coded search for four times as
+give all products, of which numpy then picks the best. `int8` is coded search for twice as
 many, done again on the float32 rows.
 
     python -m bench.similarity [--rounds 15] [--large]
@@ -23,7 +23,7 @@ from servers.kernel import native
 
 THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 K = 10
-OVERSAMPLE = 4
+OVERSAMPLE = 2
 SHAPES = [(10_000, 384), (100_000, 384), (10_000, 768), (100_000, 768)]
 LARGE = [(100_000, 1536), (1_000_000, 384)]
 

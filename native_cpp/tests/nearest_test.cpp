@@ -34,10 +34,10 @@ std::vector<Tiles<Row>> tiles() {
 }
 
 std::vector<CodeKernels> code_kernels() {
-  std::vector<CodeKernels> found{{code_dots_portable, code_dot_portable}};
+  std::vector<CodeKernels> found{{0, code_dots_portable, code_dot_portable}};
 #if ASTROMESH_X86
-  if (has_avx2()) found.push_back({code_dots_avx2, code_dot_avx2});
-  if (has_vnni()) found.push_back({code_dots_vnni, code_dot_vnni});
+  if (has_avx2()) found.push_back({0, code_dots_avx2, code_dot_avx2});
+  if (has_vnni()) found.push_back({0x80, code_dots_vnni, code_dot_vnni});
 #endif
   return found;
 }
@@ -98,10 +98,14 @@ void products_of_codes_are_exact() {
       q[i] = codes.data() + i * size;
       for (std::size_t at = 0; at < size; ++at) sums[i] += r[i][at];
     }
+    std::int32_t dots[16], exact[16];
+    code_dots_portable(q, r, sums, size, exact);
     for (const auto& each : code_kernels()) {
-      std::int32_t dots[16], exact[16];
+      std::vector<std::int8_t> turned(4 * size);
+      for (std::size_t i = 0; i < turned.size(); ++i)
+        turned[i] = static_cast<std::int8_t>(codes[i] ^ each.turn);
+      for (std::size_t i = 0; i < 4; ++i) q[i] = turned.data() + i * size;
       each.dots(q, r, sums, size, dots);
-      code_dots_portable(q, r, sums, size, exact);
       check(std::equal(dots, dots + 16, exact), "a tile of codes is exact");
       for (std::size_t i = 0; i < 16; ++i)
         check(each.dot(q[i / 4], r[i % 4], sums[i % 4], size) == exact[i], "codes are exact");

@@ -12,8 +12,9 @@ namespace astromesh {
 
 inline constexpr std::size_t kMostCodes = 65536;  // of a vector: sums stay within 32 bits
 
-// out[4 * i + j] is queries[i] . rows[j]. `row_sums` has the sum of each row's codes, which some
-// kernels need since they take one side as numbers without a sign.
+// out[4 * i + j] is queries[i] . rows[j]. Some kernels take one side as numbers without a sign:
+// for them each code of a query is given with its first bit turned (`CodeKernels::turn`), and
+// `row_sums` has the sum of each row's codes, which takes the difference off again.
 using CodeDots = void (*)(const std::int8_t* const* queries, const std::int8_t* const* rows,
                           const std::int32_t* row_sums, std::size_t size, std::int32_t* out);
 
@@ -68,14 +69,23 @@ ASTROMESH_VNNI inline __m256i code_halved(__m512i v) {
   return _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
 }
 
-// The instruction takes one side without a sign: the query's codes, raised by 128.
+// The sums of the numbers of each of four.
+ASTROMESH_VNNI inline __m128i four_sums(const __m512i* v) {
+  const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]),
+                                      _mm512_unpackhi_epi32(v[0], v[1]));
+  const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]),
+                                      _mm512_unpackhi_epi32(v[2], v[3]));
+  const __m256i all = code_halved(
+      _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd)));
+  return _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+}
+
 ASTROMESH_VNNI inline void code_dots_vnni(const std::int8_t* const* queries,
                                           const std::int8_t* const* rows,
                                           const std::int32_t* row_sums, std::size_t size,
                                           std::int32_t* out) {
   const std::int8_t* const query[4] = {queries[0], queries[1], queries[2], queries[3]};
   const std::int8_t* const row[4] = {rows[0], rows[1], rows[2], rows[3]};
-  const __m512i raised = _mm512_set1_epi8(static_cast<char>(0x80));
   __m512i sum[4][4] = {};
   for (std::size_t at = 0; at < size; at += 64) {
     const std::size_t rest = size - at;
@@ -83,40 +93,33 @@ ASTROMESH_VNNI inline void code_dots_vnni(const std::int8_t* const* queries,
     __m512i r[4];
     for (std::size_t j = 0; j < 4; ++j) r[j] = _mm512_maskz_loadu_epi8(some, row[j] + at);
     for (std::size_t i = 0; i < 4; ++i) {
-      // Codes that are not there are raised too, but meet a row's zeros.
-      const __m512i q = _mm512_xor_si512(_mm512_maskz_loadu_epi8(some, query[i] + at), raised);
+      const __m512i q = _mm512_maskz_loadu_epi8(some, query[i] + at);
       for (std::size_t j = 0; j < 4; ++j) sum[i][j] = _mm512_dpbusd_epi32(sum[i][j], q, r[j]);
     }
   }
   const __m128i raise = _mm_mullo_epi32(
       _mm_loadu_si128(reinterpret_cast<const __m128i*>(row_sums)), _mm_set1_epi32(128));
-  for (std::size_t i = 0; i < 4; ++i) {
-    const __m256i ab = _mm256_hadd_epi32(code_halved(sum[i][0]), code_halved(sum[i][1]));
-    const __m256i cd = _mm256_hadd_epi32(code_halved(sum[i][2]), code_halved(sum[i][3]));
-    const __m256i all = _mm256_hadd_epi32(ab, cd);
-    const __m128i four =
-        _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 4 * i), _mm_sub_epi32(four, raise));
-  }
+  for (std::size_t i = 0; i < 4; ++i)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 4 * i),
+                     _mm_sub_epi32(four_sums(sum[i]), raise));
 }
 
 // One query: a row at a time, in the order of memory.
 ASTROMESH_VNNI inline std::int32_t code_dot_vnni(const std::int8_t* query, const std::int8_t* row,
                                                  std::int32_t row_sum, std::size_t size) {
-  const __m512i raised = _mm512_set1_epi8(static_cast<char>(0x80));
   __m512i sum[2] = {};
   std::size_t at = 0;
   for (; at + 128 <= size; at += 128)
     for (std::size_t k = 0; k < 2; ++k) {
       const auto ahead = reinterpret_cast<std::size_t>(row + at + 64 * k) + 1024;
       _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T0);
-      const __m512i q = _mm512_xor_si512(_mm512_loadu_si512(query + at + 64 * k), raised);
+      const __m512i q = _mm512_loadu_si512(query + at + 64 * k);
       sum[k] = _mm512_dpbusd_epi32(sum[k], q, _mm512_loadu_si512(row + at + 64 * k));
     }
   for (; at < size; at += 64) {
     const std::size_t rest = size - at;
     const __mmask64 some = rest >= 64 ? ~__mmask64{0} : (__mmask64{1} << rest) - 1;
-    const __m512i q = _mm512_xor_si512(_mm512_maskz_loadu_epi8(some, query + at), raised);
+    const __m512i q = _mm512_maskz_loadu_epi8(some, query + at);
     sum[0] = _mm512_dpbusd_epi32(sum[0], q, _mm512_maskz_loadu_epi8(some, row + at));
   }
   return added_up(code_halved(_mm512_add_epi32(sum[0], sum[1]))) - 128 * row_sum;
@@ -147,6 +150,7 @@ inline std::int32_t code_dot_portable(const std::int8_t* query, const std::int8_
 }
 
 struct CodeKernels {
+  int turn;  // each code of a query is given xor this
   CodeDots dots;
   std::int32_t (*dot)(const std::int8_t* query, const std::int8_t* row, std::int32_t row_sum,
                       std::size_t size);
@@ -154,10 +158,10 @@ struct CodeKernels {
 
 inline CodeKernels best_code_kernels() {
 #if ASTROMESH_X86
-  if (has_vnni()) return {code_dots_vnni, code_dot_vnni};
-  if (has_avx2()) return {code_dots_avx2, code_dot_avx2};
+  if (has_vnni()) return {0x80, code_dots_vnni, code_dot_vnni};
+  if (has_avx2()) return {0, code_dots_avx2, code_dot_avx2};
 #endif
-  return {code_dots_portable, code_dot_portable};
+  return {0, code_dots_portable, code_dot_portable};
 }
 
 }  // namespace astromesh

@@ -151,10 +151,11 @@ class CodedRows {
       for (std::size_t at = 0; at < size_; ++at) most = std::max(most, std::abs(query[at]));
       const float scale = most / 127;
       scales_.push_back(scale);
-      if (scale == 0) continue;
-      for (std::size_t at = 0; at < size_; ++at)
+      for (std::size_t at = 0; at < size_; ++at) {
+        const float code = scale == 0 ? 0 : std::nearbyint(query[at] / scale);
         codes_[i * size_ + at] = static_cast<std::int8_t>(
-            std::clamp(std::nearbyint(query[at] / scale), -127.0F, 127.0F));
+            static_cast<int>(std::clamp(code, -127.0F, 127.0F)) ^ kernels.turn);
+      }
     }
   }
 
@@ -242,6 +243,16 @@ struct Bar {
       by_squares = 0.5 - error;
     }
   }
+
+  bool misses(const Block& block, const float* dots, std::size_t j) const {
+    return dots[j] < base + by_length * block.lengths[j] + by_squares * block.squares[j];
+  }
+
+  bool any_of_eight(const Block& block, const float* dots, std::size_t j) const {
+    int missed = 0;
+    for (std::size_t c = 0; c < 8; ++c) missed += misses(block, dots, j + c);
+    return missed < 8;
+  }
 };
 
 // The k rows nearest to each query, best first; of equals the lower row comes first.
@@ -267,9 +278,9 @@ std::vector<std::vector<Hit>> nearest(const Rows& rows, std::size_t queries, std
       const float* dots = block.dots.data() + query % 4 * size;
       Bar bar = bars[query];
       for (std::size_t j = 0; j < some; ++j) {
-        if (dots[j] < bar.base + bar.by_length * block.lengths[j] +
-                          bar.by_squares * block.squares[j])
-          continue;
+        // Most rows are passed by, eight at a time.
+        while (j + 8 <= some && !bar.any_of_eight(block, dots, j)) j += 8;
+        if (j == some || bar.misses(block, dots, j)) continue;
         best[query].show({first + j, rows.score(query, first + j, metric)});
         bar = Bar{best[query].worst(), rows.squares(query), metric, Rows::error};
       }

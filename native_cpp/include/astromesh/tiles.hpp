@@ -168,17 +168,19 @@ ASTROMESH_AVX512 inline __m512 sixteen(const Half* row, __mmask16 some) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(some, row));
 }
 
-ASTROMESH_AVX512 inline __m256 halved(__m512 v) {
-  return _mm256_add_ps(_mm512_castps512_ps256(v),
-                       _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v), 1)));
-}
-
 // The sums of the numbers of each of four.
 ASTROMESH_AVX512 inline __m128 four_sums(const __m512* v) {
-  const __m256 ab = _mm256_hadd_ps(halved(v[0]), halved(v[1]));
-  const __m256 cd = _mm256_hadd_ps(halved(v[2]), halved(v[3]));
-  const __m256 all = _mm256_hadd_ps(ab, cd);
-  return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+  const __m512 ab =
+      _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+  const __m512 cd =
+      _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+  const __m512d low = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+  const __m512d high = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+  const __m512 all = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+  const __m256 half =
+      _mm256_add_ps(_mm512_castps512_ps256(all),
+                    _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(all), 1)));
+  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 
 template <typename Row>
