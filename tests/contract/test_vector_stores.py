@@ -1,6 +1,7 @@
 """What every `VectorStore` promises, over each backend alike."""
 
 import asyncio
+import os
 import uuid
 
 import pytest
@@ -10,6 +11,7 @@ from servers.kernel.errors import NotReady
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.opening import HYBRID
 from servers.kernel.vectors.ports import Record, Scope, Space
+from tests.chroma_server import chroma_server_in
 from tests.contract.vector_fixture import (
     ACME,
     EAST,
@@ -22,7 +24,7 @@ from tests.contract.vector_fixture import (
     unit,
 )
 
-BACKENDS = ("faiss", "pgvector", "qdrant", "chroma")
+BACKENDS = ("faiss", "pgvector", "qdrant", "chroma", "qdrant server", "chroma server")
 WITH_KEYWORDS = HYBRID
 ODD = 'Robert\'); DROP TABLE point;-- "$ne" {"$gt": ""} \'\''
 
@@ -42,7 +44,19 @@ def backend_of(name, request, folder) -> Backend:
     address = ""
     if name == "pgvector":
         address = request.getfixturevalue("postgres").schema()
-    return Backend(name, Collection(collection, folder, address))
+    if name == "chroma server":
+        address = request.getfixturevalue("chroma_server")
+    if name == "qdrant server":
+        address = os.environ.get("QDRANT_URL", "")
+        if not address:
+            pytest.skip("QDRANT_URL names no server")
+    return Backend(name.partition(" ")[0], Collection(collection, folder, address))
+
+
+@pytest.fixture(scope="session")
+def chroma_server(tmp_path_factory):
+    with chroma_server_in(tmp_path_factory.mktemp("chroma")) as address:
+        yield address
 
 
 @pytest.fixture

@@ -367,3 +367,49 @@ class TestAnAgentWhoseToolsCanNotBeHad:
         file = folder / "agents" / "a.agent.yaml"
         file.write_text(file.read_text().replace("model: m}}", "model: m}}, tools: [far_away]"))
         assert by_name(loaded(folder, "agents", "router"))["a"].agent is not None
+
+
+class TestPipelines:
+    def test_of_the_example_are_sound(self):
+        config = load_config(Path(__file__).parents[2] / "config", Path(".state"), {})
+        assert [(each.name, each.reason) for each in config.pipelines] == [("handbook", "")]
+
+    def test_with_a_provider_that_is_not_there_say_so(self, folder):
+        (folder / "rag").mkdir()
+        write(folder, "rag/docs.rag.yaml", "RAGPipeline", "embeddings: {provider: nobody}")
+        (pipeline,) = loaded(folder).pipelines
+        assert "spec.embeddings.provider" in pipeline.reason
+
+    @pytest.mark.parametrize(
+        ("spec", "says"),
+        [
+            ("chunking: {chunk_size: 0}", "spec.chunking.chunk_size"),
+            ("chunking: {chunk_size: 5, overlap: 5}", "overlap 5 is not smaller"),
+            ("vector_store: {backend: milvus}", "spec.vector_store.backend"),
+            ("vector_store: {backend: pgvector}", "needs a dsn"),
+            ("vector_store: {collection: 'a; DROP'}", "is no name for a collection"),
+            ("{vector_store: {backend: qdrant}, retrieval: {hybrid: true}}", "finds no words"),
+            ("retrieval: {top_k: 0}", "spec.retrieval.top_k"),
+            ("retrival: {top_k: 1}", "retrieval"),
+        ],
+    )
+    def test_that_make_no_sense_say_why(self, folder, spec, says):
+        (folder / "rag").mkdir()
+        write(folder, "rag/docs.rag.yaml", "RAGPipeline", spec)
+        (pipeline,) = loaded(folder).pipelines
+        assert says in pipeline.reason
+        assert pipeline.reason.startswith("docs.rag.yaml")
+
+    def test_may_be_written_as_upstream_has_them(self, folder):
+        (folder / "rag").mkdir()
+        spec = (
+            "{chunking: {strategy: recursive, chunk_size: 512, overlap: 50, separators: ['x']},"
+            " embeddings: {provider: ollama, model: nomic-embed-text, dimension: 768},"
+            " vector_store: {backend: chromadb, collection: docs, connection: {host: h, port: 1}},"
+            " reranking: {enabled: true, provider: cohere, model: m, top_k: 3},"
+            " retrieval: {top_k: 10, similarity_threshold: 0.7}}"
+        )
+        write(folder, "rag/docs.rag.yaml", "RAGPipeline", spec)
+        (declared,) = loaded(folder).pipelines
+        assert declared.pipeline, declared.reason
+        assert declared.pipeline.spec.vector_store.place("docs").address == "http://h:1"

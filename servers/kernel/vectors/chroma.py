@@ -8,10 +8,10 @@ what a torn write leaves behind is out of sight, as in `qdrant`.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import urlsplit
 
 import chromadb
@@ -35,47 +35,57 @@ from servers.kernel.vectors.ports import (
 )
 
 _BATCH = 1000  # points in one request
-_SETTINGS = Settings(anonymized_telemetry=False)
+_PATIENCE = 60.0  # seconds for one answer
+_SETTINGS: dict[str, Any] = {"anonymized_telemetry": False}
 _LISTS = {"acl": "acl", "marks": "mark", "fields": "field"}  # of a payload -> keys in Chroma
-Call: TypeAlias = Callable[..., Coroutine[Any, Any, Any]]
 
 
 @asynccontextmanager
 async def open_at(collection: Collection) -> AsyncIterator["ChromaStore"]:
     """Raises Unavailable (STORE_UNAVAILABLE) where nobody answers."""
-    with _named():
-        if collection.address:
-            client = await _dial(collection)
-        else:
-            await asyncio.to_thread(collection.folder.mkdir, parents=True, exist_ok=True)
-            client = await asyncio.to_thread(
-                chromadb.PersistentClient, str(collection.folder), settings=_SETTINGS
-            )
-    store = ChromaStore(client, collection.name)
-    await store.space()
-    yield store
+    if not collection.address:
+        await asyncio.to_thread(collection.folder.mkdir, parents=True, exist_ok=True)
+    client = await _called(partial(_client, collection))
+    try:
+        store = ChromaStore(client, collection.name)
+        await store.space()
+        yield store
+    finally:
+        await asyncio.to_thread(_close, client)
 
 
-async def _dial(collection: Collection) -> Any:
+def _close(client: Any) -> None:
+    # Its connections, which Chroma itself leaves open.
+    servers = client._server, client._admin_client._server
+    sessions = [each._session for each in servers if hasattr(each, "_session")]
+    client.close()
+    for session in sessions:
+        session.close()
+
+
+def _client(collection: Collection) -> Any:
+    """Blocks. The server's client is that for threads, too: of the one for asyncio all in a
+    process share their headers, and would send one server's key to another."""
+    if not collection.address:
+        return chromadb.PersistentClient(str(collection.folder), settings=Settings(**_SETTINGS))
     parts = urlsplit(collection.address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidInput("vector_store.url: expected http://HOST:PORT")
-    secure = parts.scheme == "https"
-    return await chromadb.AsyncHttpClient(
+    secure, key = parts.scheme == "https", collection.api_key
+    return chromadb.HttpClient(
         host=parts.hostname,
         port=parts.port or (443 if secure else 8000),
         ssl=secure,
-        headers={"Authorization": f"Bearer {collection.api_key}"} if collection.api_key else None,
-        settings=_SETTINGS,
+        headers={"Authorization": f"Bearer {key}"} if key else None,
+        settings=Settings(**_SETTINGS),
     )
 
 
 async def _called(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The server's client has coroutines, the library blocks."""
+    """In a thread, as the library blocks."""
     with _named():
-        if asyncio.iscoroutinefunction(function):
-            return await function(*args, **kwargs)
-        return await asyncio.to_thread(partial(function, *args, **kwargs))
+        async with asyncio.timeout(_PATIENCE):
+            return await asyncio.to_thread(partial(function, *args, **kwargs))
 
 
 class ChromaStore:

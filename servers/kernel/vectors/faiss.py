@@ -39,6 +39,7 @@ from servers.kernel.vectors.ports import (
 T = TypeVar("T")
 
 _log = structlog.stdlib.get_logger("astromesh.vectors")
+_MOST_SEEN = 64  # scopes and filters whose numbers are kept
 _SAVE_EVERY = 5.0  # seconds, at most, where something has changed
 
 
@@ -74,6 +75,7 @@ class FaissStore:
         self._space: Space | None = None
         self._index: Any = None
         self._saved = -1  # the change up to which the file is
+        self._seen: dict[tuple[Scope, str], array[int]] = {}  # until something changes
         self._at_work: set[asyncio.Task[Any]] = set()
 
     # -- the index -------------------------------------------------------------------------
@@ -165,6 +167,7 @@ class FaissStore:
 
     def _change(self, removed: Iterable[int], added: Sequence[tuple[int, Vector]]) -> None:
         assert self._space
+        self._seen.clear()
         _remove(self._index, removed)
         packed = [(number, each.tobytes()) for number, each in added]
         _add(self._index, packed, self._space.dimension)
@@ -182,11 +185,21 @@ class FaissStore:
         if self._space is None:
             return []
         async with self._lock:
-            seen = await self._database.read(partial(rows.seen, scope=scope, where=where))
+            seen = await self._seen_by(scope, where)
             if not seen:
                 return []
             near = await asyncio.to_thread(_nearest, self._index, seen, vector, limit)
             return await self._database.read(partial(rows.found, near=near))
+
+    async def _seen_by(self, scope: Scope, where: Where) -> "array[int]":
+        """The numbers a search may find; many searches in a row ask for the same."""
+        key = (scope, repr(sorted(where.items())))
+        if key not in self._seen:
+            if len(self._seen) >= _MOST_SEEN:
+                self._seen.clear()
+            read = partial(rows.seen, scope=scope, where=where)
+            self._seen[key] = await self._database.read(read)
+        return self._seen[key]
 
     async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
         read = partial(rows.keywords, scope=scope, text=text, limit=limit, where=where)

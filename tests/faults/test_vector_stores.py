@@ -1,0 +1,197 @@
+"""Stores of vectors whose process, server or files die in the middle of writes."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from servers.kernel.errors import Unavailable
+from servers.kernel.vectors import faiss, payloads
+from servers.kernel.vectors.collection import Collection
+from servers.kernel.vectors.opening import open_collection
+from servers.kernel.vectors.ports import Scope
+from tests.contract.vector_fixture import ACME, EAST, NORTH, SPACE, UP, points, record
+from tests.postgres_server import postgres_server
+
+ROOT = Path(__file__).parents[2]
+
+# Writes versions of ten records, round by round, and says what was acknowledged.
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from servers.kernel.vectors.collection import Collection
+from servers.kernel.vectors.opening import open_collection
+from tests.contract.vector_fixture import EAST, SPACE, points, record
+
+async def main(backend, folder, address):
+    collection = Collection("doomed", Path(folder), address)
+    async with open_collection(backend, collection) as store:
+        await store.prepare(SPACE)
+        print("ready", flush=True)
+        for n in range(1, 100_000):
+            name, size = f"r{n % 10}", n % 7 + 1
+            kept = record(name, content_hash=str(n), updated_at=float(n))
+            await store.replace("acme", kept, points(*[EAST] * size))
+            print(n, flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("backend", ["faiss", "pgvector", "qdrant", "chroma"])
+async def test_what_a_killed_process_had_acknowledged_is_there(backend, request, tmp_path):
+    address = request.getfixturevalue("postgres").schema() if backend == "pgvector" else ""
+    last = await asyncio.to_thread(_killed, backend, tmp_path, address)
+    async with open_collection(backend, Collection("doomed", tmp_path, address)) as store:
+        kept = {each.id: each for each in await store.records(ACME, "", 100)}
+        versions = {name: int(each.content_hash) for name, each in kept.items()}
+        for n in range(max(1, last - 9), last + 1):
+            assert versions[f"r{n % 10}"] in (n, n + 10)
+        found = await store.search(ACME, EAST, 1000, {})
+        for name, each in kept.items():
+            indexes = [hit.index for hit in found if hit.record.id == name]
+            assert sorted(indexes) == list(range(each.points))
+            assert each.points == versions[name] % 7 + 1
+        await store.replace("acme", record("r0"), points(NORTH))
+
+
+def _killed(backend: str, folder: Path, address: str) -> int:
+    """The number of the last write that a process acknowledged before it was killed."""
+    words = [sys.executable, "-c", WRITER, backend, str(folder), address]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}"}
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        heard = [int(process.stdout.readline()) for _ in range(60)]
+        process.send_signal(signal.SIGKILL)
+        heard += [int(line) for line in process.stdout.read().splitlines()]
+    return heard[-1]
+
+
+class TestFaiss:
+    @pytest.mark.parametrize("damage", ["lost", "torn", "older", "another"])
+    async def test_its_index_is_made_good_from_sqlite(self, tmp_path, damage):
+        file = tmp_path / "c.faiss"
+        async with faiss.open_faiss(tmp_path, "c") as store:
+            await store.prepare(SPACE)
+            await store.replace("acme", record("a"), points(EAST, NORTH))
+            await store.replace("acme", record("gone"), points(EAST))
+            await store.save()
+            older = file.read_bytes()
+            await store.replace("acme", record("b"), points(UP))
+            await store.delete("acme", "gone")
+        match damage:
+            case "lost":
+                file.unlink()
+            case "torn":
+                file.write_bytes(file.read_bytes()[:40])
+            case "older":
+                file.write_bytes(older)
+            case "another":
+                file.write_bytes(b"\0" * 4096)
+        async with faiss.open_faiss(tmp_path, "c") as store:
+            found = await store.search(ACME, UP, 10, {})
+            assert (found[0].record.id, found[0].index) == ("b", 0)
+            assert len(found) == 3
+
+    async def test_a_writer_that_leaves_early_leaves_index_and_record_alike(self, tmp_path):
+        async with faiss.open_faiss(tmp_path, "c") as store:
+            await store.prepare(SPACE)
+            for n in range(20):
+                write = store.replace("acme", record(f"r{n}"), points(*[EAST] * 50))
+                task = asyncio.create_task(write)
+                await asyncio.sleep(0.0005 * n)
+                task.cancel()
+                await asyncio.wait([task])
+            await store.replace("acme", record("last"), points(NORTH))
+            kept = sum(each.points for each in await store.records(ACME, "", 100))
+            assert len(await store.search(ACME, EAST, 10_000, {})) == kept
+
+
+@pytest.mark.parametrize("backend", ["qdrant", "chroma"])
+async def test_what_a_torn_write_left_is_out_of_sight_and_goes(backend, tmp_path):
+    collection = Collection(f"c{uuid.uuid4().hex[:12]}", tmp_path)
+    async with open_collection(backend, collection) as store:
+        await store.prepare(SPACE)
+        await store.replace("acme", record("a"), points(NORTH, UP))
+        await _tear(backend, store)
+        found = await store.search(Scope("acme", "bob"), EAST, 10, {})
+        assert sorted((each.record.id, each.index) for each in found) == [("a", 0), ("a", 1)]
+        assert (await store.record(ACME, "a")).content_hash == "h1"
+        await store.replace("acme", record("a", updated_at=3.0), points(UP))
+        assert len(await store.search(ACME, EAST, 10, {})) == 1
+
+
+async def _tear(backend, store) -> None:
+    """All but the last request of a write: point 0 has not come."""
+    kept = record("a", content_hash="h2", updated_at=2.0)
+    said = payloads.of_record("acme", kept, 3) | {"version": "torn"}
+    late = points(EAST, EAST, EAST)[1:]
+    if backend == "qdrant":
+        from qdrant_client import models
+
+        structs = [
+            models.PointStruct(
+                id=str(uuid.uuid4()), vector=list(p.vector), payload=said | payloads.of_point(p)
+            )
+            for p in late
+        ]
+        await store._client.upsert(store._name, structs, wait=True)
+    else:
+        from servers.kernel.vectors.chroma import _flat, _without_text
+
+        await asyncio.to_thread(
+            store._collection.upsert,
+            ids=[f"torn/{p.index}" for p in late],
+            embeddings=[list(p.vector) for p in late],
+            documents=[p.text for p in late],
+            metadatas=[_flat(said) | _without_text(p) for p in late],
+        )
+
+
+async def test_a_postgresql_that_loses_its_power_keeps_what_it_acknowledged():
+    with postgres_server() as server:
+        collection = Collection("power", Path("."), server.schema())
+        async with open_collection("pgvector", collection) as store:
+            await store.prepare(SPACE)
+            done = []
+
+            async def write() -> None:
+                for n in range(10_000):
+                    await store.replace("acme", record(f"r{n}"), points(EAST, NORTH))
+                    done.append(n)
+
+            writing = asyncio.create_task(write())
+            await _reaches(done, 30)
+            await asyncio.to_thread(server.restart, signal.SIGQUIT)
+            await _reaches(done, len(done) + 10)  # it goes on by itself
+            writing.cancel()
+            await asyncio.wait([writing])
+            kept = {each.id for each in await store.records(ACME, "", 10_000)}
+            assert {f"r{n}" for n in done} <= kept
+            assert await store.count("acme") == 2 * len(kept)
+
+
+async def _reaches(done: list[int], count: int) -> None:
+    async with asyncio.timeout(60):
+        while len(done) < count:  # noqa: ASYNC110  # nobody tells of it
+            await asyncio.sleep(0.01)
+
+
+async def test_a_database_that_is_away_is_named():
+    for backend, address in {
+        "pgvector": "postgresql://127.0.0.1:9/nowhere",
+        "qdrant": "http://127.0.0.1:9",
+        "chroma": "http://127.0.0.1:9",
+    }.items():
+        with pytest.raises(Unavailable) as caught:
+            async with open_collection(backend, Collection("away", Path("."), address)):
+                pass
+        assert caught.value.reason == "STORE_UNAVAILABLE"
