@@ -100,7 +100,7 @@ class Soak:
     async def trouble(
         self, server: PostgresServer, model: ScriptedServer, every: float, chance: random.Random
     ) -> None:
-        while time.monotonic() < self.until:
+        while self.until - time.monotonic() > every:
             await asyncio.sleep(every)
             fault = chance.choice(("database restarted", "models cut", "readers cut"))
             self.faults[fault] += 1
