@@ -171,6 +171,7 @@ class WebhookSettings(Strict):
 
     secret: Secret = ""
     allowed_hosts: tuple[str, ...] = ()
+    retry_after: tuple[Seconds, ...] | None = None
 
     @field_validator("secret")
     @classmethod

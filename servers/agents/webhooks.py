@@ -40,6 +40,7 @@ class Policy:
 
     secret: str = ""
     plain: frozenset[str] = frozenset()  # hosts that may be told over plain HTTP
+    pauses: tuple[float, ...] = PAUSES  # seconds before each further try; then it is given up
 
     def check(self, url: str) -> None:
         """Raises what is wrong with an address that a caller gave."""
@@ -95,15 +96,18 @@ class Webhooks:
         self._outbox = outbox
         self._client = client
         self._signer = Webhook(policy.secret)
+        self._pauses = policy.pauses
         self._encode = encode
         self._now = now
 
     async def deliver(self) -> None:
         """For ever. Whatever goes wrong is tried again later."""
         while True:
+            pause = _LOOK
             try:
                 due = await self._outbox.undelivered(_AT_ONCE, _LEASE)
-                await asyncio.gather(*(self._tell(run, tries) for run, tries in due))
+                pauses = await asyncio.gather(*(self._tell(run, tries) for run, tries in due))
+                pause = min(_LOOK, *pauses)
             except AstromeshError as error:
                 _log.warning("webhooks wait for the store", error=error.message)
                 due = ()
@@ -111,16 +115,18 @@ class Webhooks:
                 _log.exception("webhooks broke", error=repr(error))
                 due = ()
             if len(due) < _AT_ONCE:
-                await asyncio.sleep(_LOOK)
+                await asyncio.sleep(pause)
 
-    async def _tell(self, run: Run, tries: int) -> None:
+    async def _tell(self, run: Run, tries: int) -> float:
+        """Seconds until it is to be told again."""
         heard = await self._sent(run)
         if heard is True:
             await self._outbox.delivered(run.id)
-            return
-        pause = inf if heard is None or tries >= len(PAUSES) else PAUSES[tries]
+            return inf
+        pause = inf if heard is None or tries >= len(self._pauses) else self._pauses[tries]
         _log.warning("webhook not heard", run_id=run.id, tries=tries + 1, again_in=pause)
         await self._outbox.try_again(run.id, pause)
+        return pause
 
     async def _sent(self, run: Run) -> bool | None:
         """Whether the receiver has it; None where he never wants to hear of it again."""

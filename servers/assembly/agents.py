@@ -18,7 +18,7 @@ from servers.agents.planning import Planner
 from servers.agents.runs.summarising import Summaries
 from servers.agents.service import AgentRuntime, Limits
 from servers.agents.versions import Versions
-from servers.agents.webhooks import Policy, Webhooks
+from servers.agents.webhooks import PAUSES, Policy, Webhooks
 from servers.assembly.memory import Take
 from servers.config import MeshConfig
 from servers.domain.services import Memory, Rag, Router, Tools
@@ -82,4 +82,5 @@ async def open_agents(
 def _webhooks(config: MeshConfig) -> Policy:
     settings = config.runtime.webhooks
     hosts = (host.lower().rstrip(".") for host in settings.allowed_hosts)
-    return Policy(settings.secret, frozenset(hosts))
+    pauses = PAUSES if settings.retry_after is None else settings.retry_after
+    return Policy(settings.secret, frozenset(hosts), pauses)

@@ -10,7 +10,6 @@ import yaml
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from servers.agents import webhooks
 from servers.domain.caller import Caller
 from servers.domain.runs import RunRequest, RunState
 from servers.kernel.errors import AlreadyExists, Denied, InvalidInput, NotReady
@@ -20,6 +19,7 @@ from tests.scripted.openai_server import openai_server
 
 ME = Caller("acme")
 SECRET = "whsec_" + "c2VjcmV0" * 4
+SOON = {"retry_after": [0.01, 0.01]}
 
 
 @dataclass
@@ -59,11 +59,11 @@ async def receiver():
 
 @pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
 def world(request, tmp_path):
-    """Starts `helper`, with webhooks as `spec.webhooks` says."""
+    """Starts `helper`, with `hooks` in `spec.webhooks`."""
 
     @contextlib.asynccontextmanager
     async def started(*replies, hooks=None, **spec):
-        settings = {"secret": SECRET, "allowed_hosts": ["127.0.0.1"]} if hooks is None else hooks
+        settings = {"secret": SECRET, "allowed_hosts": ["127.0.0.1"], **(hooks or {})}
         async with openai_server(*replies) as model:
             helper = agent("helper", model.endpoint, **spec)
             runtime = {
@@ -109,10 +109,9 @@ async def test_a_receiver_can_tell_who_sends(world, receiver):
     assert headers["webhook-id"] == run.id
 
 
-async def test_a_receiver_that_has_trouble_is_told_again(world, receiver, monkeypatch):
-    monkeypatch.setattr(webhooks, "PAUSES", (0.0, 0.0))
+async def test_a_receiver_that_has_trouble_is_told_again(world, receiver):
     receiver.answers = [500, 302, 200]
-    async with world() as agents:
+    async with world(hooks=SOON) as agents:
         await agents.create_run(ME, asking(receiver.url))
         told = await receiver.hears(3)
         await asyncio.sleep(1.2)
@@ -120,10 +119,9 @@ async def test_a_receiver_that_has_trouble_is_told_again(world, receiver, monkey
     assert len(receiver.heard) == 3
 
 
-async def test_a_receiver_that_is_gone_is_left_alone(world, receiver, monkeypatch):
-    monkeypatch.setattr(webhooks, "PAUSES", (0.0, 0.0))
+async def test_a_receiver_that_is_gone_is_left_alone(world, receiver):
     receiver.answers = [410]
-    async with world() as agents:
+    async with world(hooks=SOON) as agents:
         await agents.create_run(ME, asking(receiver.url))
         await receiver.hears(1)
         await asyncio.sleep(1.2)
@@ -132,16 +130,17 @@ async def test_a_receiver_that_is_gone_is_left_alone(world, receiver, monkeypatc
 
 async def test_what_could_not_be_told_is_told_by_the_next_process(world, receiver):
     receiver.answers = [503, 200]
-    async with world() as agents:
+    later = {"retry_after": [3.0]}
+    async with world(hooks=later) as agents:
         run = await agents.create_run(ME, asking(receiver.url))
         await receiver.hears(1)
-    async with world() as agents:
+    async with world(hooks=later) as agents:
         (_, (headers, _)) = await receiver.hears(2)
     assert headers["webhook-id"] == run.id
 
 
 async def test_without_a_secret_a_webhook_is_refused(world, receiver):
-    async with world(hooks={}) as agents:
+    async with world(hooks={"secret": ""}) as agents:
         with pytest.raises(NotReady) as refused:
             await agents.create_run(ME, asking(receiver.url))
     assert refused.value.reason == "WEBHOOKS_OFF"
