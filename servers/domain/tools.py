@@ -26,7 +26,7 @@ class Outcome(Enum):
     OK = "ok"
     ERROR = "error"  # the tool failed, was not found or refused its arguments
     TIMEOUT = "timeout"
-    UNKNOWN = "unknown"  # the process stopped while the call ran; it was not repeated
+    UNKNOWN = "unknown"  # its process stopped, or the way to it broke; it was not repeated
 
 
 @dataclass(frozen=True, slots=True)

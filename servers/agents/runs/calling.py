@@ -197,7 +197,7 @@ class ToolCalls:
             call.call_id,
             call.name,
             result.content,
-            result.outcome,
+            _told_as(result.outcome, limits),
             result.truncated_tokens,
             result.duration,
         )
@@ -214,6 +214,11 @@ _NOT_REPEATED = (
     "is not marked idempotent; whether it took effect is unknown."
 )
 _HARMLESS = ToolLimits(idempotent=True)  # a call of a tool that isn't there does nothing
+
+
+def _told_as(outcome: Outcome, limits: ToolLimits) -> Outcome:
+    """Whether a call took effect is no question where another one makes no difference."""
+    return Outcome.ERROR if outcome is Outcome.UNKNOWN and limits.idempotent else outcome
 
 
 def _not_offered(call: ToolCalled, offered: list[str]) -> ToolReturned:

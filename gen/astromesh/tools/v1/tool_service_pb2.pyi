@@ -35,8 +35,8 @@ class _ToolOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolOutco
     TOOL_OUTCOME_TIMEOUT: _ToolOutcome.ValueType  # 3
     """The tool took too long."""
     TOOL_OUTCOME_UNKNOWN: _ToolOutcome.ValueType  # 4
-    """The process stopped while the call ran. It was not repeated, and whether it took
-    effect is not known.
+    """The process stopped while the call ran, or the way to it broke. It was not repeated, and
+    whether it took effect is not known.
     """
 
 class ToolOutcome(_ToolOutcome, metaclass=_ToolOutcomeEnumTypeWrapper):
@@ -51,8 +51,8 @@ TOOL_OUTCOME_ERROR: ToolOutcome.ValueType  # 2
 TOOL_OUTCOME_TIMEOUT: ToolOutcome.ValueType  # 3
 """The tool took too long."""
 TOOL_OUTCOME_UNKNOWN: ToolOutcome.ValueType  # 4
-"""The process stopped while the call ran. It was not repeated, and whether it took
-effect is not known.
+"""The process stopped while the call ran, or the way to it broke. It was not repeated, and
+whether it took effect is not known.
 """
 Global___ToolOutcome: _TypeAlias = ToolOutcome  # noqa: Y015
 
