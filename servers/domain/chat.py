@@ -153,7 +153,18 @@ class Finish:
     notices: tuple[Notice, ...] = ()
 
 
-Step: TypeAlias = TextPiece | ReasoningPiece | Finish
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Who says what follows, where that is not the first candidate as it was named.
+
+    A stream that is cut off has no Finish to say whose it was.
+    """
+
+    provider: str
+    model: str
+
+
+Step: TypeAlias = Speaker | TextPiece | ReasoningPiece | Finish
 
 
 @dataclass(frozen=True, slots=True)

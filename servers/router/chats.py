@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 
 from servers.domain.chat import ChatRequest, Completion, Step
 from servers.router.attempt import Attempt
@@ -56,7 +57,7 @@ class Chats:
     ) -> Voice:
         async for attempt in attempts:
             spoke = False
-            async with aclosing(voice(attempt, self._asking(request))) as steps:
+            async with aclosing(self._voice(request, attempt)) as steps:
                 async for step in steps:
                     spoke = True
                     yield step
@@ -64,8 +65,11 @@ class Chats:
                 return
 
     def _raced(self, request: ChatRequest, attempts: AsyncGenerator[Attempt, None]) -> Voice:
-        asking = self._asking(request)
-        return Race(attempts, lambda each: voice(each, asking), self.settings.hedging).run()
+        speak = partial(self._voice, request)
+        return Race(attempts, speak, self.settings.hedging).run()
+
+    def _voice(self, request: ChatRequest, attempt: Attempt) -> Voice:
+        return voice(attempt, self._asking(request), request.candidates[0])
 
     async def _attempts(
         self, request: ChatRequest, trail: Trail, streamed: bool

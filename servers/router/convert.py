@@ -13,6 +13,7 @@ from servers.domain.chat import (
     ModelUsage,
     Notice,
     ReasoningPiece,
+    Speaker,
     Step,
     TextPiece,
 )
@@ -119,6 +120,9 @@ def step_to(step: Step) -> pb.StreamCompleteResponse:
             return pb.StreamCompleteResponse(reasoning=text)
         case Finish():
             return pb.StreamCompleteResponse(finish=_finish_to(step))
+        case Speaker(provider, model):
+            speaker = pb.Speaker(provider=provider, model=model)
+            return pb.StreamCompleteResponse(speaker=speaker)
 
 
 def step_from(wire: pb.StreamCompleteResponse) -> Step | None:
@@ -130,6 +134,8 @@ def step_from(wire: pb.StreamCompleteResponse) -> Step | None:
             return ReasoningPiece(wire.reasoning)
         case "finish":
             return _finish_from(wire.finish)
+        case "speaker":
+            return Speaker(wire.speaker.provider, wire.speaker.model)
     return None
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeAlias
 
-from servers.domain.chat import Completion, Finish, Step
+from servers.domain.chat import Completion, Finish, ModelRef, Speaker, Step
 from servers.kernel import telemetry
 from servers.router.attempt import Attempt
 from servers.router.gathering import steps_of
@@ -27,8 +27,11 @@ async def whole(attempt: Attempt, prepare: Preparing) -> Completion | None:
     return None
 
 
-async def voice(attempt: Attempt, prepare: Preparing) -> Voice:
-    """Pieces and one Finish; nothing at all where the candidate failed before it spoke."""
+async def voice(attempt: Attempt, prepare: Preparing, expected: ModelRef) -> Voice:
+    """Pieces and one Finish; nothing at all where the candidate failed before it spoke.
+
+    Says first who speaks where it is not the one that the caller expects.
+    """
     finish: Finish | None = None
     async with attempt:
         provider, ask = prepare(attempt)
@@ -39,6 +42,8 @@ async def voice(attempt: Attempt, prepare: Preparing) -> Voice:
                         finish = signed(step, attempt)
                         continue
                     attempt.heard()
+                    if attempt.pieces == 1 and (speaker := _another(attempt, expected)):
+                        yield speaker
                     yield step
             if finish is None:
                 raise ProviderDown("the answer ended without an end", reason="BAD_ANSWER")
@@ -61,6 +66,13 @@ def signed(finish: Finish, attempt: Attempt) -> Finish:
         finish.cached,
         finish.notices + attempt.notices,
     )
+
+
+def _another(attempt: Attempt, expected: ModelRef) -> Speaker | None:
+    target = attempt.candidate.target
+    if (target.provider, target.model) == (expected.provider, expected.model):
+        return None
+    return Speaker(target.provider, target.model)
 
 
 def _steps(attempt: Attempt, provider: Provider, ask: Ask) -> Voice:

@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 import orjson
 
-from servers.domain.chat import ChatRequest, Completion, Json, ReasoningPiece, Step
+from servers.domain.chat import ChatRequest, Completion, Json, ReasoningPiece, Speaker, Step
 from servers.domain.services import Router
 from servers.kernel.errors import InvalidInput, Violation
 from servers.kernel.json_schema import JsonSchema, NotASchema
@@ -52,7 +52,7 @@ class StructuredRouter(PassingRouter):
             async with aclosing(self._router.stream(work.ask)) as steps:
                 async for step in steps:
                     heard.take(step)
-                    if isinstance(step, ReasoningPiece):
+                    if isinstance(step, Speaker | ReasoningPiece):
                         yield step
             work.heard(heard.whole())
         assert work.answer

@@ -12,6 +12,7 @@ from servers.domain.chat import (
     ModelRef,
     Role,
     Sampling,
+    Speaker,
     TextPiece,
     ToolSpec,
     says,
@@ -167,6 +168,38 @@ class TestAModelThatCannotStream:
         assert up.requests[0].body["stream"] is False
 
 
+class TestASpeaker:
+    async def test_is_named_before_the_first_piece_where_it_is_not_the_first_candidate(
+        self, opened
+    ):
+        async with (
+            openai_server(refuses(500)) as down,
+            openai_server(Reply(("Good ", "day"))) as up,
+            opened(provider("a", down.endpoint), provider("b", up.endpoint)) as models,
+        ):
+            *steps, _ = await streamed(models, ask("a", "b"))
+        assert steps == [Speaker("b", "m"), TextPiece("Good "), TextPiece("day")]
+
+    async def test_goes_without_saying_where_it_is_the_first_candidate(self, opened):
+        async with (
+            openai_server(Reply(("Good ", "day"))) as up,
+            opened(provider("a", up.endpoint)) as models,
+        ):
+            *steps, _ = await streamed(models, ask("a"))
+        assert steps == [TextPiece("Good "), TextPiece("day")]
+
+    async def test_is_the_hedge_where_that_begins_first(self, opened):
+        async with (
+            openai_server(Reply(("late",), hold=asyncio.Event())) as slow,
+            openai_server(Reply(("soon",))) as quick,
+            opened(
+                provider("a", slow.endpoint), provider("b", quick.endpoint), hedging=QUICK
+            ) as models,
+        ):
+            first, *_ = await streamed(models, ask("a", "b", hedge=True))
+        assert first == Speaker("b", "m")
+
+
 class TestRetries:
     async def test_ask_all_again_when_everybody_failed(self, opened):
         async with (
@@ -252,7 +285,7 @@ class TestHedging:
         ):
             *pieces, finish = await streamed(models, ask("slow", "other", hedge=True))
             await asyncio.wait_for(slow.left.wait(), 5)  # the loser is left at once
-        assert (pieces, finish.provider) == ([TextPiece("hi")], "other")
+        assert (pieces, finish.provider) == ([Speaker("other", "m"), TextPiece("hi")], "other")
 
     async def test_says_what_the_loser_used(self, opened):
         async with (

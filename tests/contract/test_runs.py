@@ -281,6 +281,22 @@ class TestCancelling:
         assert ended.total.estimated
         assert ended.total.completion_tokens == 1
 
+    async def test_books_what_was_said_on_the_fallback_that_said_it(self, tmp_path, reached):
+        first, then = {"provider": "openai_compat", "model": "first"}, {"model": "then"}
+        async with openai_server(refuses(500), Reply(("Once",), then=Then.HANG)) as model:
+            policy = {"primary": first | {"endpoint": model.endpoint}}
+            policy["fallback"] = [policy["primary"] | then]
+            helper = agent("helper", model.endpoint, model=policy)
+            async with mesh_of(tmp_path, helper) as mesh, reached(mesh) as agents:
+                run = await agents.create_run(ME, ASK)
+                async with aclosing(agents.events(ME, run.id)) as events:
+                    async for event in events:
+                        if isinstance(event.payload, TextDelta):
+                            break
+                ended = await agents.cancel(ME, run.id)
+        used = [(each.model, each.usage.completion_tokens) for each in ended.usage]
+        assert used == [("then", 1)]
+
     async def test_of_an_ended_run_is_refused(self, world):
         async with world() as (agents, _, _):
             run = await agents.run(ME, ASK)

@@ -16,6 +16,7 @@ from servers.domain.chat import (
     Message,
     ReasoningPiece,
     Role,
+    Speaker,
     Text,
     TextPiece,
     ToolSpec,
@@ -159,7 +160,8 @@ class RecordedSteps:
             work.journal.emit(Noticed(notice.reason, notice.message))
 
     async def _listen(self, request: ChatRequest, heard: Hearing) -> Finish:
-        agent = self._work.account.agent
+        agent, first = self._work.account.agent, request.candidates[0]
+        speaker = Speaker(first.provider, first.model)
         try:
             with span("chat", {telemetry.OPERATION: "chat", telemetry.AGENT: agent}):
                 async with aclosing(self._means.router.stream(request)) as steps:
@@ -169,24 +171,20 @@ class RecordedSteps:
                                 heard.hear(text)
                             case ReasoningPiece(text):
                                 heard.think(text)
+                            case Speaker():
+                                speaker = step
                             case Finish():
                                 return await heard.end(step)
-        except BaseException as error:
-            self._count_cut_off(request, error, heard.pieces)
+        except BaseException:
+            self._count_cut_off(speaker, heard.pieces)
             raise
         raise AssertionError("a stream ends with Finish or raises")
 
-    def _count_cut_off(self, request: ChatRequest, error: BaseException, pieces: int) -> None:
-        """A call that was cut off was paid for, too: count the pieces that were seen. Who spoke
-        says the error, if there is one; the first candidate is a guess."""
+    def _count_cut_off(self, speaker: Speaker, pieces: int) -> None:
+        """A call that was cut off was paid for, too: count the pieces that were seen."""
         if pieces:
-            first, facts = request.candidates[0], {}
-            if isinstance(error, AstromeshError):
-                facts = error.facts
-            provider = facts.get("provider", first.provider)
-            model = facts.get("model", first.model)
             seen = Usage(completion_tokens=pieces, estimated=True)
-            self._work.tally.add(Finish(usage=seen, provider=provider, model=model))
+            self._work.tally.add(Finish(usage=seen, provider=speaker.provider, model=speaker.model))
 
 
 def _measure_model(agent: str, reply: ModelReplied) -> None:

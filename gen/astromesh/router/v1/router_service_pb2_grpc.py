@@ -125,7 +125,8 @@ class RouterServiceServicer:
     def StreamComplete(self, request, context):
         """StreamComplete answers a chat piece by piece, as the provider speaks.
 
-        Zero or more pieces, then exactly one `finish`. Errors as for Complete; after the
+        Zero or more pieces, then exactly one `finish`. Where another than the first candidate
+        speaks, `speaker` comes before its first piece. Errors as for Complete; after the
         first piece no other provider takes over: a break then is ABORTED with the reason
         STREAM_INTERRUPTED, and what was streamed is not the whole answer.
         """

@@ -48,7 +48,8 @@ class RouterServiceStub:
     StreamComplete: _aio.UnaryStreamMultiCallable[_router_service_pb2.StreamCompleteRequest, _router_service_pb2.StreamCompleteResponse]
     """StreamComplete answers a chat piece by piece, as the provider speaks.
 
-    Zero or more pieces, then exactly one `finish`. Errors as for Complete; after the
+    Zero or more pieces, then exactly one `finish`. Where another than the first candidate
+    speaks, `speaker` comes before its first piece. Errors as for Complete; after the
     first piece no other provider takes over: a break then is ABORTED with the reason
     STREAM_INTERRUPTED, and what was streamed is not the whole answer.
     """
@@ -160,7 +161,8 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.AsyncIterator[_router_service_pb2.StreamCompleteResponse]:
         """StreamComplete answers a chat piece by piece, as the provider speaks.
 
-        Zero or more pieces, then exactly one `finish`. Errors as for Complete; after the
+        Zero or more pieces, then exactly one `finish`. Where another than the first candidate
+        speaks, `speaker` comes before its first piece. Errors as for Complete; after the
         first piece no other provider takes over: a break then is ABORTED with the reason
         STREAM_INTERRUPTED, and what was streamed is not the whole answer.
         """

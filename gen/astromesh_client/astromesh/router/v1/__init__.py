@@ -33,6 +33,7 @@ __all__ = (
     "RerankRequest",
     "RerankResponse",
     "RouterServiceStub",
+    "Speaker",
     "StreamCompleteRequest",
     "StreamCompleteResponse",
     "UpdateBreakerRequest",
@@ -1110,6 +1111,26 @@ default_message_pool.register_message("astromesh.router.v1", "RerankResponse", R
 
 
 @dataclass(eq=False, repr=False)
+class Speaker(betterproto2.Message):
+    """
+    Speaker is who answers, known before the end: a stream that is cut off was theirs.
+    """
+
+    provider: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The provider, as named in the candidate.
+    """
+
+    model: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The model, as the provider was asked for it.
+    """
+
+
+default_message_pool.register_message("astromesh.router.v1", "Speaker", Speaker)
+
+
+@dataclass(eq=False, repr=False)
 class StreamCompleteRequest(betterproto2.Message):
     """
     StreamCompleteRequest is CompleteRequest for the streaming call.
@@ -1219,6 +1240,13 @@ class StreamCompleteResponse(betterproto2.Message):
     )
     """
     The end. Nothing follows.
+    """
+
+    speaker: "Speaker | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, optional=True, group="step"
+    )
+    """
+    Who says what follows, where that is not the first candidate as it was named.
     """
 
 
@@ -1379,7 +1407,8 @@ class RouterServiceStub(betterproto2_grpclib.ServiceStub):
         """
         StreamComplete answers a chat piece by piece, as the provider speaks.
 
-        Zero or more pieces, then exactly one `finish`. Errors as for Complete; after the
+        Zero or more pieces, then exactly one `finish`. Where another than the first candidate
+        speaks, `speaker` comes before its first piece. Errors as for Complete; after the
         first piece no other provider takes over: a break then is ABORTED with the reason
         STREAM_INTERRUPTED, and what was streamed is not the whole answer.
         """

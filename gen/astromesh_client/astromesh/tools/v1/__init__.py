@@ -57,8 +57,8 @@ class ToolOutcome(betterproto2.Enum):
 
     UNKNOWN = 4
     """
-    The process stopped while the call ran. It was not repeated, and whether it took
-    effect is not known.
+    The process stopped while the call ran, or the way to it broke. It was not repeated, and
+    whether it took effect is not known.
     """
 
     @classmethod
