@@ -13,7 +13,7 @@ UV := $(or $(shell command -v uv),.tools/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 # Those that fit every machine: not PyTorch (sentence-transformers), not CUDA (onnx-gpu).
-EXTRAS := edge local onnx genai triton redis postgres tokens otel client rag faiss pgvector qdrant chroma
+EXTRAS := edge local onnx genai triton redis postgres tokens otel client rag faiss pgvector qdrant chroma plot
 # Brings ctest along.
 CMAKE := $(UV) tool run --quiet --from "cmake>=3.21"
 

@@ -20,7 +20,7 @@ def show_all(messages: Iterable[Message], columns: Columns, form: Output) -> Non
     if form is Output.TABLE:
         _table(columns, [[_cell(show(m)) for show in columns.values()] for m in messages])
     else:
-        _dump([_tree(message) for message in messages], form)
+        dump([_tree(message) for message in messages], form)
 
 
 def show_one(message: Message, columns: Columns, form: Output) -> None:
@@ -31,14 +31,15 @@ def show_one(message: Message, columns: Columns, form: Output) -> None:
             if value:
                 print(f"{title:{width}}  {value}")
     else:
-        _dump(_tree(message), form)
+        dump(_tree(message), form)
 
 
 def _tree(message: Message) -> dict[str, Any]:
     return MessageToDict(message, preserving_proto_field_name=True)
 
 
-def _dump(tree: Any, form: Output) -> None:
+def dump(tree: Any, form: Output) -> None:
+    """As JSON or YAML."""
     if form is Output.JSON:
         import json
 

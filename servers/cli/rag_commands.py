@@ -91,11 +91,18 @@ def evaluate(
             exists=True, dir_okay=False, help='JSON lines: {"query": ..., "relevant": [ids]}'
         ),
     ],
-    pipeline: _Pipeline,
+    pipeline: Annotated[
+        list[str],
+        typer.Option("--pipeline", "-p", help="The RAG pipeline; again, to compare several."),
+    ],
+    plot: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Draw recall over k into this file: .svg or .png."),
+    ] = None,
     address: Address = HERE,
     output: Form = Output.TABLE,
 ) -> None:
-    """Measure how well a pipeline finds what answers questions: recall, nDCG@10, MRR."""
+    """Measure how well pipelines find what answers questions: recall, nDCG@10, MRR."""
     from servers.cli.rag_eval import evaluate
 
-    done(evaluate(address, pipeline, questions, output))
+    done(evaluate(address, pipeline, questions, output, plot))

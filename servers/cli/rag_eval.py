@@ -1,116 +1,133 @@
-"""How well a pipeline finds the documents that answer questions."""
+"""How well pipelines find the documents that answer questions."""
 
-import json
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from astromesh.rag.v1 import rag_service_pb2 as pb
 from astromesh.rag.v1.rag_service_pb2_grpc import RagServiceStub
 
+from servers.cli import rag_plot
 from servers.cli.choices import Output
 from servers.cli.client import connected
+from servers.cli.output import dump
+from servers.cli.rag_measures import Answered, Question, questions_of, recalls, scores, some_of
 from servers.kernel.errors import InvalidInput
+from servers.kernel.explain import nearest
 
-_RECALL_AT = (1, 3, 5, 10)
-_DEPTH = 10
-_PASSAGES = 50  # asked for: several may be of one document
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    query: str
-    relevant: frozenset[str]  # ids of documents
-
-
-def questions_of(text: str) -> list[Question]:
-    """Raises InvalidInput that names the line."""
-    found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            tree = json.loads(line)
-            query, relevant = tree["query"], tree["relevant"]
-            if not isinstance(query, str) or not query or not isinstance(relevant, list):
-                raise TypeError
-            found.append(Question(query, frozenset(map(str, relevant))))
-        except (ValueError, KeyError, TypeError):
-            says = 'expected {"query": text, "relevant": [ids of documents]}'
-            raise InvalidInput(f"line {number}: {says}") from None
-        if not relevant:
-            raise InvalidInput(f"line {number}: names no relevant document")
-    if not found:
-        raise InvalidInput("there is no question in the file")
-    return found
-
-
-def recall(ranked: Sequence[str], relevant: frozenset[str], k: int) -> float:
-    """The share of the relevant ones among the first k."""
-    return len(relevant.intersection(ranked[:k])) / len(relevant)
-
-
-def ndcg(ranked: Sequence[str], relevant: frozenset[str], k: int) -> float:
-    """Discounted gain, where a document is relevant or not, as a share of the best possible."""
-    gain = sum(1 / math.log2(at + 2) for at, each in enumerate(ranked[:k]) if each in relevant)
-    best = sum(1 / math.log2(at + 2) for at in range(min(k, len(relevant))))
-    return gain / best
-
-
-def reciprocal_rank(ranked: Sequence[str], relevant: frozenset[str]) -> float:
-    """1 over the place of the first relevant one; 0 where there is none."""
-    return next((1 / at for at, each in enumerate(ranked, 1) if each in relevant), 0.0)
-
-
-def scores(rankings: Sequence[tuple[Sequence[str], frozenset[str]]]) -> dict[str, float]:
-    """The means over all questions."""
-
-    def mean(values: Sequence[float]) -> float:
-        return sum(values) / len(values)
-
-    found = {
-        f"recall@{k}": mean([recall(ranked, relevant, k) for ranked, relevant in rankings])
-        for k in _RECALL_AT
-    }
-    found[f"nDCG@{_DEPTH}"] = mean([ndcg(*each, _DEPTH) for each in rankings])
-    found["MRR"] = mean([reciprocal_rank(*each) for each in rankings])
-    return found
-
-
-async def evaluate(address: str, pipeline: str, file: Path, form: Output) -> None:
-    questions = questions_of(file.read_text(encoding="utf-8"))  # noqa: ASYNC240  # the command's own
-    rankings = []
-    async with connected(address) as channel:
-        stub = RagServiceStub(channel)
-        for question in questions:
-            request = pb.QueryRequest(pipeline=pipeline, query=question.query, top_k=_PASSAGES)
-            answer = await stub.Query(request)
-            ranked = list(dict.fromkeys(each.document for each in answer.passages))
-            rankings.append((ranked, question.relevant))
-    _show(pipeline, len(questions), scores(rankings), form)
-
-
-def _show(pipeline: str, count: int, found: dict[str, float], form: Output) -> None:
-    if form is not Output.TABLE:
-        tree: dict[str, Any] = {"pipeline": pipeline, "questions": count, **found}
-        if form is Output.JSON:
-            print(json.dumps(tree, indent=2))
-        else:
-            import yaml
-
-            print(yaml.safe_dump(tree, sort_keys=False), end="")
-        return
-    from rich.bar import Bar
-    from rich.console import Console
+if TYPE_CHECKING:
     from rich.table import Table
 
-    table = Table(
-        box=None, pad_edge=False, header_style="bold", title=f"{pipeline}, {count} questions"
-    )
-    for title in ("MEASURE", "VALUE", ""):
-        table.add_column(title)
-    for name, value in found.items():
-        table.add_row(name, f"{value:.3f}", Bar(1.0, 0.0, value, width=30))
-    Console().print(table)
+_PASSAGES = 50  # asked for: several may be of one document
+_AT_ONCE = 8
+_PAGE = 1000
+
+Results = Mapping[str, Sequence[Answered]]  # by pipeline
+
+
+async def evaluate(
+    address: str, pipelines: Sequence[str], file: Path, form: Output, plot: Path | None
+) -> None:
+    if plot is not None:
+        rag_plot.check(plot)  # says what is wrong before anything is asked
+    questions = await asyncio.to_thread(_read, file)
+    found: dict[str, Sequence[Answered]] = {}
+    async with connected(address) as channel:
+        stub = RagServiceStub(channel)
+        for pipeline in dict.fromkeys(pipelines):
+            _check_known(file, pipeline, questions, await _documents(stub, pipeline))
+        for pipeline in dict.fromkeys(pipelines):
+            found[pipeline] = await _answers(stub, pipeline, questions)
+    _show(found, len(questions), form)
+    if plot is not None:
+        curves = {pipeline: recalls(answered) for pipeline, answered in found.items()}
+        await asyncio.to_thread(rag_plot.write, plot, curves, f"{len(questions)} questions")
+
+
+def _read(file: Path) -> list[Question]:
+    try:
+        return questions_of(file.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{file}: it is not UTF-8 (byte {error.start})") from None
+    except OSError as error:
+        raise InvalidInput(f"{file}: {error.strerror}") from None
+    except InvalidInput as wrong:
+        raise InvalidInput(f"{file}: {wrong.message}") from None
+
+
+async def _documents(stub: RagServiceStub, pipeline: str) -> set[str]:
+    found: set[str] = set()
+    request = pb.ListDocumentsRequest(pipeline=pipeline, page_size=_PAGE)
+    while True:
+        page = await stub.ListDocuments(request)
+        found.update(each.id for each in page.documents)
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token
+
+
+def _check_known(file: Path, pipeline: str, questions: Sequence[Question], known: set[str]) -> None:
+    """A document that isn't there can't be found: the measures would blame the pipeline."""
+    names = sorted(known)
+    faults = [
+        f"line {each.line}: the pipeline {pipeline!r} has no document {name!r}"
+        + nearest(name, names)
+        for each in questions
+        for name in sorted(each.relevant - known)
+    ]
+    if faults:
+        fix = f"take it in first (astromesh rag ingest), or correct the id (rag list -p {pipeline})"
+        raise InvalidInput(f"{file}: {some_of(faults)}\n  {fix}")
+
+
+async def _answers(
+    stub: RagServiceStub, pipeline: str, questions: Sequence[Question]
+) -> list[Answered]:
+    free = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(question: Question) -> Answered:
+        request = pb.QueryRequest(pipeline=pipeline, query=question.query, top_k=_PASSAGES)
+        async with free:
+            answer = await stub.Query(request)
+        ranked = list(dict.fromkeys(each.document for each in answer.passages))
+        return Answered(ranked, question.relevant)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(ask(each)) for each in questions]
+    return [task.result() for task in tasks]
+
+
+def _show(found: Results, count: int, form: Output) -> None:
+    measured = {pipeline: scores(answered) for pipeline, answered in found.items()}
+    if form is not Output.TABLE:
+        tree = {
+            pipeline: {**values, "recall_by_k": recalls(found[pipeline])}
+            for pipeline, values in measured.items()
+        }
+        dump({"questions": count, "pipelines": tree}, form)
+        return
+    from rich.console import Console
+
+    Console().print(_table(measured, count))
+
+
+def _table(measured: Mapping[str, Mapping[str, float]], count: int) -> "Table":
+    from rich.bar import Bar
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", title=f"{count} questions")
+    table.add_column("MEASURE")
+    for pipeline in measured:
+        table.add_column(Text(pipeline), justify="right", overflow="fold")
+        table.add_column("", width=max(8, 40 // len(measured)))
+    (first, *_) = measured.values()
+    for name in first:
+        values = [each[name] for each in measured.values()]
+        cells: list[Text | Bar] = []
+        for value in values:
+            style = "bold" if len(values) > 1 and value == max(values) else ""
+            cells += [Text(f"{value:.3f}", style), Bar(1.0, 0.0, value)]
+        table.add_row(name, *cells)
+    return table

@@ -72,6 +72,22 @@ def fill(folder: Path) -> Path:
     return folder
 
 
+STORES = ("faiss", "pgvector", "qdrant", "chroma")
+
+
+def write_pipelines(folder: Path, database: str) -> None:
+    """`handbook` with all that can be had, and one on each store that differ in a line or two."""
+    full = pipeline(reranking={}, retrieval={"top_k": 3, "hybrid": True})
+    address = {"pgvector": {"dsn": database}}
+    plain = [
+        pipeline(f"on-{store}", vector_store={"backend": store, **address.get(store, {})})
+        for store in STORES
+    ]
+    folder.mkdir()
+    for said in (full, *plain):
+        (folder / f"{said['metadata']['name']}.rag.yaml").write_text(yaml.safe_dump(said))
+
+
 class World:
     def __init__(self, folder, mesh, model) -> None:
         self.documents, self.mesh, self.model = folder, mesh, model
@@ -81,15 +97,14 @@ class World:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory):
+async def world(tmp_path_factory, postgres):
     folder = tmp_path_factory.mktemp("rag")
     async with openai_server(Reply(("Thirty days [1].",))) as model:
-        config = write_agents(
-            folder, agent("helper", model.endpoint, knowledge={"pipeline": "handbook"})
-        )
-        (config / "rag").mkdir()
-        said = pipeline(reranking={}, retrieval={"top_k": 3, "hybrid": True})
-        (config / "rag" / "handbook.rag.yaml").write_text(yaml.safe_dump(said))
+        helpers = {"helper": "handbook", **{f"helper-{s}": f"on-{s}" for s in STORES}}
+        agents = [
+            agent(name, model.endpoint, knowledge={"pipeline": p}) for name, p in helpers.items()
+        ]
+        write_pipelines(write_agents(folder, *agents) / "rag", postgres.schema())
         documents = fill(folder / "documents")
         with mesh_process(folder) as mesh:
             world = World(documents, mesh, model)
@@ -118,17 +133,35 @@ async def test_every_kind_of_file_is_found(world, question, document):
     assert passages[0]["uri"] == f"https://wiki/{document}"
 
 
-async def test_an_agent_answers_with_its_sources_over_rest(world):
+async def answered(world, agent_name: str, question: str) -> tuple[dict, dict, str]:
+    """The run, the event that names its sources, and what the model was shown."""
     async with httpx.AsyncClient(base_url=world.mesh.url, timeout=20, trust_env=False) as http:
-        asked = {"query": "How long is my vacation?"}
-        run = (await http.post("/v1/agents/helper:run", json=asked)).json()
+        run = (await http.post(f"/v1/agents/{agent_name}:run", json={"query": question})).json()
         events = (await http.get(f"/v1/runs/{run['run_id']}/events")).text
-    assert (run["state"], run["answer"]) == ("RUN_STATE_COMPLETED", "Thirty days [1].")
     told = [json.loads(line) for line in events.splitlines() if line]
     (known,) = [each["knowledge"] for each in told if "knowledge" in each]
+    return run, known, world.model.requests[-1].body["messages"][0]["content"]
+
+
+async def test_an_agent_answers_with_its_sources_over_rest(world):
+    run, known, shown = await answered(world, "helper", "How long is my vacation?")
+    assert (run["state"], run["answer"]) == ("RUN_STATE_COMPLETED", "Thirty days [1].")
     assert (known["sources"][0]["number"], known["sources"][0]["document"]) == (1, "holidays.md")
-    shown = world.model.requests[-1].body["messages"][0]["content"]
     assert "[1] Holidays, https://wiki/holidays.md\n" in shown
+
+
+@pytest.mark.parametrize("store", STORES)
+async def test_another_backend_is_another_line_of_yaml(world, store):
+    """Taken in on the command line, the same documents give the same answer with sources."""
+    words = ("rag", "ingest", str(world.documents), "-p", f"on-{store}", "--uri", "https://wiki")
+    taken = await world.cli(*words)
+    assert "9 documents: 7 created, 0 replaced, 0 unchanged, 2 failed" in taken.out
+    run, known, shown = await answered(world, f"helper-{store}", "How long is my vacation?")
+    source = known["sources"][0]
+    assert (run["state"], run["answer"]) == ("RUN_STATE_COMPLETED", "Thirty days [1].")
+    assert (source["number"], source["document"], source["title"]) == (1, "holidays.md", "Holidays")
+    assert "[1] Holidays, https://wiki/holidays.md\n" in shown
+    assert TEXTS["holidays.md"].splitlines()[-1] in shown
 
 
 async def test_the_seeds_paths_work_over_rest(world):
@@ -145,7 +178,9 @@ async def test_the_seeds_paths_work_over_rest(world):
     assert document["id"] in [each["id"] for each in listed["documents"]]
     assert (deleted.status_code, deleted.json()["deleted_chunks"]) == (200, 1)
     assert bad.status_code == 400
-    assert [(each["name"], each["ready"]) for each in pipelines] == [("handbook", True)]
+    assert [(each["name"], each["ready"]) for each in pipelines] == [
+        (name, True) for name in ("handbook", *sorted(f"on-{store}" for store in STORES))
+    ]
 
 
 async def test_lists_are_shown(world):
@@ -153,10 +188,29 @@ async def test_lists_are_shown(world):
     assert "all-minilm-l6-v2" in (await world.cli("rag", "list")).out
 
 
-async def test_a_pipeline_is_measured_on_questions(world, tmp_path):
-    lines = [json.dumps({"query": q, "relevant": [d]}) for q, d in FOUND.items()]
-    (tmp_path / "questions.jsonl").write_text("\n".join(lines))
-    words = ("rag", "eval", str(tmp_path / "questions.jsonl"), "-p", "handbook")
-    measured = json.loads((await world.cli(*words, "-o", "json")).out)
-    assert (measured["questions"], measured["recall@10"], measured["MRR"]) == (6, 1.0, 1.0)
-    assert "nDCG@10" in (await world.cli(*words)).out
+def questions_file(folder: Path, questions: dict[str, str]) -> str:
+    lines = [json.dumps({"query": q, "relevant": [d]}) for q, d in questions.items()]
+    (folder / "questions.jsonl").write_text("\n".join(lines))
+    return str(folder / "questions.jsonl")
+
+
+async def test_pipelines_are_measured_side_by_side(world, tmp_path):
+    await world.cli("rag", "ingest", str(world.documents), "-p", "on-faiss")
+    words = ("rag", "eval", questions_file(tmp_path, FOUND), "-p", "handbook", "-p", "on-faiss")
+    picture = tmp_path / "recall.svg"
+    measured = json.loads((await world.cli(*words, "-o", "json", "--plot", str(picture))).out)
+    full = measured["pipelines"]["handbook"]
+    assert (measured["questions"], full["recall@10"], full["MRR"]) == (6, 1.0, 1.0)
+    assert measured["pipelines"]["on-faiss"]["recall_by_k"][-1] == 1.0
+    assert "<svg" in picture.read_text()
+    table = (await world.cli(*words)).out
+    assert "nDCG@10" in table
+    assert table.index("handbook") < table.index("on-faiss")
+
+
+async def test_a_question_on_a_document_that_is_not_there_is_refused(world, tmp_path):
+    file = questions_file(tmp_path, {"what is it": "holiday.md"})
+    done = await world.cli("rag", "eval", file, "-p", "handbook")
+    assert done.code != 0
+    assert "line 1: the pipeline 'handbook' has no document 'holiday.md'" in done.err
+    assert "did you mean 'holidays.md'?" in done.err
