@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeAlias
 
@@ -15,14 +15,16 @@ from servers.kernel.errors import AstromeshError
 from servers.kernel.ids import new_id
 from servers.kernel.sqlite import open_database
 from servers.memory.adapters import sqlite
-from servers.memory.adapters.opening import open_places
+from servers.memory.adapters.opening import open_episode_places, open_places
+from servers.memory.episodes import EpisodicMemory
 from servers.memory.places import Backend, Places
+from servers.memory.ports import ConversationStore
 from servers.memory.service import ConversationMemory
 
 Take: TypeAlias = Callable[[Sequence[Declared]], None]
 
 _CONNECTION = "spec.memory.conversational.connection"
-_SWEEP = 60.0  # seconds between two looks for conversations that are over
+_SWEEP = 60.0  # seconds between two looks for what is over
 _log = structlog.stdlib.get_logger("astromesh.memory")
 
 
@@ -37,14 +39,17 @@ async def open_memory(config: MeshConfig, stack: AsyncExitStack) -> tuple[Conver
         for name, each in config.runtime.memory.backends.items()
     }
     places = await enter(open_places(database, backends, time.time))
-    memory = ConversationMemory(places, time.time, new_id)
-    await enter(for_ever(_sweep(memory)))
+    happened = await enter(open_episode_places(database, backends, time.time))
+    episodes = EpisodicMemory(happened, time.time, new_id)
+    memory = ConversationMemory(places, episodes, time.time, new_id)
+    await enter(for_ever(_sweep(memory.sweep)))
+    await enter(for_ever(_sweep(episodes.sweep)))
     take = _taking(places)
     take(config.agents)
     return memory, take
 
 
-def _taking(places: Places) -> Take:
+def _taking(places: Places[ConversationStore]) -> Take:
     def take(declared: Sequence[Declared]) -> None:
         agents = [each.agent for each in declared if each.agent]
         talks = [(agent.name, agent.conversation) for agent in agents if agent.conversation]
@@ -72,12 +77,12 @@ def one_after_another(*takes: Take) -> Take:
     return take
 
 
-async def _sweep(memory: ConversationMemory) -> None:
+async def _sweep(sweep: Callable[[], Awaitable[None]]) -> None:
     while True:
         await asyncio.sleep(_SWEEP)
         try:
-            await memory.sweep()
+            await sweep()
         except AstromeshError as error:  # what is over isn't shown all the same
-            _log.warning("conversations that are over not removed", error=error.message)
+            _log.warning("memories that are over not removed", error=error.message)
         except Exception as error:  # nobody waits for it who could hear of it
-            _log.exception("removing conversations that are over broke", error=repr(error))
+            _log.exception("removing memories that are over broke", error=repr(error))

@@ -18,6 +18,7 @@ from servers.domain.embeddings import (
     RerankRequest,
     TokenCount,
 )
+from servers.domain.episodes import Episodes
 from servers.domain.graphs import Graph
 from servers.domain.memory import (
     Backlog,
@@ -95,6 +96,9 @@ class Memory(Protocol):
     `backend` names where a session is kept. Empty: where the agent's file says, else where
     the session is, else where it is by default.
     """
+
+    @property
+    def episodes(self) -> Episodes: ...
 
     async def append(
         self,

@@ -1,4 +1,4 @@
-"""Which stores there are, by name, and where the conversations of an agent are.
+"""Which stores there are, by name, and where what an agent remembers is.
 
 A store is opened when it is first needed. That it can't be reached is the error of who
 needs it, and is tried again the next time.
@@ -9,37 +9,40 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Generic, Self, TypeVar
 
 from servers.kernel.errors import AstromeshError, Unavailable
 from servers.memory.names import wrong
-from servers.memory.ports import ConversationStore
+
+S = TypeVar("S")
 
 DEFAULT: Final = "sqlite"
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A database for conversations."""
+    """A database for what is remembered."""
 
     kind: str  # "sqlite", "redis", "postgres"
     url: str = field(default="", repr=False)  # may hold a password
     said_in: str = field(default="", compare=False)  # where people find it written
 
 
-Opening = Callable[[Backend], AbstractAsyncContextManager[ConversationStore]]
+class Places(Generic[S]):
+    """Of stores of one kind. `backends` are those of runtime.yaml. Closing it closes what was
+    opened."""
 
-
-class Places:
-    """`backends` are those of runtime.yaml. Closing it closes what was opened."""
-
-    def __init__(self, backends: Mapping[str, Backend], opening: Opening) -> None:
+    def __init__(
+        self,
+        backends: Mapping[str, Backend],
+        opening: Callable[[Backend], AbstractAsyncContextManager[S]],
+    ) -> None:
         self._shared = {DEFAULT: Backend(DEFAULT), **backends}
         self._own: dict[str, Backend] = {}  # of agents in files, by a name that nobody else has
         self._agents: dict[str, str] = {}  # in files: agent -> name
         self._opening = opening
         self._stack = AsyncExitStack()
-        self._open: dict[Backend, ConversationStore] = {}
+        self._open: dict[Backend, S] = {}
         self._locks: dict[Backend, asyncio.Lock] = {}
 
     async def __aenter__(self) -> Self:
@@ -62,7 +65,7 @@ class Places:
         self._own |= own
         self._agents |= agents
 
-    async def store(self, name: str) -> ConversationStore:
+    async def store(self, name: str) -> S:
         """Raises InvalidInput for a name that nobody knows, Unavailable and others where it
         can't be reached."""
         backend = self._own.get(name) or self._shared.get(name)
@@ -75,7 +78,7 @@ class Places:
                     self._open[backend] = await self._opened(name, backend)
         return self._open[backend]
 
-    async def _opened(self, name: str, backend: Backend) -> ConversationStore:
+    async def _opened(self, name: str, backend: Backend) -> S:
         try:
             return await self._stack.enter_async_context(self._opening(backend))
         except AstromeshError:
@@ -86,13 +89,13 @@ class Places:
             ) from error
 
     def names(self, agent: str = "") -> tuple[str, ...]:
-        """All of them, the likeliest place of an agent's conversations first."""
+        """All of them, the likeliest place of what an agent remembers first."""
         first = self._agents.get(agent, DEFAULT)
         return tuple(dict.fromkeys((first, *self._shared, *self._own)))
 
     def of(self, agent: str) -> str:
-        """Where an agent in a file keeps its conversations; empty: it is in no file."""
+        """Where an agent in a file keeps it; empty: no file says so."""
         return self._agents.get(agent, "")
 
-    def opened(self) -> Iterator[ConversationStore]:
+    def opened(self) -> Iterator[S]:
         return iter(list(self._open.values()))

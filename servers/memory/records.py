@@ -16,7 +16,7 @@ class Archive:
     """Raises Unavailable where a backend can't be reached: half an answer would be taken for
     a whole one."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places[ConversationStore]) -> None:
         self._places = places
 
     async def sessions(self, tenant: str, agent: str, limit: int, page_token: str) -> SessionPage:

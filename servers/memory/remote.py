@@ -9,6 +9,7 @@ from astromesh.memory.v1 import memory_service_pb2_grpc
 
 from servers.domain.caller import Caller
 from servers.domain.chat import Message
+from servers.domain.episodes import Episodes
 from servers.domain.memory import (
     Backlog,
     Details,
@@ -25,11 +26,13 @@ from servers.kernel.chat_wire import messages_to
 from servers.kernel.status import domain_errors
 from servers.memory import convert
 from servers.memory.names import check_key, check_name, check_principal
+from servers.memory.remote_episodes import RemoteEpisodes
 
 
 class RemoteMemory:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = memory_service_pb2_grpc.MemoryServiceStub(channel)
+        self.episodes: Episodes = RemoteEpisodes(self._stub)
 
     async def append(
         self,

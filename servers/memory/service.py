@@ -6,6 +6,7 @@ from time import time
 from uuid import uuid4
 
 from servers.domain.chat import Message
+from servers.domain.episodes import Episodes
 from servers.domain.memory import (
     Backlog,
     Details,
@@ -33,12 +34,14 @@ def _unlike_any() -> str:
 class ConversationMemory:
     def __init__(
         self,
-        places: Places,
+        places: Places[ConversationStore],
+        episodes: Episodes,
         now: Callable[[], float] = time,
         new_id: Callable[[], str] = _unlike_any,
     ) -> None:
         self._places, self._now, self._new_id = places, now, new_id
         self._records = Archive(places)
+        self.episodes = episodes
 
     # -- a session -------------------------------------------------------------------------
 

@@ -1,13 +1,13 @@
 """MemoryService over gRPC: decode, delegate, encode."""
 
+from astromesh.memory.v1 import episodic_pb2, memory_service_pb2_grpc
 from astromesh.memory.v1 import memory_service_pb2 as pb
-from astromesh.memory.v1 import memory_service_pb2_grpc
 
 from servers.domain.memory import SessionKey, Strategy
 from servers.domain.services import Memory
 from servers.kernel.calls import Context, caller_from
 from servers.kernel.chat_wire import messages_from
-from servers.memory import convert
+from servers.memory import convert, convert_episodes
 
 
 class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
@@ -44,7 +44,8 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
     async def CheckBackend(
         self, request: pb.CheckBackendRequest, context: Context
     ) -> pb.CheckBackendResponse:
-        await self._memory.check(request.backend)
+        checked = self._memory.episodes if request.episodes else self._memory
+        await checked.check(request.backend)
         return pb.CheckBackendResponse()
 
     async def SetTokenCounts(
@@ -85,6 +86,53 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
     ) -> pb.ErasePrincipalResponse:
         deleted = await self._memory.erase(caller_from(context).tenant, request.principal)
         return pb.ErasePrincipalResponse(deleted_turns=deleted)
+
+    # -- episodes --------------------------------------------------------------------------
+
+    async def RecordEpisode(
+        self, request: episodic_pb2.RecordEpisodeRequest, context: Context
+    ) -> episodic_pb2.RecordEpisodeResponse:
+        caller = caller_from(context)
+        note = convert_episodes.note_from(request, caller.tenant, caller.principal)
+        episode = convert_episodes.episode_to(await self._memory.episodes.add(note))
+        return episodic_pb2.RecordEpisodeResponse(episode=episode)
+
+    async def RecordEpisodes(
+        self, request: episodic_pb2.RecordEpisodesRequest, context: Context
+    ) -> episodic_pb2.RecordEpisodesResponse:
+        caller = caller_from(context)
+        told = convert_episodes.told_from(request, caller.tenant, caller.principal)
+        added = await self._memory.episodes.record(told)
+        return episodic_pb2.RecordEpisodesResponse(added=added)
+
+    async def ListEpisodes(
+        self, request: episodic_pb2.ListEpisodesRequest, context: Context
+    ) -> episodic_pb2.ListEpisodesResponse:
+        asked = convert_episodes.filter_from(request, caller_from(context).tenant)
+        page = (request.page_size, request.page_token)
+        found = await self._memory.episodes.list(asked, *page, request.backend)
+        return convert_episodes.page_to(found)
+
+    async def GetEpisode(
+        self, request: episodic_pb2.GetEpisodeRequest, context: Context
+    ) -> episodic_pb2.GetEpisodeResponse:
+        named = (caller_from(context).tenant, request.agent, request.episode_id, request.backend)
+        episode = convert_episodes.episode_to(await self._memory.episodes.get(*named))
+        return episodic_pb2.GetEpisodeResponse(episode=episode)
+
+    async def DeleteEpisode(
+        self, request: episodic_pb2.DeleteEpisodeRequest, context: Context
+    ) -> episodic_pb2.DeleteEpisodeResponse:
+        named = (caller_from(context).tenant, request.agent, request.episode_id, request.backend)
+        await self._memory.episodes.remove(*named)
+        return episodic_pb2.DeleteEpisodeResponse()
+
+    async def DeleteEpisodes(
+        self, request: episodic_pb2.DeleteEpisodesRequest, context: Context
+    ) -> episodic_pb2.DeleteEpisodesResponse:
+        asked = convert_episodes.filter_from(request, caller_from(context).tenant)
+        deleted = await self._memory.episodes.delete(asked, request.all, request.backend)
+        return episodic_pb2.DeleteEpisodesResponse(deleted_episodes=deleted)
 
 
 def _key(request: convert.AboutASession, context: Context) -> SessionKey:

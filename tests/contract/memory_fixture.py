@@ -3,6 +3,7 @@
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import grpc
@@ -14,8 +15,11 @@ from servers.kernel.sqlite import open_database
 from servers.kernel.status import StatusInterceptor
 from servers.memory.adapters import sqlite
 from servers.memory.adapters.postgres import open_postgres_conversations
+from servers.memory.adapters.postgres_episodes import open_postgres_episodes
 from servers.memory.adapters.redis import open_redis_conversations
 from servers.memory.adapters.sqlite import SqliteConversations
+from servers.memory.adapters.sqlite_episodes import SqliteEpisodes
+from servers.memory.episodes import EpisodicMemory
 from servers.memory.places import Places
 from servers.memory.remote import RemoteMemory
 from servers.memory.service import ConversationMemory
@@ -63,9 +67,23 @@ class Database:
                 yield store
 
     @asynccontextmanager
+    async def episodes(self):
+        """In the same database, or, beside Redis, in a file."""
+        if self.kind == "postgres":
+            async with open_postgres_episodes(self.where, "a test", self.clock) as store:
+                yield store
+            return
+        with TemporaryDirectory() as elsewhere:
+            folder = self.where if self.kind == "sqlite" else elsewhere
+            path = Path(folder) / "episodes.db"  # another one: of each there is one owner
+            async with open_database(path, sqlite.MIGRATIONS) as database:
+                yield SqliteEpisodes(database, self.clock)
+
+    @asynccontextmanager
     async def memory(self, reached=None):
-        async with Places({}, lambda _: self.store()) as places:
-            kept = ConversationMemory(places, self.clock)
+        here, happened = Places({}, lambda _: self.store()), Places({}, lambda _: self.episodes())
+        async with here, happened:
+            kept = ConversationMemory(here, EpisodicMemory(happened, self.clock), self.clock)
             async with (reached or in_process)(kept) as memory:
                 yield memory
 

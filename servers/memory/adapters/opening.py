@@ -1,4 +1,4 @@
-"""Opens the databases that conversations are kept in, each when it is first needed."""
+"""Opens the databases that memory is kept in, each when it is first needed."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -6,6 +6,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from servers.kernel.errors import NotReady
 from servers.kernel.sqlite import Database
 from servers.memory.adapters.sqlite import SqliteConversations
+from servers.memory.adapters.sqlite_episodes import SqliteEpisodes
+from servers.memory.episode_ports import EpisodeStore
 from servers.memory.places import Backend, Places
 from servers.memory.ports import ConversationStore
 
@@ -15,7 +17,7 @@ _PREFIX = "astromesh:memory"  # of keys in Redis
 @asynccontextmanager
 async def open_places(
     database: Database, backends: Mapping[str, Backend], now: Callable[[], float]
-) -> AsyncIterator[Places]:
+) -> AsyncIterator[Places[ConversationStore]]:
     """`database` was opened with `sqlite.MIGRATIONS`, and is the place by default."""
 
     @asynccontextmanager
@@ -28,6 +30,24 @@ async def open_places(
         return _in_postgres(backend, now) if backend.kind == "postgres" else in_sqlite()
 
     async with Places(backends, opening) as places:
+        yield places
+
+
+@asynccontextmanager
+async def open_episode_places(
+    database: Database, backends: Mapping[str, Backend], now: Callable[[], float]
+) -> AsyncIterator[Places[EpisodeStore]]:
+    """As `open_places`. Redis keeps no episodes: its backends are none here."""
+
+    @asynccontextmanager
+    async def in_sqlite() -> AsyncIterator[EpisodeStore]:
+        yield SqliteEpisodes(database, now)
+
+    def opening(backend: Backend) -> AbstractAsyncContextManager[EpisodeStore]:
+        return _episodes_in_postgres(backend, now) if backend.kind == "postgres" else in_sqlite()
+
+    fit = {name: each for name, each in backends.items() if each.kind != "redis"}
+    async with Places(fit, opening) as places:
         yield places
 
 
@@ -47,6 +67,16 @@ def _in_postgres(
     except ModuleNotFoundError as missing:
         raise _without(backend, missing) from missing
     return open_postgres_conversations(backend.url, backend.said_in, now)
+
+
+def _episodes_in_postgres(
+    backend: Backend, now: Callable[[], float]
+) -> AbstractAsyncContextManager[EpisodeStore]:
+    try:
+        from servers.memory.adapters.postgres_episodes import open_postgres_episodes
+    except ModuleNotFoundError as missing:
+        raise _without(backend, missing) from missing
+    return open_postgres_episodes(backend.url, backend.said_in, now)
 
 
 def _without(backend: Backend, missing: ModuleNotFoundError) -> NotReady:

@@ -50,6 +50,34 @@ MIGRATIONS = (
     CREATE INDEX turn_by_principal ON turn(principal, session_id, idx) WHERE principal != '';
     CREATE INDEX session_expires ON session(expires_at) WHERE expires_at IS NOT NULL;
     """,
+    """
+    CREATE TABLE episode(
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        tenant TEXT NOT NULL,
+        agent TEXT NOT NULL,
+        id TEXT NOT NULL,
+        attempt INTEGER NOT NULL,  -- of the run that has told it; 0: no run has
+        session TEXT NOT NULL,
+        principal TEXT NOT NULL,
+        run_id TEXT NOT NULL,
+        type TEXT NOT NULL,
+        name TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        expires_at REAL,
+        body BLOB NOT NULL,        -- JSON, see episode_rows.py
+        UNIQUE(tenant, agent, id)
+    );
+    CREATE INDEX episode_by_time ON episode(tenant, agent, created_at);
+    CREATE INDEX episode_by_session ON episode(tenant, agent, session, created_at);
+    CREATE INDEX episode_by_type ON episode(tenant, agent, type, created_at);
+    CREATE INDEX episode_by_outcome ON episode(tenant, agent, outcome, created_at);
+    CREATE INDEX episode_by_principal ON episode(tenant, agent, principal, created_at);
+    CREATE INDEX episode_by_name ON episode(tenant, agent, name, created_at);
+    CREATE INDEX episode_by_run ON episode(tenant, agent, run_id, created_at);
+    CREATE INDEX episode_of_principal ON episode(tenant, principal) WHERE principal != '';
+    CREATE INDEX episode_expires ON episode(expires_at) WHERE expires_at IS NOT NULL;
+    """,
 )
 
 _ALIVE = "(expires_at IS NULL OR expires_at > ?)"

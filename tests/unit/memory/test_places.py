@@ -9,6 +9,8 @@ from servers.domain.memory import Details, SessionKey
 from servers.kernel.errors import InvalidInput, Unavailable
 from servers.kernel.sqlite import open_database
 from servers.memory.adapters.sqlite import MIGRATIONS, SqliteConversations
+from servers.memory.adapters.sqlite_episodes import SqliteEpisodes
+from servers.memory.episodes import EpisodicMemory
 from servers.memory.places import Backend, Places
 from servers.memory.service import ConversationMemory
 
@@ -19,9 +21,9 @@ EXCHANGE = (says(Role.USER, "hello?"), says(Role.ASSISTANT, "hi!"))
 class World:
     """A memory over several files, which stand for the databases that they would be."""
 
-    def __init__(self, folder, places, away):
+    def __init__(self, folder, places, episodes, away):
         self.folder, self.places, self.away = folder, places, away
-        self.memory = ConversationMemory(places, lambda: 1.0)
+        self.memory = ConversationMemory(places, EpisodicMemory(episodes, lambda: 1.0), lambda: 1.0)
 
     async def has(self, *names: str) -> list[bool]:
         return [bool((await self.memory.turns(KEY, backend=name)).turns) for name in names]
@@ -40,9 +42,15 @@ async def world(tmp_path):
         async with open_database(tmp_path / f"{name}.db", MIGRATIONS) as database:
             yield SqliteConversations(database, lambda: 1.0)
 
+    @asynccontextmanager
+    async def opening_episodes(backend):
+        name = f"{backend.url or 'default'}.episodes"
+        async with open_database(tmp_path / f"{name}.db", MIGRATIONS) as database:
+            yield SqliteEpisodes(database, lambda: 1.0)
+
     shared = {"archive": Backend("postgres", "archive")}
-    async with Places(shared, opening) as places:
-        world = World(tmp_path, places, away)
+    async with Places(shared, opening) as places, Places(shared, opening_episodes) as episodes:
+        world = World(tmp_path, places, episodes, away)
         world.opened = opened
         yield world
 

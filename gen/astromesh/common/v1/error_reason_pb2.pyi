@@ -487,6 +487,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The declaration of a RAG pipeline is wrong; the message says what.
     FAILED_PRECONDITION. Metadata: {"pipeline": "handbook"}
     """
+    ERROR_REASON_EPISODE_NOT_FOUND: _ErrorReason.ValueType  # 210
+    """The agent has no episode of that id.
+    NOT_FOUND. Metadata: {"agent": "assistant", "episode": "0192f0.1"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists why calls fail, for programs to branch on.
@@ -963,5 +967,9 @@ NOT_FOUND. Metadata: {"pipeline": "handbok"}
 ERROR_REASON_PIPELINE_NOT_READY: ErrorReason.ValueType  # 200
 """The declaration of a RAG pipeline is wrong; the message says what.
 FAILED_PRECONDITION. Metadata: {"pipeline": "handbook"}
+"""
+ERROR_REASON_EPISODE_NOT_FOUND: ErrorReason.ValueType  # 210
+"""The agent has no episode of that id.
+NOT_FOUND. Metadata: {"agent": "assistant", "episode": "0192f0.1"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from astromesh.memory.v1 import episodic_pb2 as astromesh_dot_memory_dot_v1_dot_episodic__pb2
 from astromesh.memory.v1 import memory_service_pb2 as astromesh_dot_memory_dot_v1_dot_memory__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -26,7 +27,7 @@ if _version_not_supported:
 
 
 class MemoryServiceStub:
-    """MemoryService keeps conversations.
+    """MemoryService keeps conversations, and what happened to agents.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
@@ -85,6 +86,36 @@ class MemoryServiceStub:
                 request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsRequest.SerializeToString,
                 response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsResponse.FromString,
                 _registered_method=True)
+        self.RecordEpisode = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/RecordEpisode',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.RecordEpisodeRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.RecordEpisodeResponse.FromString,
+                _registered_method=True)
+        self.RecordEpisodes = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/RecordEpisodes',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.RecordEpisodesRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.RecordEpisodesResponse.FromString,
+                _registered_method=True)
+        self.ListEpisodes = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/ListEpisodes',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.ListEpisodesRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.ListEpisodesResponse.FromString,
+                _registered_method=True)
+        self.GetEpisode = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/GetEpisode',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.GetEpisodeRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.GetEpisodeResponse.FromString,
+                _registered_method=True)
+        self.DeleteEpisode = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/DeleteEpisode',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.DeleteEpisodeRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.DeleteEpisodeResponse.FromString,
+                _registered_method=True)
+        self.DeleteEpisodes = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/DeleteEpisodes',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.DeleteEpisodesRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.DeleteEpisodesResponse.FromString,
+                _registered_method=True)
         self.ExportPrincipal = channel.unary_unary(
                 '/astromesh.memory.v1.MemoryService/ExportPrincipal',
                 request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ExportPrincipalRequest.SerializeToString,
@@ -98,7 +129,7 @@ class MemoryServiceStub:
 
 
 class MemoryServiceServicer:
-    """MemoryService keeps conversations.
+    """MemoryService keeps conversations, and what happened to agents.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
@@ -153,6 +184,7 @@ class MemoryServiceServicer:
         """CheckBackend asks a backend for something, to learn whether it answers.
 
         Errors:
+        * INVALID_ARGUMENT: episodes can't be kept in a backend of its kind.
         * UNAVAILABLE: it does not. FAILED_PRECONDITION: it can't be used as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -197,6 +229,72 @@ class MemoryServiceServicer:
 
         Errors:
         * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordEpisode(self, request, context):
+        """RecordEpisode keeps what a client has to say: feedback on a run, or anything else.
+
+        Errors:
+        * INVALID_ARGUMENT: another type, a rating outside of 0 to 1, feedback without a run or
+        without rating and text, a text that is too long or has NUL in it, or metadata that is
+        too much. Nothing was stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordEpisodes(self, request, context):
+        """RecordEpisodes keeps what happened in a run, all of it or nothing. The same run again
+        adds nothing.
+
+        Errors:
+        * INVALID_ARGUMENT: none, too many, other types than RUN and TOOL_CALL, or one that
+        RecordEpisode would refuse. Nothing was stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEpisodes(self, request, context):
+        """ListEpisodes lists episodes of an agent, newest first.
+
+        Errors:
+        * INVALID_ARGUMENT: an unknown type or outcome, an end_time before its start_time, a
+        negative page_size, or a page_token of another list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEpisode(self, request, context):
+        """GetEpisode gives one episode.
+
+        Errors:
+        * NOT_FOUND (EPISODE_NOT_FOUND): the agent has none of that id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteEpisode(self, request, context):
+        """DeleteEpisode forgets one episode.
+
+        Errors:
+        * NOT_FOUND (EPISODE_NOT_FOUND): the agent has none of that id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteEpisodes(self, request, context):
+        """DeleteEpisodes forgets the episodes of an agent that fit.
+
+        Errors:
+        * INVALID_ARGUMENT: as of ListEpisodes, or nothing is said but the agent and `all` is
+        false.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -272,6 +370,36 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsRequest.FromString,
                     response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsResponse.SerializeToString,
             ),
+            'RecordEpisode': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordEpisode,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.RecordEpisodeRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.RecordEpisodeResponse.SerializeToString,
+            ),
+            'RecordEpisodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordEpisodes,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.RecordEpisodesRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.RecordEpisodesResponse.SerializeToString,
+            ),
+            'ListEpisodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEpisodes,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.ListEpisodesRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.ListEpisodesResponse.SerializeToString,
+            ),
+            'GetEpisode': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEpisode,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.GetEpisodeRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.GetEpisodeResponse.SerializeToString,
+            ),
+            'DeleteEpisode': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteEpisode,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.DeleteEpisodeRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.DeleteEpisodeResponse.SerializeToString,
+            ),
+            'DeleteEpisodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteEpisodes,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.DeleteEpisodesRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_episodic__pb2.DeleteEpisodesResponse.SerializeToString,
+            ),
             'ExportPrincipal': grpc.unary_unary_rpc_method_handler(
                     servicer.ExportPrincipal,
                     request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ExportPrincipalRequest.FromString,
@@ -291,7 +419,7 @@ def add_MemoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MemoryService:
-    """MemoryService keeps conversations.
+    """MemoryService keeps conversations, and what happened to agents.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
@@ -532,6 +660,168 @@ class MemoryService:
             '/astromesh.memory.v1.MemoryService/ListSessions',
             astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsRequest.SerializeToString,
             astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordEpisode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/RecordEpisode',
+            astromesh_dot_memory_dot_v1_dot_episodic__pb2.RecordEpisodeRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_episodic__pb2.RecordEpisodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordEpisodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/RecordEpisodes',
+            astromesh_dot_memory_dot_v1_dot_episodic__pb2.RecordEpisodesRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_episodic__pb2.RecordEpisodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEpisodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/ListEpisodes',
+            astromesh_dot_memory_dot_v1_dot_episodic__pb2.ListEpisodesRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_episodic__pb2.ListEpisodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEpisode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/GetEpisode',
+            astromesh_dot_memory_dot_v1_dot_episodic__pb2.GetEpisodeRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_episodic__pb2.GetEpisodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteEpisode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/DeleteEpisode',
+            astromesh_dot_memory_dot_v1_dot_episodic__pb2.DeleteEpisodeRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_episodic__pb2.DeleteEpisodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteEpisodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/DeleteEpisodes',
+            astromesh_dot_memory_dot_v1_dot_episodic__pb2.DeleteEpisodesRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_episodic__pb2.DeleteEpisodesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,6 +10,7 @@ crosses this service. A request that names no backend is meant for the one that 
 agent's file says, else for the one that has the session, else for "sqlite".
 """
 
+from astromesh.memory.v1 import episodic_pb2 as _episodic_pb2
 from astromesh.memory.v1 import memory_service_pb2 as _memory_service_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
@@ -20,7 +21,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MemoryServiceStub:
-    """MemoryService keeps conversations.
+    """MemoryService keeps conversations, and what happened to agents.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
@@ -60,6 +61,7 @@ class MemoryServiceStub:
     """CheckBackend asks a backend for something, to learn whether it answers.
 
     Errors:
+      * INVALID_ARGUMENT: episodes can't be kept in a backend of its kind.
       * UNAVAILABLE: it does not. FAILED_PRECONDITION: it can't be used as it is.
     """
     SetTokenCounts: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.SetTokenCountsRequest, _memory_service_pb2.SetTokenCountsResponse]
@@ -89,6 +91,48 @@ class MemoryServiceStub:
     Errors:
       * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
     """
+    RecordEpisode: _aio.UnaryUnaryMultiCallable[_episodic_pb2.RecordEpisodeRequest, _episodic_pb2.RecordEpisodeResponse]
+    """RecordEpisode keeps what a client has to say: feedback on a run, or anything else.
+
+    Errors:
+      * INVALID_ARGUMENT: another type, a rating outside of 0 to 1, feedback without a run or
+        without rating and text, a text that is too long or has NUL in it, or metadata that is
+        too much. Nothing was stored.
+    """
+    RecordEpisodes: _aio.UnaryUnaryMultiCallable[_episodic_pb2.RecordEpisodesRequest, _episodic_pb2.RecordEpisodesResponse]
+    """RecordEpisodes keeps what happened in a run, all of it or nothing. The same run again
+    adds nothing.
+
+    Errors:
+      * INVALID_ARGUMENT: none, too many, other types than RUN and TOOL_CALL, or one that
+        RecordEpisode would refuse. Nothing was stored.
+    """
+    ListEpisodes: _aio.UnaryUnaryMultiCallable[_episodic_pb2.ListEpisodesRequest, _episodic_pb2.ListEpisodesResponse]
+    """ListEpisodes lists episodes of an agent, newest first.
+
+    Errors:
+      * INVALID_ARGUMENT: an unknown type or outcome, an end_time before its start_time, a
+        negative page_size, or a page_token of another list.
+    """
+    GetEpisode: _aio.UnaryUnaryMultiCallable[_episodic_pb2.GetEpisodeRequest, _episodic_pb2.GetEpisodeResponse]
+    """GetEpisode gives one episode.
+
+    Errors:
+      * NOT_FOUND (EPISODE_NOT_FOUND): the agent has none of that id.
+    """
+    DeleteEpisode: _aio.UnaryUnaryMultiCallable[_episodic_pb2.DeleteEpisodeRequest, _episodic_pb2.DeleteEpisodeResponse]
+    """DeleteEpisode forgets one episode.
+
+    Errors:
+      * NOT_FOUND (EPISODE_NOT_FOUND): the agent has none of that id.
+    """
+    DeleteEpisodes: _aio.UnaryUnaryMultiCallable[_episodic_pb2.DeleteEpisodesRequest, _episodic_pb2.DeleteEpisodesResponse]
+    """DeleteEpisodes forgets the episodes of an agent that fit.
+
+    Errors:
+      * INVALID_ARGUMENT: as of ListEpisodes, or nothing is said but the agent and `all` is
+        false.
+    """
     ExportPrincipal: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ExportPrincipalRequest, _memory_service_pb2.ExportPrincipalResponse]
     """ExportPrincipal gives all turns of one who asked, and the answers to him, of every
     agent, session and backend of the tenant.
@@ -105,7 +149,7 @@ class MemoryServiceStub:
     """
 
 class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """MemoryService keeps conversations.
+    """MemoryService keeps conversations, and what happened to agents.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
@@ -173,6 +217,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """CheckBackend asks a backend for something, to learn whether it answers.
 
         Errors:
+          * INVALID_ARGUMENT: episodes can't be kept in a backend of its kind.
           * UNAVAILABLE: it does not. FAILED_PRECONDITION: it can't be used as it is.
         """
 
@@ -225,6 +270,84 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
           * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordEpisode(
+        self,
+        request: _episodic_pb2.RecordEpisodeRequest,
+        context: _aio.ServicerContext[_episodic_pb2.RecordEpisodeRequest, _abc.Awaitable[_episodic_pb2.RecordEpisodeResponse]],
+    ) -> _abc.Awaitable[_episodic_pb2.RecordEpisodeResponse]:
+        """RecordEpisode keeps what a client has to say: feedback on a run, or anything else.
+
+        Errors:
+          * INVALID_ARGUMENT: another type, a rating outside of 0 to 1, feedback without a run or
+            without rating and text, a text that is too long or has NUL in it, or metadata that is
+            too much. Nothing was stored.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordEpisodes(
+        self,
+        request: _episodic_pb2.RecordEpisodesRequest,
+        context: _aio.ServicerContext[_episodic_pb2.RecordEpisodesRequest, _abc.Awaitable[_episodic_pb2.RecordEpisodesResponse]],
+    ) -> _abc.Awaitable[_episodic_pb2.RecordEpisodesResponse]:
+        """RecordEpisodes keeps what happened in a run, all of it or nothing. The same run again
+        adds nothing.
+
+        Errors:
+          * INVALID_ARGUMENT: none, too many, other types than RUN and TOOL_CALL, or one that
+            RecordEpisode would refuse. Nothing was stored.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEpisodes(
+        self,
+        request: _episodic_pb2.ListEpisodesRequest,
+        context: _aio.ServicerContext[_episodic_pb2.ListEpisodesRequest, _abc.Awaitable[_episodic_pb2.ListEpisodesResponse]],
+    ) -> _abc.Awaitable[_episodic_pb2.ListEpisodesResponse]:
+        """ListEpisodes lists episodes of an agent, newest first.
+
+        Errors:
+          * INVALID_ARGUMENT: an unknown type or outcome, an end_time before its start_time, a
+            negative page_size, or a page_token of another list.
+        """
+
+    @_abc_1.abstractmethod
+    def GetEpisode(
+        self,
+        request: _episodic_pb2.GetEpisodeRequest,
+        context: _aio.ServicerContext[_episodic_pb2.GetEpisodeRequest, _abc.Awaitable[_episodic_pb2.GetEpisodeResponse]],
+    ) -> _abc.Awaitable[_episodic_pb2.GetEpisodeResponse]:
+        """GetEpisode gives one episode.
+
+        Errors:
+          * NOT_FOUND (EPISODE_NOT_FOUND): the agent has none of that id.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteEpisode(
+        self,
+        request: _episodic_pb2.DeleteEpisodeRequest,
+        context: _aio.ServicerContext[_episodic_pb2.DeleteEpisodeRequest, _abc.Awaitable[_episodic_pb2.DeleteEpisodeResponse]],
+    ) -> _abc.Awaitable[_episodic_pb2.DeleteEpisodeResponse]:
+        """DeleteEpisode forgets one episode.
+
+        Errors:
+          * NOT_FOUND (EPISODE_NOT_FOUND): the agent has none of that id.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteEpisodes(
+        self,
+        request: _episodic_pb2.DeleteEpisodesRequest,
+        context: _aio.ServicerContext[_episodic_pb2.DeleteEpisodesRequest, _abc.Awaitable[_episodic_pb2.DeleteEpisodesResponse]],
+    ) -> _abc.Awaitable[_episodic_pb2.DeleteEpisodesResponse]:
+        """DeleteEpisodes forgets the episodes of an agent that fit.
+
+        Errors:
+          * INVALID_ARGUMENT: as of ListEpisodes, or nothing is said but the agent and `all` is
+            false.
         """
 
     @_abc_1.abstractmethod

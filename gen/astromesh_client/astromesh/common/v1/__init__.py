@@ -741,6 +741,12 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION. Metadata: {"pipeline": "handbook"}
     """
 
+    EPISODE_NOT_FOUND = 210
+    """
+    The agent has no episode of that id.
+    NOT_FOUND. Metadata: {"agent": "assistant", "episode": "0192f0.1"}
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -857,6 +863,7 @@ class ErrorReason(betterproto2.Enum):
             198: "ERROR_REASON_DOCUMENT_EMPTY",
             199: "ERROR_REASON_PIPELINE_NOT_FOUND",
             200: "ERROR_REASON_PIPELINE_NOT_READY",
+            210: "ERROR_REASON_EPISODE_NOT_FOUND",
         }
 
     @classmethod
@@ -975,6 +982,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_DOCUMENT_EMPTY": 198,
             "ERROR_REASON_PIPELINE_NOT_FOUND": 199,
             "ERROR_REASON_PIPELINE_NOT_READY": 200,
+            "ERROR_REASON_EPISODE_NOT_FOUND": 210,
         }
 
 
