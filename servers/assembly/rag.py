@@ -5,10 +5,9 @@ from contextlib import AsyncExitStack
 
 from servers.config import MeshConfig
 from servers.domain.services import Router
+from servers.kernel.vectors.stores import Stores, store_at
 from servers.rag.adapters import readers
-from servers.rag.adapters.stores import store_at
 from servers.rag.service import RagPipelines
-from servers.rag.stores import Stores
 
 
 async def open_rag(config: MeshConfig, stack: AsyncExitStack, router: Router) -> RagPipelines:

@@ -10,10 +10,10 @@ import orjson
 from servers.domain.caller import Caller
 from servers.domain.rag import Chunk, Document, IngestOutcome
 from servers.kernel.errors import Denied, InvalidInput
+from servers.kernel.vectors.embedding import Embedder
 from servers.kernel.vectors.ports import Point, Record, Scope, VectorStore, wrong
 from servers.rag import tokens
 from servers.rag.chunkers import cut, semantic, sentences
-from servers.rag.embedding import Embedder
 from servers.rag.manifest import RAGPipeline
 from servers.rag.ports import Reader
 

@@ -8,8 +8,8 @@ from servers.domain.caller import Account, Caller
 from servers.domain.embeddings import Purpose, RerankRequest
 from servers.domain.rag import Passage, PassageQuery, Where
 from servers.domain.services import Router
+from servers.kernel.vectors.embedding import Embedder
 from servers.kernel.vectors.ports import Found, Scope, VectorStore, check_where, wrong
-from servers.rag.embedding import Embedder
 from servers.rag.manifest import RAGPipeline
 
 MOST_PASSAGES = 1000

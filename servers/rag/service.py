@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 import structlog
 
-from servers.domain.caller import Caller
+from servers.domain.caller import Account, Caller
 from servers.domain.rag import (
     Chunk,
     Document,
@@ -20,14 +20,14 @@ from servers.domain.services import Router
 from servers.kernel import paging
 from servers.kernel.errors import AstromeshError, InvalidInput, NotFound, NotReady
 from servers.kernel.explain import nearest
+from servers.kernel.vectors.embedding import Embedder
 from servers.kernel.vectors.ports import Record, Scope, VectorStore
+from servers.kernel.vectors.stores import Stores
 from servers.rag.declared import DeclaredPipeline
-from servers.rag.embedding import Embedder
 from servers.rag.ingesting import chunked, ingest
 from servers.rag.manifest import RAGPipeline
 from servers.rag.ports import Reader
 from servers.rag.retrieving import retrieve
-from servers.rag.stores import Stores
 
 _log = structlog.stdlib.get_logger("astromesh.rag")
 _LONGEST_PREVIEW = 2_000_000  # characters
@@ -144,10 +144,11 @@ class RagPipelines:
         return declared.pipeline
 
     async def _store(self, said: RAGPipeline) -> VectorStore:
-        return await self._stores.at(said.spec.vector_store.place(said.name))
+        return await self._stores.at(said.place)
 
     def _embedder(self, said: RAGPipeline, caller: Caller) -> Embedder:
-        return Embedder(self._router, said.spec.embeddings, caller)
+        account = Account(caller.tenant, caller.principal)
+        return Embedder(self._router, said.spec.embeddings.chosen(), account)
 
     async def _info(self, caller: Caller, declared: DeclaredPipeline) -> PipelineInfo:
         if declared.pipeline is None:

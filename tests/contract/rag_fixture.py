@@ -12,13 +12,12 @@ from servers.domain.caller import Caller
 from servers.domain.rag import Document, PassageQuery
 from servers.domain.services import Rag, Router
 from servers.kernel.status import StatusInterceptor
+from servers.kernel.vectors.stores import Stores, store_at
 from servers.rag.adapters import readers
-from servers.rag.adapters.stores import store_at
 from servers.rag.declared import read_pipelines
 from servers.rag.remote import RemoteRag
 from servers.rag.service import RagPipelines
 from servers.rag.servicer import RagServicer
-from servers.rag.stores import Stores
 from servers.router.adapters.pool import open_providers
 from servers.router.ports import RouterSettings
 from servers.router.service import ModelRouter

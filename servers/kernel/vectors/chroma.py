@@ -25,6 +25,7 @@ from servers.kernel.errors import InvalidInput, Unavailable
 from servers.kernel.vectors import payloads
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.ports import (
+    NO_FILTER,
     Found,
     Point,
     Record,
@@ -149,13 +150,17 @@ class ChromaStore:
         heads = await self._heads(scope, [{"record": record}])
         return next((each for each, _ in payloads.newest(heads).values()), None)
 
-    async def records(self, scope: Scope, after: str, limit: int) -> Sequence[Record]:
-        found = payloads.newest(await self._heads(scope, []))
+    async def records(
+        self, scope: Scope, after: str, limit: int, where: Where = NO_FILTER
+    ) -> Sequence[Record]:
+        found = payloads.newest(await self._heads(scope, [], where))
         return [found[name][0] for name in sorted(found) if name > after][:limit]
 
-    async def _heads(self, scope: Scope, more: list[Any]) -> list[payloads.Head]:
+    async def _heads(
+        self, scope: Scope, more: list[Any], where: Where = NO_FILTER
+    ) -> list[payloads.Head]:
         """Points 0: each record, and its version."""
-        found = await self._get([{"index": 0}, *more, *_seen(scope, {})])
+        found = await self._get([{"index": 0}, *more, *_seen(scope, where)])
         return [payloads.head_from(_deep(each)) for each in found]
 
     async def _get(self, conditions: list[Any], limit: int | None = None) -> list[Any]:

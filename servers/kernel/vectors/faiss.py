@@ -28,6 +28,7 @@ from servers.kernel.sqlite import Database, open_database
 from servers.kernel.vectors import rows
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.ports import (
+    NO_FILTER,
     Found,
     Point,
     Record,
@@ -175,8 +176,10 @@ class FaissStore:
     async def record(self, scope: Scope, record: str) -> Record | None:
         return await self._database.read(partial(rows.record, scope=scope, name=record))
 
-    async def records(self, scope: Scope, after: str, limit: int) -> Sequence[Record]:
-        read = partial(rows.records, scope=scope, after=after, limit=limit)
+    async def records(
+        self, scope: Scope, after: str, limit: int, where: Where = NO_FILTER
+    ) -> Sequence[Record]:
+        read = partial(rows.records, scope=scope, after=after, limit=limit, where=where)
         return await self._database.read(read)
 
     async def search(

@@ -18,6 +18,7 @@ from servers.kernel.errors import NotReady
 from servers.kernel.postgres import Connection, Postgres, open_postgres
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.ports import (
+    NO_FILTER,
     Found,
     Point,
     Record,
@@ -157,8 +158,10 @@ class PgvectorStore:
         found = await self._fetch(f"{sql}${len(values) + 1}", *values, record)
         return _record(found[0]) if found else None
 
-    async def records(self, scope: Scope, after: str, limit: int) -> Sequence[Record]:
-        condition, values = _condition(scope, {})
+    async def records(
+        self, scope: Scope, after: str, limit: int, where: Where = NO_FILTER
+    ) -> Sequence[Record]:
+        condition, values = _condition(scope, where)
         n = len(values)
         sql = (
             f"SELECT {_RECORD} FROM {self._records} r WHERE {condition} "

@@ -6,6 +6,7 @@ which model its vectors are of, and takes no others.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 from servers.domain.embeddings import Vector
@@ -19,6 +20,9 @@ class Space:
 
     model: str
     dimension: int
+
+
+NO_FILTER: Where = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,9 @@ class VectorStore(Protocol):
 
     async def record(self, scope: Scope, record: str) -> Record | None: ...
 
-    async def records(self, scope: Scope, after: str, limit: int) -> Sequence[Record]:
+    async def records(
+        self, scope: Scope, after: str, limit: int, where: Where = NO_FILTER
+    ) -> Sequence[Record]:
         """By id (in the order of its characters), those behind `after`."""
         ...
 

@@ -24,6 +24,7 @@ from servers.kernel.errors import Unavailable
 from servers.kernel.vectors import payloads
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.ports import (
+    NO_FILTER,
     Found,
     Point,
     Record,
@@ -134,16 +135,20 @@ class QdrantStore:
         heads = await self._heads(scope, [_is("record", record)])
         return next((each for each, _ in payloads.newest(heads).values()), None)
 
-    async def records(self, scope: Scope, after: str, limit: int) -> Sequence[Record]:
-        found = payloads.newest(await self._heads(scope, []))
+    async def records(
+        self, scope: Scope, after: str, limit: int, where: Where = NO_FILTER
+    ) -> Sequence[Record]:
+        found = payloads.newest(await self._heads(scope, [], where))
         return [found[name][0] for name in sorted(found) if name > after][:limit]
 
-    async def _heads(self, scope: Scope, must: list[q.Condition]) -> list[payloads.Head]:
+    async def _heads(
+        self, scope: Scope, must: list[q.Condition], where: Where = NO_FILTER
+    ) -> list[payloads.Head]:
         """Points 0: each record, and its version."""
         if await self.space() is None:
             return []
         head = q.FieldCondition(key="index", match=q.MatchValue(value=0))
-        which = _filter(scope, {}, must=[head, *must])
+        which = _filter(scope, where, must=[head, *must])
         heads: list[payloads.Head] = []
         offset: Any = None
         with _named():

@@ -111,8 +111,10 @@ def record(connection: sqlite3.Connection, scope: Scope, name: str) -> Record | 
     return _record(found) if found else None
 
 
-def records(connection: sqlite3.Connection, scope: Scope, after: str, limit: int) -> list[Record]:
-    condition, values = _condition(scope, {})
+def records(
+    connection: sqlite3.Connection, scope: Scope, after: str, limit: int, where: Where
+) -> list[Record]:
+    condition, values = _condition(scope, where)
     sql = f"SELECT {_RECORD} FROM record r WHERE {condition} AND r.id > ? ORDER BY r.id LIMIT ?"
     return [_record(row) for row in connection.execute(sql, (*values, after, limit))]
 

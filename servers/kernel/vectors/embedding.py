@@ -1,22 +1,32 @@
 """Vectors of texts, from the router, in batches."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from servers.domain.caller import Account, Caller
+from servers.domain.caller import Account
+from servers.domain.chat import ModelRef
 from servers.domain.embeddings import EmbedRequest, Purpose, Vector
 from servers.domain.services import Router
 from servers.kernel.errors import NotReady
 from servers.kernel.vectors.ports import Space
-from servers.rag.manifest import Embedding
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingModel:
+    """What a manifest says of it. No candidates: the model that is in the mesh."""
+
+    candidates: tuple[ModelRef, ...] = ()
+    dimension: int | None = None
+    batch_size: int = 64
 
 
 class Embedder:
-    """What a pipeline's manifest says of embeddings, at work for one caller."""
+    """A model at work on somebody's account."""
 
-    def __init__(self, router: Router, said: Embedding, caller: Caller) -> None:
+    def __init__(self, router: Router, model: EmbeddingModel, account: Account) -> None:
         self._router = router
-        self._said = said
-        self._account = Account(caller.tenant, caller.principal)
+        self._model = model
+        self._account = account
 
     async def embed(
         self, texts: Sequence[str], purpose: Purpose = Purpose.DOCUMENT
@@ -24,13 +34,13 @@ class Embedder:
         """The vectors and what they are of. `texts` are not empty, and none of them is."""
         vectors: list[Vector] = []
         spaces: set[Space] = set()
-        size = self._said.batch_size
+        size = self._model.batch_size
         for batch in (texts[at : at + size] for at in range(0, len(texts), size)):
             request = EmbedRequest(
                 tuple(batch),
-                self._said.candidates(),
+                self._model.candidates,
                 purpose,
-                self._said.dimension,
+                self._model.dimension,
                 self._account,
             )
             answer = await self._router.embed(request)

@@ -1,0 +1,68 @@
+"""The stores of this process: each place is opened once, when it is first wanted."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from servers.kernel.vectors.collection import Collection
+from servers.kernel.vectors.opening import open_collection
+from servers.kernel.vectors.ports import VectorStore
+
+
+@dataclass(frozen=True, slots=True)
+class StorePlace:
+    """Where a collection is kept. Those who name the same place share it."""
+
+    backend: str
+    collection: str
+    address: str = field(default="", repr=False)  # it may hold a password
+    path: str = ""
+    api_key: str = field(default="", repr=False)
+
+
+# Raises NotReady where the backend's package is missing, Unavailable where nobody answers.
+OpenStore: TypeAlias = Callable[[StorePlace], AbstractAsyncContextManager[VectorStore]]
+
+
+def store_at(folder: Path) -> OpenStore:
+    """`folder` is where collections of this process are, unless a place names another."""
+
+    def opened(place: StorePlace) -> AbstractAsyncContextManager[VectorStore]:
+        where = Path(place.path) if place.path else folder / place.backend
+        collection = Collection(place.collection, where, place.address, place.api_key)
+        return open_collection(place.backend, collection)
+
+    return opened
+
+
+class Stores:
+    """Entered by who owns it; leaving closes all of them."""
+
+    def __init__(self, open_store: OpenStore) -> None:
+        self._open = open_store
+        self._stack = AsyncExitStack()
+        self._opened: dict[StorePlace, VectorStore] = {}
+        self._locks: dict[StorePlace, asyncio.Lock] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def at(self, place: StorePlace) -> VectorStore:
+        """Raises what keeps it from being opened; who asks later tries again."""
+        async with self._locks.setdefault(place, asyncio.Lock()):
+            if place not in self._opened:
+                store = await self._stack.enter_async_context(self._open(place))
+                self._opened[place] = store
+            return self._opened[place]
