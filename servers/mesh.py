@@ -101,7 +101,7 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
         if "memory" in config.remote:
             memory = RemoteMemory(await dial("memory"))
         else:
-            memory, take_places = await open_memory(config, stack)
+            memory, take_places = await open_memory(config, stack, router)
 
         tools: Tools
         if "tools" in config.remote:

@@ -10,15 +10,19 @@ import structlog
 
 from servers.agents.files import Declared
 from servers.config import MeshConfig
+from servers.domain.services import Router
 from servers.kernel.background import for_ever
 from servers.kernel.errors import AstromeshError
 from servers.kernel.ids import new_id
 from servers.kernel.sqlite import open_database
+from servers.kernel.vectors.stores import Stores, store_at
 from servers.memory.adapters import sqlite
 from servers.memory.adapters.opening import open_episode_places, open_places
+from servers.memory.collections import Collections
 from servers.memory.episodes import EpisodicMemory
 from servers.memory.places import Backend, Places
 from servers.memory.ports import ConversationStore
+from servers.memory.semantic import VectorMemory
 from servers.memory.service import ConversationMemory
 
 Take: TypeAlias = Callable[[Sequence[Declared]], None]
@@ -28,7 +32,9 @@ _SWEEP = 60.0  # seconds between two looks for what is over
 _log = structlog.stdlib.get_logger("astromesh.memory")
 
 
-async def open_memory(config: MeshConfig, stack: AsyncExitStack) -> tuple[ConversationMemory, Take]:
+async def open_memory(
+    config: MeshConfig, stack: AsyncExitStack, router: Router
+) -> tuple[ConversationMemory, Take]:
     """And what is to be told of changes in the folder of agents: their files say where their
     conversations are."""
     enter = stack.enter_async_context
@@ -41,7 +47,9 @@ async def open_memory(config: MeshConfig, stack: AsyncExitStack) -> tuple[Conver
     places = await enter(open_places(database, backends, time.time))
     happened = await enter(open_episode_places(database, backends, time.time))
     episodes = EpisodicMemory(happened, time.time, new_id)
-    memory = ConversationMemory(places, episodes, time.time, new_id)
+    stores = await enter(Stores(store_at(config.state_dir / "memory")))
+    semantic = VectorMemory(Collections({}, stores), router, time.time)
+    memory = ConversationMemory(places, episodes, time.time, new_id, semantic)
     await enter(for_ever(_sweep(memory.sweep)))
     await enter(for_ever(_sweep(episodes.sweep)))
     take = _taking(places)

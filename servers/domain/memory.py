@@ -1,8 +1,9 @@
-"""Conversations, as kept between runs."""
+"""What is kept between runs: conversations, and all that a prompt gets of it."""
 
 from dataclasses import dataclass
 
 from servers.domain.chat import Message
+from servers.domain.semantic import Memory, SourceFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class MemoryContext:
     total_turns: int = 0  # in the session, shown or not
     summary: str = ""  # of what came before
     uncounted: tuple[Turn, ...] = ()  # looked at under a budget of tokens by an estimate
+    memories: tuple[Memory, ...] = ()  # that bear on the query, the most similar one first
+    failures: tuple[SourceFailure, ...] = ()  # of sources that were asked, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +105,12 @@ class SessionPage:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A turn, and whose conversation it belongs to."""
+    """A turn of a conversation, or a memory, which has an agent and no session."""
 
     key: SessionKey
-    turn: Turn
-    backend: str = ""
+    turn: Turn | None = None
+    backend: str = ""  # or the collection
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,18 @@ from servers.domain.runs import (
     RunPage,
     RunRequest,
 )
+from servers.domain.semantic import (
+    NOTHING_BESIDES,
+    Besides,
+    Erased,
+    Forgetting,
+    MemoryPage,
+    MemoryQuery,
+    Reader,
+    Remembered,
+    RememberOutcome,
+)
+from servers.domain.semantic import Memory as KeptMemory
 from servers.domain.tools import Tool, ToolRequest, ToolResult
 from servers.domain.usage import BudgetState, UsageQuery, UsageRow
 
@@ -90,8 +102,41 @@ class Router(Protocol):
         ...
 
 
+class SemanticMemory(Protocol):
+    """Texts that are found again by what they mean.
+    Specification: tests/contract/test_semantic_memory.py.
+
+    `collection` names where they are kept. Empty: where the agent's file says, else
+    "default". Nobody finds what isn't his: see `MemoryScope`.
+    """
+
+    async def remember(
+        self, reader: Reader, remembered: Remembered, collection: str = ""
+    ) -> tuple[KeptMemory, RememberOutcome]:
+        """The same, or nearly the same, of the same scope is kept once."""
+        ...
+
+    async def recall(self, reader: Reader, query: MemoryQuery) -> Sequence[KeptMemory]:
+        """The most similar one first."""
+        ...
+
+    async def forget(self, reader: Reader, which: Forgetting, collection: str = "") -> int:
+        """Returns how many memories were deleted."""
+        ...
+
+    async def memories(
+        self, reader: Reader, query: MemoryQuery, page_size: int = 0, page_token: str = ""
+    ) -> MemoryPage:
+        """By id: those of `query.where` and `query.collection`, whatever they say."""
+        ...
+
+    async def check(self, collection: str) -> None:
+        """Raises what keeps the collection from being used."""
+        ...
+
+
 class Memory(Protocol):
-    """Conversations. Specification: tests/contract/test_memory.py.
+    """Conversations, and what else is remembered. Specification: tests/contract/test_memory.py.
 
     `backend` names where a session is kept. Empty: where the agent's file says, else where
     the session is, else where it is by default.
@@ -99,6 +144,9 @@ class Memory(Protocol):
 
     @property
     def episodes(self) -> Episodes: ...
+
+    @property
+    def semantic(self) -> SemanticMemory: ...
 
     async def append(
         self,
@@ -124,8 +172,15 @@ class Memory(Protocol):
         ...
 
     async def context(
-        self, key: SessionKey, strategy: Strategy, backend: str = ""
-    ) -> MemoryContext: ...
+        self,
+        key: SessionKey,
+        strategy: Strategy,
+        backend: str = "",
+        besides: Besides = NOTHING_BESIDES,
+    ) -> MemoryContext:
+        """What a model is shown. That the conversation can't be had is an error; what else
+        can't be had is told in the context."""
+        ...
 
     async def check(self, backend: str) -> None:
         """Raises what keeps the backend from being used."""
@@ -152,11 +207,11 @@ class Memory(Protocol):
     async def export(
         self, tenant: str, principal: str, page_size: int = 0, page_token: str = ""
     ) -> RecordPage:
-        """All turns of one who asked, of every agent and backend."""
+        """All that is kept of one who asked, of every agent and backend."""
         ...
 
-    async def erase(self, tenant: str, principal: str) -> int:
-        """Forget them. Returns how many there were."""
+    async def erase(self, tenant: str, principal: str) -> Erased:
+        """Forget it. Returns how much there was."""
         ...
 
 

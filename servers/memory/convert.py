@@ -19,6 +19,7 @@ from servers.domain.memory import (
     Turn,
     TurnPage,
 )
+from servers.domain.semantic import NOTHING_BESIDES, Besides
 from servers.kernel.chat_wire import (
     message_from,
     message_to,
@@ -27,6 +28,7 @@ from servers.kernel.chat_wire import (
     time_from,
     time_to,
 )
+from servers.memory import convert_semantic
 
 
 class AboutASession(Protocol):
@@ -58,8 +60,10 @@ def strategy_from(request: pb.BuildContextRequest) -> Strategy:
     )
 
 
-def strategy_to(strategy: Strategy, key: SessionKey, backend: str) -> pb.BuildContextRequest:
-    return pb.BuildContextRequest(
+def strategy_to(
+    strategy: Strategy, key: SessionKey, backend: str, besides: Besides = NOTHING_BESIDES
+) -> pb.BuildContextRequest:
+    request = pb.BuildContextRequest(
         agent=key.agent,
         session=key.session,
         strategy=strategy.name,
@@ -69,6 +73,8 @@ def strategy_to(strategy: Strategy, key: SessionKey, backend: str) -> pb.BuildCo
         counted_by=strategy.counted_by,
         backend=backend,
     )
+    convert_semantic.put_besides(request, besides)
+    return request
 
 
 def counts_from(request: pb.SetTokenCountsRequest) -> list[tuple[int, int]]:
@@ -97,6 +103,8 @@ def context_from(response: pb.BuildContextResponse) -> MemoryContext:
         response.total_turns,
         response.summary,
         _turns_from(response.uncounted),
+        convert_semantic.memories_from(response.memories),
+        convert_semantic.failures_from(response.failures),
     )
 
 
@@ -106,6 +114,8 @@ def context_to(context: MemoryContext) -> pb.BuildContextResponse:
         total_turns=context.total_turns,
         summary=context.summary,
         uncounted=[_turn_to(turn) for turn in context.uncounted],
+        memories=[convert_semantic.memory_to(each) for each in context.memories],
+        failures=convert_semantic.failures_to(context.failures),
     )
 
 
@@ -129,24 +139,29 @@ def sessions_to(page: SessionPage) -> pb.ListSessionsResponse:
 
 
 def records_from(response: pb.ExportPrincipalResponse, tenant: str) -> RecordPage:
-    found = tuple(
-        Recorded(key_from(tenant, record), _turn_from(record.turn), record.backend)
-        for record in response.records
-    )
+    found = tuple(_record_from(tenant, record) for record in response.records)
     return RecordPage(found, response.next_page_token)
 
 
 def records_to(page: RecordPage) -> pb.ExportPrincipalResponse:
-    records = [
-        pb.Record(
-            agent=record.key.agent,
-            session=record.key.session,
-            turn=_turn_to(record.turn),
-            backend=record.backend,
-        )
-        for record in page.records
-    ]
+    records = [_record_to(record) for record in page.records]
     return pb.ExportPrincipalResponse(records=records, next_page_token=page.next_page_token)
+
+
+def _record_from(tenant: str, wire: pb.Record) -> Recorded:
+    turn = _turn_from(wire.turn) if wire.HasField("turn") else None
+    memory = convert_semantic.memory_from(wire.memory) if wire.HasField("memory") else None
+    return Recorded(key_from(tenant, wire), turn, wire.backend, memory)
+
+
+def _record_to(record: Recorded) -> pb.Record:
+    return pb.Record(
+        agent=record.key.agent,
+        session=record.key.session,
+        turn=_turn_to(record.turn) if record.turn else None,
+        backend=record.backend,
+        memory=convert_semantic.memory_to(record.memory) if record.memory else None,
+    )
 
 
 def _turns_from(wire: Iterable[pb.Turn]) -> tuple[Turn, ...]:

@@ -5,9 +5,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from servers.domain.memory import Recorded, RecordPage, SessionInfo, SessionPage
+from servers.domain.semantic import Erased
 from servers.kernel.paging import position, token
 from servers.memory.places import Places
 from servers.memory.ports import ConversationStore
+from servers.memory.semantic import VectorMemory
 
 T = TypeVar("T")
 
@@ -16,8 +18,10 @@ class Archive:
     """Raises Unavailable where a backend can't be reached: half an answer would be taken for
     a whole one."""
 
-    def __init__(self, places: Places[ConversationStore]) -> None:
-        self._places = places
+    def __init__(
+        self, places: Places[ConversationStore], semantic: VectorMemory | None = None
+    ) -> None:
+        self._places, self._semantic = places, semantic
 
     async def sessions(self, tenant: str, agent: str, limit: int, page_token: str) -> SessionPage:
         scope = ("sessions", tenant, agent)
@@ -33,24 +37,35 @@ class Archive:
         return SessionPage(tuple(page), last)
 
     async def export(self, tenant: str, principal: str, limit: int, page_token: str) -> RecordPage:
+        """Turns first, then memories: the token says of which kind the last one was."""
         scope = ("records", tenant, principal)
-        where, *after = _position(scope, page_token)
+        kind, *after = _position(scope, page_token)
+        found: list[Recorded] = []
+        if kind == _TURNS:
+            found += await self._turns(tenant, principal, after, limit + 1)
+        if len(found) <= limit and self._semantic:
+            since = (after[0], after[1]) if kind == _MEMORIES else ("", "")
+            left = limit + 1 - len(found)
+            found += await self._semantic.of_principal(tenant, principal, since, left)
+        page = tuple(found[:limit])
+        last = token(scope, *_place_of(page[-1])) if len(found) > limit else ""
+        return RecordPage(page, last)
 
+    async def _turns(
+        self, tenant: str, principal: str, after: Sequence[Any], limit: int
+    ) -> list[Recorded]:
         async def some(store: ConversationStore, first: bool, most: int) -> Sequence[Recorded]:
-            since = (after[0], after[1], after[2]) if first else ("", "", -1)
+            since = (after[1], after[2], after[3]) if first else ("", "", -1)
             return await store.of_principal(tenant, principal, since, most)
 
-        found = await self._over_all(self._places.names(), where, some, limit + 1)
-        page = [replace(record, backend=name) for name, record in found[:limit]]
-        last = ""
-        if len(found) > limit:
-            end = page[-1]
-            last = token(scope, end.backend, end.key.agent, end.key.session, end.turn.index)
-        return RecordPage(tuple(page), last)
+        found = await self._over_all(self._places.names(), after[0], some, limit)
+        return [replace(record, backend=name) for name, record in found]
 
-    async def erase(self, tenant: str, principal: str, etag: str) -> int:
+    async def erase(self, tenant: str, principal: str, etag: str) -> Erased:
         stores = [await self._places.store(name) for name in self._places.names()]
-        return sum([await store.erase(tenant, principal, etag) for store in stores])
+        turns = sum([await store.erase(tenant, principal, etag) for store in stores])
+        memories = await self._semantic.erase(tenant, principal) if self._semantic else 0
+        return Erased(turns, memories)
 
     async def _over_all(
         self,
@@ -73,7 +88,18 @@ class Archive:
         return found
 
 
+_TURNS, _MEMORIES = "turns", "memories"
+
+
 def _position(scope: object, page_token: str) -> list[Any]:
+    """The kind of the last record, and where it is; all have the same form."""
     if not page_token:
-        return ["", "", "", -1]
-    return position(scope, page_token, str, str, str, int)
+        return [_TURNS, "", "", "", -1]
+    return position(scope, page_token, str, str, str, str, int)
+
+
+def _place_of(record: Recorded) -> tuple[str | int, ...]:
+    if record.memory:
+        return (_MEMORIES, record.backend, record.memory.id, "", -1)
+    index = record.turn.index if record.turn else -1
+    return (_TURNS, record.backend, record.key.agent, record.key.session, index)

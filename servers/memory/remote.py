@@ -21,18 +21,21 @@ from servers.domain.memory import (
     Summary,
     TurnPage,
 )
+from servers.domain.semantic import NOTHING_BESIDES, Besides, Erased
 from servers.kernel.calls import metadata_of
 from servers.kernel.chat_wire import messages_to
 from servers.kernel.status import domain_errors
 from servers.memory import convert
 from servers.memory.names import check_key, check_name, check_principal
 from servers.memory.remote_episodes import RemoteEpisodes
+from servers.memory.remote_semantic import RemoteSemanticMemory
 
 
 class RemoteMemory:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = memory_service_pb2_grpc.MemoryServiceStub(channel)
         self.episodes: Episodes = RemoteEpisodes(self._stub)
+        self.semantic = RemoteSemanticMemory(self._stub)
 
     async def append(
         self,
@@ -75,12 +78,18 @@ class RemoteMemory:
         return int(answer.deleted_turns)
 
     async def context(
-        self, key: SessionKey, strategy: Strategy, backend: str = ""
+        self,
+        key: SessionKey,
+        strategy: Strategy,
+        backend: str = "",
+        besides: Besides = NOTHING_BESIDES,
     ) -> MemoryContext:
         check_key(key)
-        request = convert.strategy_to(strategy, key, backend)
+        check_principal(besides.principal)
+        request = convert.strategy_to(strategy, key, backend, besides)
+        scope = _scope(key.tenant, besides.principal)
         with domain_errors("memory"):
-            answer = await self._stub.BuildContext(request, metadata=_scope(key.tenant))
+            answer = await self._stub.BuildContext(request, metadata=scope)
         return convert.context_from(answer)
 
     async def check(self, backend: str) -> None:
@@ -132,12 +141,12 @@ class RemoteMemory:
             answer = await self._stub.ExportPrincipal(request, metadata=_scope(tenant))
         return convert.records_from(answer, tenant)
 
-    async def erase(self, tenant: str, principal: str) -> int:
+    async def erase(self, tenant: str, principal: str) -> Erased:
         check_name("tenant", tenant)
         request = pb.ErasePrincipalRequest(principal=principal)
         with domain_errors("memory"):
             answer = await self._stub.ErasePrincipal(request, metadata=_scope(tenant))
-        return int(answer.deleted_turns)
+        return Erased(answer.deleted_turns, answer.deleted_memories)
 
 
 def _of(key: SessionKey, backend: str) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""Keeps conversations and picks what a model sees of them. Satisfies `domain.services.Memory`."""
+"""Keeps conversations and picks what a model sees of what is kept. Satisfies
+`domain.services.Memory`."""
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import time
 from uuid import uuid4
 
@@ -18,13 +20,17 @@ from servers.domain.memory import (
     Summary,
     TurnPage,
 )
-from servers.kernel.errors import Unavailable
+from servers.domain.semantic import NOTHING_BESIDES, Besides, Erased, MemoryQuery, Reader
+from servers.domain.semantic import Memory as KeptMemory
+from servers.kernel.errors import NotReady, Unavailable
 from servers.kernel.paging import page_limit, position, token
 from servers.memory import strategies
+from servers.memory.gathering import Source, gathered
 from servers.memory.names import check_key, check_name, check_principal, wrong
 from servers.memory.places import DEFAULT, Places
 from servers.memory.ports import ConversationStore, Exchange
 from servers.memory.records import Archive
+from servers.memory.semantic import VectorMemory
 
 
 def _unlike_any() -> str:
@@ -38,10 +44,19 @@ class ConversationMemory:
         episodes: Episodes,
         now: Callable[[], float] = time,
         new_id: Callable[[], str] = _unlike_any,
+        semantic: VectorMemory | None = None,
     ) -> None:
+        """`semantic` None: this one keeps conversations alone."""
         self._places, self._now, self._new_id = places, now, new_id
-        self._records = Archive(places)
+        self._semantic = semantic
         self.episodes = episodes
+        self._records = Archive(places, semantic)
+
+    @property
+    def semantic(self) -> VectorMemory:
+        if self._semantic is None:
+            raise NotReady("this memory service keeps conversations alone")
+        return self._semantic
 
     # -- a session -------------------------------------------------------------------------
 
@@ -85,11 +100,38 @@ class ConversationMemory:
         return sum([await store.clear(key) for store in stores])
 
     async def context(
-        self, key: SessionKey, strategy: Strategy, backend: str = ""
+        self,
+        key: SessionKey,
+        strategy: Strategy,
+        backend: str = "",
+        besides: Besides = NOTHING_BESIDES,
     ) -> MemoryContext:
         check_key(key)
+        check_principal(besides.principal)
         strategy = strategies.settled(strategy)
+        needed = self._conversation(key, strategy, backend)
+        sources = self._sources(key, besides)
+        talk, found, failures = await gathered(needed, sources, besides.patience)
+        return replace(talk, memories=tuple(found.get("semantic", ())), failures=failures)
+
+    async def _conversation(
+        self, key: SessionKey, strategy: Strategy, backend: str
+    ) -> MemoryContext:
+        if strategy.name == "none":
+            return MemoryContext()
         return await strategies.shown(await self._store(key, backend), key, strategy)
+
+    def _sources(self, key: SessionKey, besides: Besides) -> dict[str, Source]:
+        """What is asked for besides the conversation, each by its name."""
+        sources: dict[str, Source] = {}
+        reader = Reader(key.tenant, key.agent, besides.principal, key.session)
+        if besides.semantic:
+            query = replace(besides.semantic, text=besides.query)
+            sources["semantic"] = lambda: self._recalled(reader, query)
+        return sources
+
+    async def _recalled(self, reader: Reader, query: MemoryQuery) -> Sequence[KeptMemory]:
+        return await self.semantic.recall(reader, query)
 
     async def check(self, backend: str) -> None:
         try:
@@ -147,7 +189,7 @@ class ConversationMemory:
         check_name("principal", principal)
         return await self._records.export(tenant, principal, page_limit(page_size), page_token)
 
-    async def erase(self, tenant: str, principal: str) -> int:
+    async def erase(self, tenant: str, principal: str) -> Erased:
         check_name("tenant", tenant)
         check_name("principal", principal)
         return await self._records.erase(tenant, principal, self._new_id())

@@ -1,19 +1,16 @@
 """MemoryService over gRPC: decode, delegate, encode."""
 
-from astromesh.memory.v1 import episodic_pb2, memory_service_pb2_grpc
+from astromesh.memory.v1 import episodic_pb2
 from astromesh.memory.v1 import memory_service_pb2 as pb
 
 from servers.domain.memory import SessionKey, Strategy
-from servers.domain.services import Memory
-from servers.kernel.calls import Context, caller_from
+from servers.kernel.calls import Context, caller_from, deadline_from
 from servers.kernel.chat_wire import messages_from
-from servers.memory import convert, convert_episodes
+from servers.memory import convert, convert_episodes, convert_semantic
+from servers.memory.servicer_semantic import SemanticServicer
 
 
-class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
-
+class MemoryServicer(SemanticServicer):
     async def AppendTurns(
         self, request: pb.AppendTurnsRequest, context: Context
     ) -> pb.AppendTurnsResponse:
@@ -39,7 +36,10 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         self, request: pb.BuildContextRequest, context: Context
     ) -> pb.BuildContextResponse:
         key, strategy = _key(request, context), convert.strategy_from(request)
-        return convert.context_to(await self._memory.context(key, strategy, request.backend))
+        principal, left = caller_from(context).principal, deadline_from(context)
+        besides = convert_semantic.besides_from(request, principal, left)
+        found = await self._memory.context(key, strategy, request.backend, besides)
+        return convert.context_to(found)
 
     async def CheckBackend(
         self, request: pb.CheckBackendRequest, context: Context
@@ -84,8 +84,10 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
     async def ErasePrincipal(
         self, request: pb.ErasePrincipalRequest, context: Context
     ) -> pb.ErasePrincipalResponse:
-        deleted = await self._memory.erase(caller_from(context).tenant, request.principal)
-        return pb.ErasePrincipalResponse(deleted_turns=deleted)
+        erased = await self._memory.erase(caller_from(context).tenant, request.principal)
+        return pb.ErasePrincipalResponse(
+            deleted_turns=erased.turns, deleted_memories=erased.memories
+        )
 
     # -- episodes --------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from servers.domain.memory import Backlog, MemoryContext, SessionKey, Strategy, 
 from servers.memory.names import wrong
 from servers.memory.ports import Conversations, Window
 
-KNOWN = ("sliding_window", "token_budget", "summary")
+KNOWN = ("sliding_window", "token_budget", "summary", "none")
 _DEFAULT = Strategy()
 _CHUNK: Final = 64  # turns that are read together
 _BYTES_PER_TOKEN: Final = 4

@@ -82,7 +82,7 @@ async def done(memory, model: Model, step, tenant: str) -> None:
             key = SessionKey(tenant, "helper", session)
             assert await memory.clear(key) == model.clear(session)
         case ("erase", principal):
-            assert await memory.erase(tenant, principal) == model.erase(principal)
+            assert (await memory.erase(tenant, principal)).turns == model.erase(principal)
         case ("count", session, index, tokens):
             key = SessionKey(tenant, "helper", session)
             await memory.count(key, [(index, tokens)], "p/m")

@@ -123,7 +123,7 @@ class TestNames:
             await memory.append(KEY, EXCHANGE, "", Details("bob", ttl=0.6))
             await pass_time(0.3)
             await memory.append(OTHER, EXCHANGE, "", Details("eve"))  # which tidies up
-            assert await memory.erase("acme", "ada") == 2
+            assert (await memory.erase("acme", "ada")).turns == 2
             assert len((await memory.turns(KEY)).turns) == 2
 
 
@@ -217,7 +217,7 @@ class TestWhatOneHasSaid:
         assert sizes == [4, 2]
 
     async def test_can_be_erased(self, memory):
-        assert await memory.erase("acme", "ada") == 6
+        assert (await memory.erase("acme", "ada")).turns == 6
         assert (await memory.export("acme", "ada")).records == ()
         assert await memory.turns(OTHER) == TurnPage(())
 
@@ -228,7 +228,7 @@ class TestWhatOneHasSaid:
         assert len((await memory.export("else", "ada")).records) == 2
 
     async def test_is_not_erased_twice(self, memory):
-        assert [await memory.erase("acme", "ada") for _ in range(2)] == [6, 0]
+        assert [(await memory.erase("acme", "ada")).turns for _ in range(2)] == [6, 0]
 
     async def test_leaves_indexes_unused_and_counts_right(self, memory):
         await memory.erase("acme", "ada")
@@ -267,4 +267,4 @@ class TestWhatOneHasSaid:
         name = "a {x} *:[]\\ ' -- %00"
         await memory.append(session("s2"), [says(Role.USER, "x")], "r9", Details(name))
         assert len((await memory.export("acme", name)).records) == 1
-        assert await memory.erase("acme", name) == 1
+        assert (await memory.erase("acme", name)).turns == 1

@@ -124,7 +124,7 @@ async def test_what_one_has_said_is_erased_in_all_places(world):
     await world.memory.append(KEY, EXCHANGE, "", Details("ada", backend="sqlite"))
     records = (await world.memory.export("acme", "ada", 3)).records
     assert [each.backend for each in records] == ["sqlite", "sqlite", "archive"]
-    assert await world.memory.erase("acme", "ada") == 4
+    assert (await world.memory.erase("acme", "ada")).turns == 4
 
 
 async def test_an_erasure_that_can_not_reach_a_place_is_no_success(world):

@@ -491,6 +491,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The agent has no episode of that id.
     NOT_FOUND. Metadata: {"agent": "assistant", "episode": "0192f0.1"}
     """
+    ERROR_REASON_MEMORY_NOT_FOUND: _ErrorReason.ValueType  # 201
+    """The caller can find no memory of that id.
+    NOT_FOUND. Metadata: {"memory": "m_..."}
+    """
+    ERROR_REASON_COLLECTION_NOT_FOUND: _ErrorReason.ValueType  # 202
+    """There is no collection of memories of that name; the message names those there are.
+    INVALID_ARGUMENT. Metadata: {"collection": "facts"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists why calls fail, for programs to branch on.
@@ -971,5 +979,13 @@ FAILED_PRECONDITION. Metadata: {"pipeline": "handbook"}
 ERROR_REASON_EPISODE_NOT_FOUND: ErrorReason.ValueType  # 210
 """The agent has no episode of that id.
 NOT_FOUND. Metadata: {"agent": "assistant", "episode": "0192f0.1"}
+"""
+ERROR_REASON_MEMORY_NOT_FOUND: ErrorReason.ValueType  # 201
+"""The caller can find no memory of that id.
+NOT_FOUND. Metadata: {"memory": "m_..."}
+"""
+ERROR_REASON_COLLECTION_NOT_FOUND: ErrorReason.ValueType  # 202
+"""There is no collection of memories of that name; the message names those there are.
+INVALID_ARGUMENT. Metadata: {"collection": "facts"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

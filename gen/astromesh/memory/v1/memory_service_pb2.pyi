@@ -11,8 +11,10 @@ agent's file says, else for the one that has the session, else for "sqlite".
 """
 
 from astromesh.common.v1 import chat_pb2 as _chat_pb2
+from astromesh.memory.v1 import semantic_pb2 as _semantic_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -289,13 +291,17 @@ class BuildContextRequest(_message.Message):
     SUMMARY_THRESHOLD_FIELD_NUMBER: _builtins.int
     COUNTED_BY_FIELD_NUMBER: _builtins.int
     BACKEND_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    SEMANTIC_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """The agent's name."""
     session: _builtins.str
     """The session."""
     strategy: _builtins.str
     """How to pick. Empty: "sliding_window", the newest turns. "token_budget": the newest that
-    have room. "summary": those that are not in the summary yet, and the summary.
+    have room. "summary": those that are not in the summary yet, and the summary. "none":
+    nothing of the conversation.
     """
     max_turns: _builtins.int
     """Of sliding_window: at most so many turns. 0: 20."""
@@ -307,6 +313,16 @@ class BuildContextRequest(_message.Message):
     """Of token_budget: the model whose counts hold, as PROVIDER/MODEL. Empty: any."""
     backend: _builtins.str
     """Where the session is kept."""
+    query: _builtins.str
+    """What the context is for, for the sources below."""
+    @_builtins.property
+    def semantic(self) -> _semantic_pb2.SemanticSelection:
+        """Which memories to look for. Absent: none."""
+
+    @_builtins.property
+    def patience(self) -> _duration_pb2.Duration:
+        """How long the other sources than the conversation may take. Absent: 3 seconds; 60 at most."""
+
     def __init__(
         self,
         *,
@@ -318,14 +334,47 @@ class BuildContextRequest(_message.Message):
         summary_threshold: _builtins.int = ...,
         counted_by: _builtins.str = ...,
         backend: _builtins.str = ...,
+        query: _builtins.str = ...,
+        semantic: _semantic_pb2.SemanticSelection | None = ...,
+        patience: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["patience", b"patience", "semantic", b"semantic"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "counted_by", b"counted_by", "max_tokens", b"max_tokens", "max_turns", b"max_turns", "session", b"session", "strategy", b"strategy", "summary_threshold", b"summary_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "counted_by", b"counted_by", "max_tokens", b"max_tokens", "max_turns", b"max_turns", "patience", b"patience", "query", b"query", "semantic", b"semantic", "session", b"session", "strategy", b"strategy", "summary_threshold", b"summary_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BuildContextRequest: _TypeAlias = BuildContextRequest  # noqa: Y015
+
+@_typing.final
+class SourceFailure(_message.Message):
+    """SourceFailure is a source that the context is without."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """"semantic"."""
+    reason: _builtins.str
+    """The reason of its error, as in ErrorInfo; TIMEOUT where it took too long."""
+    message: _builtins.str
+    """What went wrong."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceFailure: _TypeAlias = SourceFailure  # noqa: Y015
 
 @_typing.final
 class BuildContextResponse(_message.Message):
@@ -337,6 +386,8 @@ class BuildContextResponse(_message.Message):
     TOTAL_TURNS_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     UNCOUNTED_FIELD_NUMBER: _builtins.int
+    MEMORIES_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
     total_turns: _builtins.int
     """How many turns the session has, shown or not."""
     summary: _builtins.str
@@ -351,6 +402,14 @@ class BuildContextResponse(_message.Message):
         were estimated by their length.
         """
 
+    @_builtins.property
+    def memories(self) -> _containers.RepeatedCompositeFieldContainer[_semantic_pb2.Memory]:
+        """Memories that bear on the query, the most similar one first."""
+
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceFailure]:
+        """The sources that were asked for and did not answer."""
+
     def __init__(
         self,
         *,
@@ -358,10 +417,12 @@ class BuildContextResponse(_message.Message):
         total_turns: _builtins.int = ...,
         summary: _builtins.str = ...,
         uncounted: _abc.Iterable[Global___Turn] | None = ...,
+        memories: _abc.Iterable[_semantic_pb2.Memory] | None = ...,
+        failures: _abc.Iterable[Global___SourceFailure] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "summary", b"summary", "total_turns", b"total_turns", "uncounted", b"uncounted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failures", b"failures", "memories", b"memories", "messages", b"messages", "summary", b"summary", "total_turns", b"total_turns", "uncounted", b"uncounted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -749,7 +810,7 @@ class ExportPrincipalRequest(_message.Message):
     principal: _builtins.str
     """The principal."""
     page_size: _builtins.int
-    """At most so many turns, 1000 at the most. 0: 100."""
+    """At most so many records, 1000 at the most. 0: 100."""
     page_token: _builtins.str
     """Where the page before ended, from its `next_page_token`."""
     def __init__(
@@ -769,7 +830,7 @@ Global___ExportPrincipalRequest: _TypeAlias = ExportPrincipalRequest  # noqa: Y0
 
 @_typing.final
 class Record(_message.Message):
-    """Record is a turn, and the conversation it belongs to."""
+    """Record is something that is kept, and where: a turn or a memory."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -777,15 +838,20 @@ class Record(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     BACKEND_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """The agent's name."""
     session: _builtins.str
     """The session."""
     backend: _builtins.str
-    """Where it is kept."""
+    """Where it is kept; of a memory, its collection."""
     @_builtins.property
     def turn(self) -> Global___Turn:
-        """The turn."""
+        """A turn of a conversation."""
+
+    @_builtins.property
+    def memory(self) -> _semantic_pb2.Memory:
+        """A memory. It has no session of its own: see its origins."""
 
     def __init__(
         self,
@@ -794,10 +860,11 @@ class Record(_message.Message):
         session: _builtins.str = ...,
         turn: Global___Turn | None = ...,
         backend: _builtins.str = ...,
+        memory: _semantic_pb2.Memory | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "session", b"session", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "memory", b"memory", "session", b"session", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -805,7 +872,7 @@ Global___Record: _TypeAlias = Record  # noqa: Y015
 
 @_typing.final
 class ExportPrincipalResponse(_message.Message):
-    """ExportPrincipalResponse is a page of turns."""
+    """ExportPrincipalResponse is a page of records."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -815,7 +882,7 @@ class ExportPrincipalResponse(_message.Message):
     """Ask with this for the next page. Empty: there is none."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
-        """By backend, agent, session and index."""
+        """Turns by backend, agent, session and index; then memories by collection and id."""
 
     def __init__(
         self,
@@ -860,16 +927,20 @@ class ErasePrincipalResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DELETED_TURNS_FIELD_NUMBER: _builtins.int
+    DELETED_MEMORIES_FIELD_NUMBER: _builtins.int
     deleted_turns: _builtins.int
     """How many turns were deleted."""
+    deleted_memories: _builtins.int
+    """How many memories were deleted."""
     def __init__(
         self,
         *,
         deleted_turns: _builtins.int = ...,
+        deleted_memories: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_turns", b"deleted_turns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_memories", b"deleted_memories", "deleted_turns", b"deleted_turns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,7 @@ import warnings
 
 from astromesh.memory.v1 import episodic_pb2 as astromesh_dot_memory_dot_v1_dot_episodic__pb2
 from astromesh.memory.v1 import memory_service_pb2 as astromesh_dot_memory_dot_v1_dot_memory__service__pb2
+from astromesh.memory.v1 import semantic_pb2 as astromesh_dot_memory_dot_v1_dot_semantic__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -27,7 +28,8 @@ if _version_not_supported:
 
 
 class MemoryServiceStub:
-    """MemoryService keeps conversations, and what happened to agents.
+    """MemoryService keeps conversations, texts that are found again by what they mean, and what
+    happened to agents.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
@@ -126,10 +128,36 @@ class MemoryServiceStub:
                 request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalRequest.SerializeToString,
                 response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalResponse.FromString,
                 _registered_method=True)
+        self.Remember = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/Remember',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.RememberRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.RememberResponse.FromString,
+                _registered_method=True)
+        self.Recall = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/Recall',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.RecallRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.RecallResponse.FromString,
+                _registered_method=True)
+        self.Forget = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/Forget',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.ForgetRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.ForgetResponse.FromString,
+                _registered_method=True)
+        self.ListMemories = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/ListMemories',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.ListMemoriesRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.ListMemoriesResponse.FromString,
+                _registered_method=True)
+        self.CheckCollection = channel.unary_unary(
+                '/astromesh.memory.v1.MemoryService/CheckCollection',
+                request_serializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.CheckCollectionRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.CheckCollectionResponse.FromString,
+                _registered_method=True)
 
 
 class MemoryServiceServicer:
-    """MemoryService keeps conversations, and what happened to agents.
+    """MemoryService keeps conversations, texts that are found again by what they mean, and what
+    happened to agents.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
@@ -171,7 +199,9 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BuildContext(self, request, context):
-        """BuildContext picks what a model is shown of a session.
+        """BuildContext picks what a model is shown of a session, and what else is remembered that
+        bears on the query. The conversation is needed; of the other sources one that fails, or
+        takes longer than `patience`, is in `failures`.
 
         Errors:
         * INVALID_ARGUMENT: an unknown strategy, or a number below 1.
@@ -302,7 +332,7 @@ class MemoryServiceServicer:
 
     def ExportPrincipal(self, request, context):
         """ExportPrincipal gives all turns of one who asked, and the answers to him, of every
-        agent, session and backend of the tenant.
+        agent, session and backend of the tenant; then all memories that he had a part in.
 
         Errors:
         * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
@@ -312,11 +342,71 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ErasePrincipal(self, request, context):
-        """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Where
+        """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Of
+        memories that others had a part in, too, he takes them along. Where
         a backend can't be reached that is an error, and what was erased in others stays erased.
 
         Errors:
         * INVALID_ARGUMENT: a malformed principal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Remember(self, request, context):
+        """Remember keeps a text. The same or nearly the same text of the same agent and scope is
+        kept once.
+
+        Errors:
+        * INVALID_ARGUMENT: an empty or too long text, metadata that can't be kept, or an
+        unknown collection.
+        * FAILED_PRECONDITION: the collection keeps vectors of another model
+        (EMBEDDING_MISMATCH), or a package for it is missing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Recall(self, request, context):
+        """Recall finds the memories that are most similar to a query, of those that the caller may
+        see: the agent's, his own, and those of the session.
+
+        Errors:
+        * INVALID_ARGUMENT: an empty query, a top_k or threshold out of range, a filter that no
+        memory has metadata for, or an unknown collection.
+        * FAILED_PRECONDITION: as Remember.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Forget(self, request, context):
+        """Forget deletes memories that the caller may see.
+
+        Errors:
+        * INVALID_ARGUMENT: not exactly one of `id`, `session`, `filter` and `all`.
+        * NOT_FOUND: there is no memory of that id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMemories(self, request, context):
+        """ListMemories lists the memories of an agent that the caller may see.
+
+        Errors:
+        * INVALID_ARGUMENT: a negative page_size, a page_token of another list, or an unknown
+        collection.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckCollection(self, request, context):
+        """CheckCollection asks a collection for something, to learn whether it answers.
+
+        Errors:
+        * UNAVAILABLE: it does not. FAILED_PRECONDITION: it can't be used as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -410,6 +500,31 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalRequest.FromString,
                     response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalResponse.SerializeToString,
             ),
+            'Remember': grpc.unary_unary_rpc_method_handler(
+                    servicer.Remember,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.RememberRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.RememberResponse.SerializeToString,
+            ),
+            'Recall': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recall,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.RecallRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.RecallResponse.SerializeToString,
+            ),
+            'Forget': grpc.unary_unary_rpc_method_handler(
+                    servicer.Forget,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.ForgetRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.ForgetResponse.SerializeToString,
+            ),
+            'ListMemories': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMemories,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.ListMemoriesRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.ListMemoriesResponse.SerializeToString,
+            ),
+            'CheckCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckCollection,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.CheckCollectionRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_semantic__pb2.CheckCollectionResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'astromesh.memory.v1.MemoryService', rpc_method_handlers)
@@ -419,7 +534,8 @@ def add_MemoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MemoryService:
-    """MemoryService keeps conversations, and what happened to agents.
+    """MemoryService keeps conversations, texts that are found again by what they mean, and what
+    happened to agents.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
@@ -876,6 +992,141 @@ class MemoryService:
             '/astromesh.memory.v1.MemoryService/ErasePrincipal',
             astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalRequest.SerializeToString,
             astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Remember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/Remember',
+            astromesh_dot_memory_dot_v1_dot_semantic__pb2.RememberRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_semantic__pb2.RememberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Recall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/Recall',
+            astromesh_dot_memory_dot_v1_dot_semantic__pb2.RecallRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_semantic__pb2.RecallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Forget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/Forget',
+            astromesh_dot_memory_dot_v1_dot_semantic__pb2.ForgetRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_semantic__pb2.ForgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMemories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/ListMemories',
+            astromesh_dot_memory_dot_v1_dot_semantic__pb2.ListMemoriesRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_semantic__pb2.ListMemoriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.memory.v1.MemoryService/CheckCollection',
+            astromesh_dot_memory_dot_v1_dot_semantic__pb2.CheckCollectionRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_semantic__pb2.CheckCollectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

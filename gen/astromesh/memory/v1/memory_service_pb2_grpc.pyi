@@ -12,6 +12,7 @@ agent's file says, else for the one that has the session, else for "sqlite".
 
 from astromesh.memory.v1 import episodic_pb2 as _episodic_pb2
 from astromesh.memory.v1 import memory_service_pb2 as _memory_service_pb2
+from astromesh.memory.v1 import semantic_pb2 as _semantic_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
 import abc as _abc_1
@@ -21,7 +22,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MemoryServiceStub:
-    """MemoryService keeps conversations, and what happened to agents.
+    """MemoryService keeps conversations, texts that are found again by what they mean, and what
+    happened to agents.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
@@ -52,7 +54,9 @@ class MemoryServiceStub:
       * INVALID_ARGUMENT: a malformed agent or session.
     """
     BuildContext: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.BuildContextRequest, _memory_service_pb2.BuildContextResponse]
-    """BuildContext picks what a model is shown of a session.
+    """BuildContext picks what a model is shown of a session, and what else is remembered that
+    bears on the query. The conversation is needed; of the other sources one that fails, or
+    takes longer than `patience`, is in `failures`.
 
     Errors:
       * INVALID_ARGUMENT: an unknown strategy, or a number below 1.
@@ -135,21 +139,62 @@ class MemoryServiceStub:
     """
     ExportPrincipal: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ExportPrincipalRequest, _memory_service_pb2.ExportPrincipalResponse]
     """ExportPrincipal gives all turns of one who asked, and the answers to him, of every
-    agent, session and backend of the tenant.
+    agent, session and backend of the tenant; then all memories that he had a part in.
 
     Errors:
       * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
     """
     ErasePrincipal: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ErasePrincipalRequest, _memory_service_pb2.ErasePrincipalResponse]
-    """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Where
+    """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Of
+    memories that others had a part in, too, he takes them along. Where
     a backend can't be reached that is an error, and what was erased in others stays erased.
 
     Errors:
       * INVALID_ARGUMENT: a malformed principal.
     """
+    Remember: _aio.UnaryUnaryMultiCallable[_semantic_pb2.RememberRequest, _semantic_pb2.RememberResponse]
+    """Remember keeps a text. The same or nearly the same text of the same agent and scope is
+    kept once.
+
+    Errors:
+      * INVALID_ARGUMENT: an empty or too long text, metadata that can't be kept, or an
+        unknown collection.
+      * FAILED_PRECONDITION: the collection keeps vectors of another model
+        (EMBEDDING_MISMATCH), or a package for it is missing.
+    """
+    Recall: _aio.UnaryUnaryMultiCallable[_semantic_pb2.RecallRequest, _semantic_pb2.RecallResponse]
+    """Recall finds the memories that are most similar to a query, of those that the caller may
+    see: the agent's, his own, and those of the session.
+
+    Errors:
+      * INVALID_ARGUMENT: an empty query, a top_k or threshold out of range, a filter that no
+        memory has metadata for, or an unknown collection.
+      * FAILED_PRECONDITION: as Remember.
+    """
+    Forget: _aio.UnaryUnaryMultiCallable[_semantic_pb2.ForgetRequest, _semantic_pb2.ForgetResponse]
+    """Forget deletes memories that the caller may see.
+
+    Errors:
+      * INVALID_ARGUMENT: not exactly one of `id`, `session`, `filter` and `all`.
+      * NOT_FOUND: there is no memory of that id.
+    """
+    ListMemories: _aio.UnaryUnaryMultiCallable[_semantic_pb2.ListMemoriesRequest, _semantic_pb2.ListMemoriesResponse]
+    """ListMemories lists the memories of an agent that the caller may see.
+
+    Errors:
+      * INVALID_ARGUMENT: a negative page_size, a page_token of another list, or an unknown
+        collection.
+    """
+    CheckCollection: _aio.UnaryUnaryMultiCallable[_semantic_pb2.CheckCollectionRequest, _semantic_pb2.CheckCollectionResponse]
+    """CheckCollection asks a collection for something, to learn whether it answers.
+
+    Errors:
+      * UNAVAILABLE: it does not. FAILED_PRECONDITION: it can't be used as it is.
+    """
 
 class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """MemoryService keeps conversations, and what happened to agents.
+    """MemoryService keeps conversations, texts that are found again by what they mean, and what
+    happened to agents.
 
     Every error carries one google.rpc.ErrorInfo with domain "astromesh". A call that is
     cancelled before its answer may or may not have been carried out; AppendTurns can be
@@ -202,7 +247,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.BuildContextRequest,
         context: _aio.ServicerContext[_memory_service_pb2.BuildContextRequest, _abc.Awaitable[_memory_service_pb2.BuildContextResponse]],
     ) -> _abc.Awaitable[_memory_service_pb2.BuildContextResponse]:
-        """BuildContext picks what a model is shown of a session.
+        """BuildContext picks what a model is shown of a session, and what else is remembered that
+        bears on the query. The conversation is needed; of the other sources one that fails, or
+        takes longer than `patience`, is in `failures`.
 
         Errors:
           * INVALID_ARGUMENT: an unknown strategy, or a number below 1.
@@ -357,7 +404,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_memory_service_pb2.ExportPrincipalRequest, _abc.Awaitable[_memory_service_pb2.ExportPrincipalResponse]],
     ) -> _abc.Awaitable[_memory_service_pb2.ExportPrincipalResponse]:
         """ExportPrincipal gives all turns of one who asked, and the answers to him, of every
-        agent, session and backend of the tenant.
+        agent, session and backend of the tenant; then all memories that he had a part in.
 
         Errors:
           * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
@@ -369,11 +416,81 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ErasePrincipalRequest,
         context: _aio.ServicerContext[_memory_service_pb2.ErasePrincipalRequest, _abc.Awaitable[_memory_service_pb2.ErasePrincipalResponse]],
     ) -> _abc.Awaitable[_memory_service_pb2.ErasePrincipalResponse]:
-        """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Where
+        """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Of
+        memories that others had a part in, too, he takes them along. Where
         a backend can't be reached that is an error, and what was erased in others stays erased.
 
         Errors:
           * INVALID_ARGUMENT: a malformed principal.
+        """
+
+    @_abc_1.abstractmethod
+    def Remember(
+        self,
+        request: _semantic_pb2.RememberRequest,
+        context: _aio.ServicerContext[_semantic_pb2.RememberRequest, _abc.Awaitable[_semantic_pb2.RememberResponse]],
+    ) -> _abc.Awaitable[_semantic_pb2.RememberResponse]:
+        """Remember keeps a text. The same or nearly the same text of the same agent and scope is
+        kept once.
+
+        Errors:
+          * INVALID_ARGUMENT: an empty or too long text, metadata that can't be kept, or an
+            unknown collection.
+          * FAILED_PRECONDITION: the collection keeps vectors of another model
+            (EMBEDDING_MISMATCH), or a package for it is missing.
+        """
+
+    @_abc_1.abstractmethod
+    def Recall(
+        self,
+        request: _semantic_pb2.RecallRequest,
+        context: _aio.ServicerContext[_semantic_pb2.RecallRequest, _abc.Awaitable[_semantic_pb2.RecallResponse]],
+    ) -> _abc.Awaitable[_semantic_pb2.RecallResponse]:
+        """Recall finds the memories that are most similar to a query, of those that the caller may
+        see: the agent's, his own, and those of the session.
+
+        Errors:
+          * INVALID_ARGUMENT: an empty query, a top_k or threshold out of range, a filter that no
+            memory has metadata for, or an unknown collection.
+          * FAILED_PRECONDITION: as Remember.
+        """
+
+    @_abc_1.abstractmethod
+    def Forget(
+        self,
+        request: _semantic_pb2.ForgetRequest,
+        context: _aio.ServicerContext[_semantic_pb2.ForgetRequest, _abc.Awaitable[_semantic_pb2.ForgetResponse]],
+    ) -> _abc.Awaitable[_semantic_pb2.ForgetResponse]:
+        """Forget deletes memories that the caller may see.
+
+        Errors:
+          * INVALID_ARGUMENT: not exactly one of `id`, `session`, `filter` and `all`.
+          * NOT_FOUND: there is no memory of that id.
+        """
+
+    @_abc_1.abstractmethod
+    def ListMemories(
+        self,
+        request: _semantic_pb2.ListMemoriesRequest,
+        context: _aio.ServicerContext[_semantic_pb2.ListMemoriesRequest, _abc.Awaitable[_semantic_pb2.ListMemoriesResponse]],
+    ) -> _abc.Awaitable[_semantic_pb2.ListMemoriesResponse]:
+        """ListMemories lists the memories of an agent that the caller may see.
+
+        Errors:
+          * INVALID_ARGUMENT: a negative page_size, a page_token of another list, or an unknown
+            collection.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckCollection(
+        self,
+        request: _semantic_pb2.CheckCollectionRequest,
+        context: _aio.ServicerContext[_semantic_pb2.CheckCollectionRequest, _abc.Awaitable[_semantic_pb2.CheckCollectionResponse]],
+    ) -> _abc.Awaitable[_semantic_pb2.CheckCollectionResponse]:
+        """CheckCollection asks a collection for something, to learn whether it answers.
+
+        Errors:
+          * UNAVAILABLE: it does not. FAILED_PRECONDITION: it can't be used as it is.
         """
 
 def add_MemoryServiceServicer_to_server(servicer: MemoryServiceServicer, server: _aio.Server) -> None: ...

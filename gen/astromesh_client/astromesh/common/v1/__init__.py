@@ -747,6 +747,18 @@ class ErrorReason(betterproto2.Enum):
     NOT_FOUND. Metadata: {"agent": "assistant", "episode": "0192f0.1"}
     """
 
+    MEMORY_NOT_FOUND = 201
+    """
+    The caller can find no memory of that id.
+    NOT_FOUND. Metadata: {"memory": "m_..."}
+    """
+
+    COLLECTION_NOT_FOUND = 202
+    """
+    There is no collection of memories of that name; the message names those there are.
+    INVALID_ARGUMENT. Metadata: {"collection": "facts"}
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -864,6 +876,8 @@ class ErrorReason(betterproto2.Enum):
             199: "ERROR_REASON_PIPELINE_NOT_FOUND",
             200: "ERROR_REASON_PIPELINE_NOT_READY",
             210: "ERROR_REASON_EPISODE_NOT_FOUND",
+            201: "ERROR_REASON_MEMORY_NOT_FOUND",
+            202: "ERROR_REASON_COLLECTION_NOT_FOUND",
         }
 
     @classmethod
@@ -983,6 +997,8 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_PIPELINE_NOT_FOUND": 199,
             "ERROR_REASON_PIPELINE_NOT_READY": 200,
             "ERROR_REASON_EPISODE_NOT_FOUND": 210,
+            "ERROR_REASON_MEMORY_NOT_FOUND": 201,
+            "ERROR_REASON_COLLECTION_NOT_FOUND": 202,
         }
 
 

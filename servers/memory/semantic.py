@@ -1,0 +1,269 @@
+"""Remembers texts and finds them again by what they mean. Satisfies
+`domain.services.SemanticMemory`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final
+from weakref import WeakValueDictionary
+
+from servers.domain.caller import Account
+from servers.domain.embeddings import Purpose, Vector
+from servers.domain.memory import Recorded, SessionKey
+from servers.domain.rag import Where
+from servers.domain.semantic import (
+    Forgetting,
+    Memory,
+    MemoryPage,
+    MemoryQuery,
+    Origin,
+    Reader,
+    Remembered,
+    RememberOutcome,
+)
+from servers.domain.services import Router
+from servers.kernel import paging
+from servers.kernel.errors import NotFound, Unavailable
+from servers.kernel.telemetry import span
+from servers.kernel.vectors.embedding import Embedder
+from servers.kernel.vectors.ports import Record, Scope, VectorStore, check_where
+from servers.memory import memories as records
+from servers.memory.collections import Collections
+from servers.memory.names import wrong
+from servers.memory.requests import (
+    USUALLY_FOUND,
+    check_forgetting,
+    check_query,
+    check_reader,
+    check_remembered,
+)
+
+_AT_ONCE: Final = 500  # memories that are read together
+_PATIENCE: Final = 3.0  # seconds: whoever checks wants to know how it is now
+
+
+class VectorMemory:
+    def __init__(self, collections: Collections, router: Router, now: Callable[[], float]) -> None:
+        self._collections, self._router, self._now = collections, router, now
+        # Of memories that may be the same one at a time is written; gone when nobody holds it.
+        self._locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
+
+    # -- what a caller can do --------------------------------------------------------------
+
+    async def remember(
+        self, reader: Reader, remembered: Remembered, collection: str = ""
+    ) -> tuple[Memory, RememberOutcome]:
+        check_remembered(reader, remembered)
+        name = self._collections.name(reader.agent, collection)
+        with span("upsert_memory", {"gen_ai.memory.store.id": name}):
+            store = await self._collections.store(name)
+            vector = await self._embedded(reader, name, store, remembered.text)
+            whose = records.seen_by(reader, remembered.scope)
+            async with self._alone(name, reader.tenant, reader.agent, whose):
+                return await self._kept(reader, remembered, name, store, vector)
+
+    async def recall(self, reader: Reader, query: MemoryQuery) -> Sequence[Memory]:
+        check_query(reader, query)
+        name = self._collections.name(reader.agent, query.collection)
+        with span("search_memory", {"gen_ai.memory.store.id": name}) as seen:
+            found = await self._found(reader, query, name)
+            seen.set_attribute("gen_ai.memory.record.count", len(found))
+        return found
+
+    async def forget(self, reader: Reader, which: Forgetting, collection: str = "") -> int:
+        check_forgetting(reader, which)
+        name = self._collections.name(reader.agent, collection)
+        with span("delete_memory", {"gen_ai.memory.store.id": name}):
+            store = await self._collections.store(name)
+            if which.id:
+                return await self._forget_one(reader, which.id, store)
+            reader = replace(reader, session=which.session or reader.session)
+            condition = records.finds(reader, which.where, which.session)
+            gone = await _delete_all(store, reader.tenant, condition)
+            if not gone:
+                await _check_known(store, reader.tenant, which.where)
+            return gone
+
+    async def memories(
+        self, reader: Reader, query: MemoryQuery, page_size: int = 0, page_token: str = ""
+    ) -> MemoryPage:
+        check_reader(reader)
+        check_where(query.where)
+        name = self._collections.name(reader.agent, query.collection)
+        limit = paging.page_limit(page_size)
+        condition = records.finds(reader, query.where, reader.session)
+        scope = ("memories", reader, name, sorted(query.where.items(), key=repr))
+        after = paging.position(scope, page_token, str)[0] if page_token else ""
+        store = await self._collections.store(name)
+        found = await store.records(Scope(reader.tenant), after, limit + 1, condition)
+        if not found:
+            await _check_known(store, reader.tenant, query.where)
+        page = tuple(records.memory_from(each, name) for each in found[:limit])
+        more = len(found) > limit
+        return MemoryPage(page, paging.token(scope, page[-1].id) if more else "")
+
+    async def check(self, collection: str) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._collections.check(collection)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"the collection {collection!r} doesn't answer", reason="STORE_UNAVAILABLE"
+            ) from error
+
+    # -- all there is of somebody ----------------------------------------------------------
+
+    async def of_principal(
+        self, tenant: str, principal: str, after: tuple[str, str], limit: int
+    ) -> Sequence[Recorded]:
+        """Memories that he had a part in, by collection and id, those behind `after`."""
+        names = self._collections.names()
+        start = names.index(after[0]) if after[0] in names else 0
+        found: list[Recorded] = []
+        seen: list[VectorStore] = []
+        for name in names[start:]:
+            store = await self._collections.store(name)
+            if len(found) < limit and not any(store is each for each in seen):
+                since = after[1] if name == after[0] else ""
+                condition = records.had_a_part(principal)
+                left = limit - len(found)
+                page = await store.records(Scope(tenant), since, left, condition)
+                found += [_recorded(tenant, each, name) for each in page]
+                seen.append(store)
+        return found
+
+    async def erase(self, tenant: str, principal: str) -> int:
+        """Forget them, also those that others had a part in: the text may be his."""
+        stores = [await self._collections.store(name) for name in self._collections.names()]
+        condition = records.had_a_part(principal)
+        return sum([await _delete_all(store, tenant, condition) for store in stores])
+
+    # -- parts of them ---------------------------------------------------------------------
+
+    async def _embedded(
+        self,
+        reader: Reader,
+        name: str,
+        store: VectorStore,
+        text: str,
+        purpose: Purpose = Purpose.DOCUMENT,
+    ) -> Vector:
+        """Raises NotReady (EMBEDDING_MISMATCH) where the collection has another model."""
+        account = Account(reader.tenant, reader.principal, reader.agent, reader.session)
+        embedder = Embedder(self._router, self._collections.place(name).model, account)
+        space, vectors = await embedder.embed([text], purpose)
+        await store.prepare(space)
+        return vectors[0]
+
+    async def _kept(
+        self, reader: Reader, remembered: Remembered, name: str, store: VectorStore, vector: Vector
+    ) -> tuple[Memory, RememberOutcome]:
+        origin = Origin(reader.principal, reader.session, remembered.run_id, self._now())
+        fresh = records.created(reader, remembered, origin, name)
+        whose = records.seen_by(reader, remembered.scope)
+        there = await self._the_same(reader, remembered, fresh.id, name, store, vector)
+        if there is None:
+            if await store.record(Scope(reader.tenant), fresh.id):
+                fresh = replace(fresh, id=records.another_id(fresh.id, f"{origin.at}"))
+            await _write(store, reader.tenant, records.record_of(fresh, whose, {}), fresh, vector)
+            return fresh, RememberOutcome.CREATED
+        known = records.memory_from(there, name)
+        if _has_left_it(known, remembered):
+            return known, RememberOutcome.UNCHANGED
+        merged = records.merged(known, remembered, origin)
+        record = records.record_of(merged, whose, records.parts_of(there))
+        await _write(store, reader.tenant, record, merged, vector)
+        return merged, RememberOutcome.MERGED
+
+    async def _the_same(
+        self,
+        reader: Reader,
+        remembered: Remembered,
+        id: str,
+        name: str,
+        store: VectorStore,
+        vector: Vector,
+    ) -> Record | None:
+        """The memory that says the same already."""
+        mark = records.fingerprint(remembered.text)
+        there = await store.record(Scope(reader.tenant), id)
+        if there and there.content_hash == mark:
+            return there
+        threshold = remembered.duplicate_threshold
+        threshold = threshold or self._collections.place(name).duplicate_threshold
+        condition = records.finds_the_same(reader, remembered.scope)
+        near = await store.search(Scope(reader.tenant), vector, 1, condition)
+        for found in near:
+            # 1 asks for the same text: of different ones the vectors may be equal.
+            alike = found.similarity >= threshold and threshold < 1
+            if alike or found.record.content_hash == mark:
+                return found.record
+        return None
+
+    async def _found(self, reader: Reader, query: MemoryQuery, name: str) -> Sequence[Memory]:
+        store = await self._collections.store(name)
+        if await store.space() is None:
+            return ()  # nobody has remembered anything
+        vector = await self._embedded(reader, name, store, query.text, Purpose.QUERY)
+        limit = query.top_k or USUALLY_FOUND
+        condition = records.finds(reader, query.where)
+        found = await store.search(Scope(reader.tenant), vector, limit, condition)
+        if not found:
+            await _check_known(store, reader.tenant, query.where)
+        least = query.similarity_threshold
+        kept = [each for each in found if least is None or each.similarity >= least]
+        return tuple(records.found_from(each, name) for each in kept)
+
+    async def _forget_one(self, reader: Reader, id: str, store: VectorStore) -> int:
+        condition = records.finds(reader, {})
+        record = await store.record(Scope(reader.tenant), id)
+        if record is None or not _fits(record, condition):
+            raise NotFound(f"there is no memory {id!r}", reason="MEMORY_NOT_FOUND", memory=id)
+        return await store.delete(reader.tenant, id)
+
+    @asynccontextmanager
+    async def _alone(self, *which: str) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(which, asyncio.Lock())
+        async with lock:
+            yield
+
+
+async def _write(
+    store: VectorStore, tenant: str, record: Record, memory: Memory, vector: Vector
+) -> None:
+    await store.replace(tenant, record, records.points_of(memory, vector))
+
+
+async def _check_known(store: VectorStore, tenant: str, where: Where) -> None:
+    for key in where:
+        if await store.space() and not await store.knows(tenant, records.user_key(key)):
+            raise wrong(f"filter.{key}", "no memory has metadata of that name")
+
+
+async def _delete_all(store: VectorStore, tenant: str, condition: Where) -> int:
+    gone, after = 0, ""
+    while page := await store.records(Scope(tenant), after, _AT_ONCE, condition):
+        gone += sum([await store.delete(tenant, each.id) for each in page])
+        after = page[-1].id
+    return gone
+
+
+def _fits(record: Record, condition: Where) -> bool:
+    """Whether a record is one of those that a condition of `finds` is about."""
+    for key, value in condition.items():
+        wanted = value if isinstance(value, tuple) else (value,)
+        if record.metadata.get(key) not in wanted:
+            return False
+    return True
+
+
+def _has_left_it(memory: Memory, remembered: Remembered) -> bool:
+    same = records.fingerprint(memory.text) == records.fingerprint(remembered.text)
+    ids = {each.run_id for each in memory.origins}
+    return same and bool(remembered.run_id) and remembered.run_id in ids
+
+
+def _recorded(tenant: str, record: Record, name: str) -> Recorded:
+    memory = records.memory_from(record, name)
+    return Recorded(SessionKey(tenant, memory.agent, ""), None, name, memory)

@@ -1,0 +1,71 @@
+"""Semantic memory over the real router with the model that every mesh has, and real stores."""
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+from servers.domain.semantic import MemoryQuery, MemoryScope, Reader, Remembered
+from servers.kernel.vectors.stores import StorePlace, Stores, store_at
+from servers.memory.collections import CollectionPlace, Collections
+from servers.memory.episodes import EpisodicMemory
+from servers.memory.places import Places
+from servers.memory.semantic import VectorMemory
+from servers.memory.service import ConversationMemory
+from tests.contract.memory_fixture import Clock, Database, in_process, over_the_wire
+
+ADA = Reader("acme", "helper", "ada", "s1")
+BOB = Reader("acme", "helper", "bob", "s1")
+TEA = "The user drinks green tea in the morning."
+BOAT = "The sailing boat is moored in Rotterdam."
+AGENT, PRINCIPAL, SESSION = MemoryScope.AGENT, MemoryScope.PRINCIPAL, MemoryScope.SESSION
+# Each backend once, and both ways to ask.
+WAYS = {
+    "faiss": in_process,
+    "faiss, over the wire": over_the_wire,
+    "pgvector": over_the_wire,
+    "qdrant": in_process,
+    "chroma": over_the_wire,
+}
+
+
+@dataclass
+class Where:
+    """A collection that can be opened again and again."""
+
+    place: StorePlace
+    folder: Path
+    clock: Clock = field(default_factory=Clock)
+
+    @asynccontextmanager
+    async def memory(self, router, reached=in_process, more=None):
+        database = Database("sqlite", str(self.folder), self.clock)
+        here, happened = (
+            Places({}, lambda _: database.store()),
+            Places({}, lambda _: database.episodes()),
+        )
+        async with here, happened, Stores(store_at(self.folder)) as stores:
+            collections = Collections({"main": CollectionPlace(self.place), **(more or {})}, stores)
+            collections.take_files({}, {"helper": "main"})
+            semantic = VectorMemory(collections, router, self.clock)
+            episodes = EpisodicMemory(happened, self.clock)
+            whole = ConversationMemory(here, episodes, self.clock, semantic=semantic)
+            async with reached(whole) as memory:
+                yield memory
+
+
+def where(backend: str, request, folder: Path) -> Where:
+    address = request.getfixturevalue("postgres").schema() if backend == "pgvector" else ""
+    return Where(StorePlace(backend, f"m{uuid4().hex[:12]}", address), folder)
+
+
+def note(text: str, **more) -> Remembered:
+    return Remembered(text, **more)
+
+
+def asks(text: str, **more) -> MemoryQuery:
+    return MemoryQuery(text, **more)
+
+
+def texts(memories) -> list[str]:
+    return [each.text for each in memories]

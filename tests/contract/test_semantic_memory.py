@@ -1,0 +1,421 @@
+"""What `SemanticMemory` promises, over each backend, in process and over the wire."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+
+from servers.domain.memory import Strategy
+from servers.domain.semantic import (
+    Besides,
+    Forgetting,
+    MemoryQuery,
+    Origin,
+    Reader,
+    RememberOutcome,
+)
+from servers.kernel.errors import InvalidInput, NotFound, NotReady
+from servers.kernel.vectors.embedding import EmbeddingModel
+from servers.kernel.vectors.stores import StorePlace
+from servers.memory.collections import CollectionPlace
+from tests.contract.memory_fixture import EXCHANGE, KEY
+from tests.contract.rag_fixture import packaged_router
+from tests.contract.semantic_fixture import (
+    ADA,
+    AGENT,
+    BOAT,
+    BOB,
+    SESSION,
+    TEA,
+    WAYS,
+    asks,
+    note,
+    texts,
+    where,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CREATED, MERGED = RememberOutcome.CREATED, RememberOutcome.MERGED
+ODD = 'Robert\'); DROP TABLE point;-- "$ne" {"$gt": ""} \'\''
+
+
+# The model is loaded once: that takes a second.
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def router(tmp_path_factory):
+    async with packaged_router(tmp_path_factory.mktemp("models")) as router:
+        yield router
+
+
+@pytest.fixture(params=WAYS)
+def way(request, tmp_path):
+    """A place for memories, and how they are asked for."""
+    return where(request.param.partition(",")[0], request, tmp_path), WAYS[request.param]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def memory(way, router):
+    place, reached = way
+    async with place.memory(router, reached) as memory:
+        yield memory.semantic
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def plain(request, tmp_path, router):
+    """What no backend decides is asked once, over the wire."""
+    place, reached = where("faiss", request, tmp_path), WAYS["faiss, over the wire"]
+    async with place.memory(router, reached) as memory:
+        yield memory.semantic
+
+
+async def wrong_field(call) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        await call
+    return caught.value.violations[0].field
+
+
+class TestRemembering:
+    async def test_gives_what_is_kept_then(self, memory, way):
+        said = note(TEA, metadata={"topic": "tea", "n": 2, "sure": True}, run_id="r1", kind="fact")
+        kept, outcome = await memory.remember(ADA, said)
+        at = way[0].clock.now
+        assert outcome is CREATED
+        assert (kept.text, kept.kind, kept.agent, kept.collection) == (
+            TEA,
+            "fact",
+            "helper",
+            "main",
+        )
+        assert kept.metadata == {"topic": "tea", "n": 2, "sure": True}
+        assert kept.origins == (Origin("ada", "s1", "r1", at),)
+        assert (kept.created_at, kept.updated_at) == (at, at)
+        assert (await memory.memories(ADA, MemoryQuery())).memories == (kept,)
+
+    async def test_of_the_same_text_again_keeps_one_with_two_origins(self, memory, way):
+        await memory.remember(ADA, note(TEA, run_id="r1", metadata={"a": 1}))
+        way[0].clock.now += 5
+        again = note(f"  {TEA.upper()} ", run_id="r2", metadata={"b": 2})
+        kept, outcome = await memory.remember(ADA, again)
+        assert outcome is MERGED
+        assert [each.run_id for each in kept.origins] == ["r1", "r2"]
+        assert kept.updated_at - kept.created_at == 5
+        assert kept.metadata == {"a": 1, "b": 2}
+        assert len((await memory.memories(ADA, MemoryQuery())).memories) == 1
+
+    async def test_of_nearly_the_same_keeps_what_was_said_last(self, memory):
+        await memory.remember(ADA, note(TEA))
+        later = "The user drinks green tea in the mornings."
+        kept, outcome = await memory.remember(ADA, note(later, duplicate_threshold=0.9))
+        assert (outcome, kept.text) == (MERGED, later)
+        assert texts((await memory.memories(ADA, MemoryQuery())).memories) == [later]
+
+    async def test_of_something_else_keeps_both(self, memory):
+        await memory.remember(ADA, note(TEA))
+        assert (await memory.remember(ADA, note(BOAT)))[1] is CREATED
+        assert len((await memory.memories(ADA, MemoryQuery())).memories) == 2
+
+    async def test_of_one_text_at_once_keeps_one_with_all_origins(self, memory):
+        said = [note(TEA, run_id=f"r{n}") for n in range(8)]
+        outcomes = await asyncio.gather(*(memory.remember(ADA, each) for each in said))
+        assert sorted(outcome.value for _, outcome in outcomes) == ["created"] + ["merged"] * 7
+        (kept,) = (await memory.memories(ADA, MemoryQuery())).memories
+        assert {each.run_id for each in kept.origins} == {f"r{n}" for n in range(8)}
+
+    async def test_of_the_same_run_again_changes_nothing(self, memory):
+        first, _ = await memory.remember(ADA, note(TEA, run_id="r1"))
+        again, outcome = await memory.remember(ADA, note(TEA, run_id="r1"))
+        assert outcome is RememberOutcome.UNCHANGED
+        assert again == first
+
+    async def test_survives_the_process(self, way, router):
+        place, reached = way
+        async with place.memory(router, reached) as memory:
+            kept, _ = await memory.semantic.remember(ADA, note(TEA))
+        async with place.memory(router, reached) as memory:
+            assert (await memory.semantic.memories(ADA, MemoryQuery())).memories == (kept,)
+            assert texts(await memory.semantic.recall(ADA, asks("tea"))) == [TEA]
+
+    async def test_with_threshold_1_takes_only_the_same_text_for_the_same(self, plain):
+        await plain.remember(ADA, note(TEA))
+        near = note(TEA.replace(".", "!"), duplicate_threshold=1)
+        assert (await plain.remember(ADA, near))[1] is CREATED
+
+    async def test_keeps_a_text_whose_id_has_gone_to_another(self, plain):
+        """After a correction a memory has the id of what it said before."""
+        await plain.remember(ADA, note(TEA))
+        await plain.remember(ADA, note(BOAT, duplicate_threshold=0.0001))
+        assert (await plain.remember(ADA, note(TEA)))[1] is CREATED
+        assert sorted(texts((await plain.memories(ADA, MemoryQuery())).memories)) == [BOAT, TEA]
+
+
+class TestRecalling:
+    @pytest_asyncio.fixture(loop_scope="module", autouse=True)
+    async def kept(self, memory):
+        await memory.remember(ADA, note(TEA, metadata={"lang": "en", "n": 1, ODD: ODD}))
+        await memory.remember(ADA, note(BOAT, metadata={"lang": "en", "n": 2}))
+
+    async def test_gives_the_most_similar_first(self, memory):
+        found = await memory.recall(ADA, asks("What does she drink for breakfast?"))
+        assert texts(found) == [TEA, BOAT]
+        assert 1 > found[0].similarity > found[1].similarity
+
+    async def test_gives_at_most_top_k(self, memory):
+        assert texts(await memory.recall(ADA, asks("Where is the ship?", top_k=1))) == [BOAT]
+
+    async def test_gives_nothing_below_the_threshold(self, memory):
+        found = await memory.recall(ADA, asks(TEA, similarity_threshold=0.9))
+        assert texts(found) == [TEA]
+        assert await memory.recall(ADA, asks("taxes", similarity_threshold=0.9)) == ()
+
+    async def test_filters_by_metadata_whatever_its_key(self, memory):
+        assert texts(await memory.recall(ADA, asks("?", where={"n": 2, "lang": "en"}))) == [BOAT]
+        assert len(await memory.recall(ADA, asks("?", where={"n": (1, 2)}))) == 2
+        assert texts(await memory.recall(ADA, asks("?", where={ODD: ODD}))) == [TEA]
+        assert await memory.recall(ADA, asks("?", where={"lang": "de"})) == ()
+
+    async def test_refuses_a_filter_that_no_memory_could_fit(self, memory):
+        # Those that the service keeps for itself are not there for others, either.
+        for key in ("langauge", "seen_by", "agent", "by:ada"):
+            assert await wrong_field(memory.recall(ADA, asks("?", where={key: "en"}))) == (
+                f"filter.{key}"
+            )
+
+
+class TestWhoFinds:
+    async def found(self, memory, reader) -> bool:
+        """Whether he comes across it, whichever way he tries."""
+        seen = bool(await memory.recall(reader, asks("tea")))
+        page = await memory.memories(replace(reader, session=""), MemoryQuery())
+        if not reader.session:
+            assert seen == bool(page.memories)
+        return seen
+
+    async def test_his_memory_finds_he_alone_in_any_session(self, memory):
+        await memory.remember(ADA, note(TEA))
+        assert await self.found(memory, replace(ADA, session="s2"))
+        assert not await self.found(memory, BOB)
+        assert not await self.found(memory, replace(ADA, principal="", session=""))
+        assert not await self.found(memory, replace(ADA, agent="other"))
+        assert not await self.found(memory, replace(ADA, tenant="elsewhere"))
+
+    async def test_the_agents_memory_everybody_finds_who_talks_with_it(self, memory):
+        await memory.remember(ADA, note(TEA, scope=AGENT))
+        assert await self.found(memory, BOB)
+        assert not await self.found(memory, replace(BOB, agent="other"))
+        assert not await self.found(memory, replace(BOB, tenant="elsewhere"))
+
+    async def test_the_sessions_memory_he_finds_there_alone(self, memory):
+        await memory.remember(ADA, note(TEA, scope=SESSION))
+        assert await self.found(memory, ADA)
+        assert not await self.found(memory, replace(ADA, session="s2"))
+        assert not await self.found(memory, replace(ADA, session=""))
+        assert not await self.found(memory, BOB)
+
+    async def test_the_same_text_of_two_is_two_memories(self, memory):
+        await memory.remember(ADA, note(TEA))
+        assert (await memory.remember(BOB, note(TEA)))[1] is CREATED
+        assert len(await memory.recall(BOB, asks("tea"))) == 1
+
+    async def test_nobody_known_is_not_everybody(self, plain):
+        await plain.remember(Reader("acme", "helper"), note(TEA))
+        assert not await self.found(plain, ADA)
+
+    async def test_another_agents_collection_is_not_asked(self, plain):
+        other = Reader("acme", "other", "ada")
+        kept, _ = await plain.remember(other, note(TEA))
+        assert kept.collection == "default"
+        assert (await plain.memories(other, MemoryQuery(collection="main"))).memories == ()
+
+
+class TestForgetting:
+    async def test_of_one_by_its_id(self, memory):
+        kept, _ = await memory.remember(ADA, note(TEA))
+        await memory.remember(ADA, note(BOAT))
+        assert await memory.forget(ADA, Forgetting(id=kept.id)) == 1
+        assert texts(await memory.recall(ADA, asks("tea"))) == [BOAT]
+
+    async def test_of_what_somebody_else_has_is_refused(self, memory):
+        kept, _ = await memory.remember(ADA, note(TEA))
+        for reader in (BOB, replace(ADA, agent="other"), replace(ADA, tenant="elsewhere")):
+            with pytest.raises(NotFound) as caught:
+                await memory.forget(reader, Forgetting(id=kept.id), "main")
+            assert caught.value.reason == "MEMORY_NOT_FOUND"
+            assert await memory.forget(reader, Forgetting(all=True), "main") == 0
+        assert len(await memory.recall(ADA, asks("tea"))) == 1
+
+    async def test_of_a_session_leaves_the_others(self, memory):
+        await memory.remember(ADA, note(TEA, scope=SESSION))
+        await memory.remember(replace(ADA, session="s2"), note(BOAT))
+        assert await memory.forget(ADA, Forgetting(session="s1")) == 1
+        assert texts(await memory.recall(ADA, asks("tea"))) == [BOAT]
+
+    async def test_by_metadata(self, memory):
+        await memory.remember(ADA, note(TEA, metadata={"topic": "tea"}))
+        await memory.remember(ADA, note(BOAT, metadata={"topic": "boat"}))
+        assert await memory.forget(ADA, Forgetting(where={"topic": "tea"})) == 1
+        assert texts(await memory.recall(ADA, asks("tea"))) == [BOAT]
+
+    async def test_says_one_thing(self, plain):
+        assert await wrong_field(plain.forget(ADA, Forgetting())) == "id"
+        assert await wrong_field(plain.forget(ADA, Forgetting(id="x", all=True))) == "id"
+
+
+class TestListing:
+    async def test_comes_in_pages(self, memory):
+        for n in range(5):
+            await memory.remember(ADA, note(f"Number {n} is odd.", duplicate_threshold=1))
+        seen, token = [], ""
+        while True:
+            page = await memory.memories(ADA, MemoryQuery(), 2, token)
+            seen += texts(page.memories)
+            if not (token := page.next_page_token):
+                break
+        assert sorted(seen) == [f"Number {n} is odd." for n in range(5)]
+
+    async def test_is_of_a_session_and_of_metadata(self, memory):
+        await memory.remember(ADA, note(TEA, metadata={"x": 1}))
+        await memory.remember(replace(ADA, session="s2"), note(BOAT, metadata={"x": 2}))
+        assert texts((await memory.memories(ADA, MemoryQuery())).memories) == [TEA]
+        everywhere = replace(ADA, session="")
+        found = await memory.memories(everywhere, MemoryQuery(where={"x": 2}))
+        assert texts(found.memories) == [BOAT]
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("field", "said"),
+        [
+            ("text", note("  \n")),
+            ("text", note("x" * 8001)),
+            ("text", note("a\0b")),
+            ("text", note("a\ud800b")),
+            ("metadata.k", note("x", metadata={"k": "a\0b"})),
+            ("metadata.k", note("x", metadata={"k": "v" * 1001})),
+            ("metadata.", note("x", metadata={"": "v"})),
+            ("metadata", note("x", metadata={str(n): n for n in range(33)})),
+            ("kind", note("x", kind="k" * 257)),
+            ("duplicate_threshold", note("x", duplicate_threshold=1.5)),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    async def test_writes_nothing(self, plain, field, said):
+        assert await wrong_field(plain.remember(ADA, said)) == field
+        assert (await plain.memories(ADA, MemoryQuery())).memories == ()
+
+    @pytest.mark.parametrize(
+        ("field", "query"),
+        [
+            ("query", asks("")),
+            ("query", asks("a\0b")),
+            ("top_k", asks("x", top_k=0)),
+            ("top_k", asks("x", top_k=10**9)),
+            ("similarity_threshold", asks("x", similarity_threshold=1.01)),
+            ("filter.k", asks("x", where={"k": ()})),
+        ],
+    )
+    async def test_finds_nothing(self, plain, field, query):
+        assert await wrong_field(plain.recall(ADA, query)) == field
+
+    async def test_names_the_collections_there_are(self, plain):
+        for call in (
+            plain.remember(ADA, note("x"), "mian"),
+            plain.recall(ADA, asks("x", collection="mian")),
+            plain.check("mian"),
+        ):
+            with pytest.raises(InvalidInput, match="'main'") as caught:
+                await call
+            assert caught.value.reason == "COLLECTION_NOT_FOUND"
+
+    async def test_a_memory_of_a_session_names_it(self, plain):
+        nowhere = replace(ADA, session="")
+        assert await wrong_field(plain.remember(nowhere, note("x", scope=SESSION))) == "session"
+
+
+class TestACollection:
+    async def test_takes_no_vectors_of_another_model(self, way, router):
+        place, reached = way
+        async with place.memory(router, reached) as memory:
+            await memory.semantic.remember(ADA, note(TEA))
+        narrow = replace(CollectionPlace(place.place), model=EmbeddingModel(dimension=128))
+        async with place.memory(router, reached, {"main": narrow}) as memory:
+            for call in (
+                memory.semantic.remember(ADA, note(BOAT)),
+                memory.semantic.recall(ADA, asks("tea")),
+                memory.semantic.check("main"),
+            ):
+                with pytest.raises((NotReady, InvalidInput)):
+                    await call
+            assert texts((await memory.semantic.memories(ADA, MemoryQuery())).memories) == [TEA]
+
+    async def test_that_answers_passes_the_check(self, memory):
+        await memory.check("main")
+        await memory.check("default")
+
+    async def test_that_is_away_does_not(self, request, tmp_path, router):
+        away = CollectionPlace(StorePlace("qdrant", "away", "http://127.0.0.1:1"))
+        place = where("faiss", request, tmp_path)
+        async with place.memory(router, more={"away": away}) as memory:
+            with pytest.raises(Exception, match="Qdrant can't be reached") as caught:
+                await memory.semantic.check("away")
+        assert caught.value.reason == "STORE_UNAVAILABLE"
+
+
+class TestAPrincipal:
+    async def test_is_given_and_forgotten_with_his_memories(self, way, router):
+        place, reached = way
+        async with place.memory(router, reached) as memory:
+            await memory.semantic.remember(ADA, note(TEA))
+            await memory.semantic.remember(ADA, note(BOAT, scope=AGENT), "default")
+            await memory.semantic.remember(BOB, note(TEA))
+            first = await memory.export("acme", "ada", 1)
+            rest = await memory.export("acme", "ada", 1, first.next_page_token)
+            records = [*first.records, *rest.records]
+            assert {(each.backend, each.memory.text) for each in records} == {
+                ("main", TEA),
+                ("default", BOAT),
+            }
+            assert rest.next_page_token == ""
+            erased = await memory.erase("acme", "ada")
+            assert (erased.turns, erased.memories) == (0, 2)
+            assert (await memory.export("acme", "ada")).records == ()
+            assert len((await memory.export("acme", "bob")).records) == 1
+
+
+class TestAContext:
+    """Of a conversation, and what else bears on the question."""
+
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def talk(self, request, tmp_path, router):
+        place = where("faiss", request, tmp_path)
+        away = CollectionPlace(StorePlace("qdrant", "away", "http://127.0.0.1:1"))
+        async with place.memory(router, WAYS["faiss, over the wire"], {"away": away}) as memory:
+            await memory.append(KEY, EXCHANGE)
+            await memory.semantic.remember(ADA, note(TEA))
+            await memory.semantic.remember(BOB, note(BOAT))
+            yield memory
+
+    async def test_has_both_and_of_memories_those_of_who_asks(self, talk):
+        besides = Besides("What does she drink?", "ada", MemoryQuery(similarity_threshold=0.0))
+        context = await talk.context(KEY, Strategy(), besides=besides)
+        assert len(context.messages) == 2
+        assert texts(context.memories) == [TEA]
+        assert context.memories[0].similarity > 0
+        assert context.failures == ()
+
+    async def test_has_the_conversation_where_the_collection_is_away(self, talk):
+        besides = Besides("tea", "ada", MemoryQuery(collection="away"))
+        context = await talk.context(KEY, Strategy(), besides=besides)
+        assert len(context.messages) == 2
+        (failure,) = context.failures
+        assert (failure.source, failure.reason) == ("semantic", "STORE_UNAVAILABLE")
+
+    async def test_can_do_without_the_conversation(self, talk):
+        besides = Besides("tea", "ada", MemoryQuery())
+        context = await talk.context(KEY, Strategy("none"), besides=besides)
+        assert context.messages == ()
+        assert texts(context.memories) == [TEA]
+
+    async def test_without_a_query_says_so(self, talk):
+        context = await talk.context(KEY, Strategy(), besides=Besides("", "ada", MemoryQuery()))
+        assert context.failures[0].message == "query: it is empty"
