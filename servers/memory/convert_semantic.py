@@ -5,7 +5,7 @@ from typing import Any
 
 from astromesh.memory.v1 import memory_service_pb2 as pb
 from astromesh.memory.v1 import semantic_pb2 as sem
-from google.protobuf import duration_pb2, struct_pb2
+from google.protobuf import struct_pb2
 
 from servers.domain.rag import Scalar, Where
 from servers.domain.semantic import (
@@ -109,10 +109,9 @@ def forgetting_to(reader: Reader, which: Forgetting, collection: str) -> sem.For
 def besides_from(request: pb.BuildContextRequest, principal: str, left: float | None) -> Besides:
     """`left`: seconds until the caller gives up. A source that is late must not take the
     rest of the answer along."""
-    patience = request.patience.ToTimedelta().total_seconds()
-    if request.HasField("patience") and patience <= 0:
-        raise refused("patience", "expected more than 0 seconds")
-    seconds = patience if request.HasField("patience") else None
+    seconds = request.patience_seconds if request.HasField("patience_seconds") else None
+    if seconds is not None and not seconds > 0:  # NaN is not, either
+        raise refused("patience_seconds", "expected more than 0 seconds")
     if left is not None:
         seconds = min(_PATIENCE if seconds is None else seconds, max(0.0, left * _OF_WHAT_IS_LEFT))
     semantic = _selection_from(request.semantic) if request.HasField("semantic") else None
@@ -125,9 +124,7 @@ _PATIENCE, _OF_WHAT_IS_LEFT = 3.0, 0.8
 def put_besides(request: pb.BuildContextRequest, besides: Besides) -> None:
     request.query = besides.query
     if besides.patience is not None:
-        patience = duration_pb2.Duration()
-        patience.FromNanoseconds(round(besides.patience * 1e9))
-        request.patience.CopyFrom(patience)
+        request.patience_seconds = besides.patience
     if query := besides.semantic:
         request.semantic.CopyFrom(
             sem.SemanticSelection(

@@ -14,7 +14,6 @@ from astromesh.common.v1 import chat_pb2 as _chat_pb2
 from astromesh.memory.v1 import semantic_pb2 as _semantic_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -293,7 +292,7 @@ class BuildContextRequest(_message.Message):
     BACKEND_FIELD_NUMBER: _builtins.int
     QUERY_FIELD_NUMBER: _builtins.int
     SEMANTIC_FIELD_NUMBER: _builtins.int
-    PATIENCE_FIELD_NUMBER: _builtins.int
+    PATIENCE_SECONDS_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """The agent's name."""
     session: _builtins.str
@@ -315,13 +314,11 @@ class BuildContextRequest(_message.Message):
     """Where the session is kept."""
     query: _builtins.str
     """What the context is for, for the sources below."""
+    patience_seconds: _builtins.float
+    """How many seconds the other sources than the conversation may take. Absent: 3; 60 at most."""
     @_builtins.property
     def semantic(self) -> _semantic_pb2.SemanticSelection:
         """Which memories to look for. Absent: none."""
-
-    @_builtins.property
-    def patience(self) -> _duration_pb2.Duration:
-        """How long the other sources than the conversation may take. Absent: 3 seconds; 60 at most."""
 
     def __init__(
         self,
@@ -336,13 +333,15 @@ class BuildContextRequest(_message.Message):
         backend: _builtins.str = ...,
         query: _builtins.str = ...,
         semantic: _semantic_pb2.SemanticSelection | None = ...,
-        patience: _duration_pb2.Duration | None = ...,
+        patience_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["patience", b"patience", "semantic", b"semantic"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_patience_seconds", b"_patience_seconds", "patience_seconds", b"patience_seconds", "semantic", b"semantic"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "counted_by", b"counted_by", "max_tokens", b"max_tokens", "max_turns", b"max_turns", "patience", b"patience", "query", b"query", "semantic", b"semantic", "session", b"session", "strategy", b"strategy", "summary_threshold", b"summary_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_patience_seconds", b"_patience_seconds", "agent", b"agent", "backend", b"backend", "counted_by", b"counted_by", "max_tokens", b"max_tokens", "max_turns", b"max_turns", "patience_seconds", b"patience_seconds", "query", b"query", "semantic", b"semantic", "session", b"session", "strategy", b"strategy", "summary_threshold", b"summary_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__patience_seconds: _TypeAlias = _typing.Literal["patience_seconds"]  # noqa: Y015
+    _WhichOneofArgType__patience_seconds: _TypeAlias = _typing.Literal["_patience_seconds", b"_patience_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__patience_seconds) -> _WhichOneofReturnType__patience_seconds | None: ...
 
 Global___BuildContextRequest: _TypeAlias = BuildContextRequest  # noqa: Y015
 

@@ -201,7 +201,7 @@ class MemoryServiceServicer:
     def BuildContext(self, request, context):
         """BuildContext picks what a model is shown of a session, and what else is remembered that
         bears on the query. The conversation is needed; of the other sources one that fails, or
-        takes longer than `patience`, is in `failures`.
+        takes longer than `patience_seconds`, is in `failures`.
 
         Errors:
         * INVALID_ARGUMENT: an unknown strategy, or a number below 1.

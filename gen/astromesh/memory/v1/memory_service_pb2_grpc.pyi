@@ -56,7 +56,7 @@ class MemoryServiceStub:
     BuildContext: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.BuildContextRequest, _memory_service_pb2.BuildContextResponse]
     """BuildContext picks what a model is shown of a session, and what else is remembered that
     bears on the query. The conversation is needed; of the other sources one that fails, or
-    takes longer than `patience`, is in `failures`.
+    takes longer than `patience_seconds`, is in `failures`.
 
     Errors:
       * INVALID_ARGUMENT: an unknown strategy, or a number below 1.
@@ -249,7 +249,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_memory_service_pb2.BuildContextResponse]:
         """BuildContext picks what a model is shown of a session, and what else is remembered that
         bears on the query. The conversation is needed; of the other sources one that fails, or
-        takes longer than `patience`, is in `failures`.
+        takes longer than `patience_seconds`, is in `failures`.
 
         Errors:
           * INVALID_ARGUMENT: an unknown strategy, or a number below 1.

@@ -472,11 +472,11 @@ class BuildContextRequest(betterproto2.Message):
     Which memories to look for. Absent: none.
     """
 
-    patience: "datetime.timedelta | None" = betterproto2.field(
-        12, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
+    patience_seconds: "float | None" = betterproto2.field(
+        12, betterproto2.TYPE_DOUBLE, optional=True
     )
     """
-    How long the other sources than the conversation may take. Absent: 3 seconds; 60 at most.
+    How many seconds the other sources than the conversation may take. Absent: 3; 60 at most.
     """
 
 
@@ -2262,7 +2262,7 @@ class MemoryServiceStub(betterproto2_grpclib.ServiceStub):
         """
         BuildContext picks what a model is shown of a session, and what else is remembered that
         bears on the query. The conversation is needed; of the other sources one that fails, or
-        takes longer than `patience`, is in `failures`.
+        takes longer than `patience_seconds`, is in `failures`.
 
         Errors:
           * INVALID_ARGUMENT: an unknown strategy, or a number below 1.
