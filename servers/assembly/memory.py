@@ -38,7 +38,8 @@ async def open_memory(
     """And what is to be told of changes in the folder of agents: their files say where their
     conversations are."""
     enter = stack.enter_async_context
-    database = await enter(open_database(config.state_dir / "memory.db", sqlite.MIGRATIONS))
+    path = config.state_dir / "memory.db"
+    database = await enter(open_database(path, sqlite.MIGRATIONS, erasing=True))
     said_in = "spec.memory.backends of runtime.yaml"
     backends = {
         name: Backend(each.kind, each.url, said_in)

@@ -19,6 +19,8 @@ from servers.kernel.state_lock import exclusive, unwritable
 T = TypeVar("T")
 
 _TOGETHER = 256  # writes in one commit at most: bounds how long the first of them waits
+_BUSY = 5_000  # milliseconds that SQLite waits for a lock
+_WRITING_OUT = 1_000  # the same, for those who read an old view
 
 
 class Database:
@@ -44,12 +46,27 @@ class Database:
         """Run `work` on one unchanging view of the data, with all finished writes in it."""
         return await self._readers.submit(work)
 
+    async def write_out(self) -> None:
+        """Bring all finished writes into the file and empty the log, which has older pages.
+
+        With `erasing`, what was removed before is then in no file any more. Raises
+        Unavailable (STORAGE_BUSY) where somebody reads an old view for too long.
+        """
+        await self._writer.submit(_write_out)
+
 
 @asynccontextmanager
 async def open_database(
-    path: Path, migrations: Sequence[str] = (), *, readers: int = 2, pending: int = 1024
+    path: Path,
+    migrations: Sequence[str] = (),
+    *,
+    readers: int = 2,
+    pending: int = 1024,
+    erasing: bool = False,
 ) -> AsyncIterator[Database]:
     """Open or make the file and bring it to schema version ``len(migrations)``.
+
+    `erasing`: what is removed is written over, where else it lies in unused pages for long.
 
     Migration n (from 0) is the SQL that leads from version n to n+1; a published one
     never changes. More than `pending` unfinished writes make callers wait.
@@ -58,19 +75,21 @@ async def open_database(
     file is no sound database, Exhausted (DISK_FULL).
     """
     named = partial(_named, path)
-    writer = Workers(partial(_writing, path, migrations), _commit, named, 1, _TOGETHER, pending)
+    opening = partial(_writing, path, migrations, erasing)
+    writer = Workers(opening, _apply, named, 1, _TOGETHER, pending)
     reading = Workers(partial(_reading, path), _look, named, readers, 1, pending)
     async with writer.running(), reading.running():
         yield Database(writer, reading)
 
 
 @contextmanager
-def _writing(path: Path, migrations: Sequence[str]) -> Iterator[sqlite3.Connection]:
+def _writing(path: Path, migrations: Sequence[str], erasing: bool) -> Iterator[sqlite3.Connection]:
     with exclusive(path), closing(_connect(path, "rwc")) as connection:
         path.chmod(0o600)  # conversations are private
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA secure_delete = {'ON' if erasing else 'OFF'}")
         # A burst must not leave a huge log file behind for good.
         connection.execute("PRAGMA journal_size_limit = 67108864")
         _migrate(connection, path, migrations)
@@ -85,7 +104,8 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     address = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(address, uri=True, isolation_level=None)  # transactions are ours
+    # Transactions are ours.
+    return sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY / 1000)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
@@ -101,6 +121,26 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
         connection.executescript(
             f"BEGIN IMMEDIATE;\n{sql}\n;PRAGMA user_version = {number}; COMMIT;"
         )
+
+
+def _write_out(connection: sqlite3.Connection) -> None:
+    """Work that is no part of a transaction. Nothing is written while it waits for readers."""
+    connection.execute(f"PRAGMA busy_timeout = {_WRITING_OUT}")
+    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY}")
+    if busy:
+        raise Unavailable(
+            "somebody reads what was removed: ask again", reason="STORAGE_BUSY", retry_after=1.0
+        )
+
+
+def _apply(connection: sqlite3.Connection, works: Sequence[Work]) -> Sequence[Outcome]:
+    if _write_out not in works:
+        return _commit(connection, works)
+    writes = [work for work in works if work is not _write_out]
+    outcomes = iter(_commit(connection, writes) if writes else ())
+    written_out = attempt(_write_out, connection)
+    return [written_out if work is _write_out else next(outcomes) for work in works]
 
 
 def _commit(connection: sqlite3.Connection, works: Sequence[Work]) -> Sequence[Outcome]:

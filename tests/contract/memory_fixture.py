@@ -57,7 +57,7 @@ class Database:
     async def store(self):
         if self.kind == "sqlite":
             path = Path(self.where) / "memory.db"
-            async with open_database(path, sqlite.MIGRATIONS) as database:
+            async with open_database(path, sqlite.MIGRATIONS, erasing=True) as database:
                 yield SqliteConversations(database, self.clock)
         elif self.kind == "redis":
             async with open_redis_conversations(self.where, "a test", self.prefix) as store:

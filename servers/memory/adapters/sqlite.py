@@ -101,8 +101,8 @@ _HIS = (
 
 
 class SqliteConversations:
-    """Needs a database that was opened with MIGRATIONS. `now` is the time by which sessions
-    end: seconds since the epoch."""
+    """Needs a database that was opened with MIGRATIONS, `erasing`. `now` is the time by which
+    sessions end: seconds since the epoch."""
 
     def __init__(self, database: Database, now: Callable[[], float]) -> None:
         self._database, self._now = database, now
@@ -135,7 +135,9 @@ class SqliteConversations:
         return await self._database.read(work)
 
     async def clear(self, key: SessionKey) -> int:
-        return await self._database.write(lambda db: _clear(db, key, self._now()))
+        turns = await self._database.write(lambda db: _clear(db, key, self._now()))
+        await self._database.write_out()
+        return turns
 
     async def summarise(self, key: SessionKey, summary: Summary, etag: str) -> bool:
         sql = (
@@ -171,11 +173,16 @@ class SqliteConversations:
         )
 
     async def erase(self, tenant: str, principal: str, etag: str) -> int:
-        return await self._database.write(lambda db: _erase(db, tenant, principal, etag))
+        turns = await self._database.write(lambda db: _erase(db, tenant, principal, etag))
+        await self._database.write_out()  # also where an earlier try came to the first half only
+        return turns
 
     async def sweep(self) -> int:
         sql = "DELETE FROM session WHERE expires_at <= ?"
-        return await self._database.write(lambda db: db.execute(sql, (self._now(),)).rowcount)
+        over = await self._database.write(lambda db: db.execute(sql, (self._now(),)).rowcount)
+        if over:
+            await self._database.write_out()
+        return over
 
     def _found(self, db: sqlite3.Connection, key: SessionKey) -> Any:
         names = (key.tenant, key.agent, key.session, self._now())
