@@ -6,8 +6,9 @@ from contextlib import aclosing
 from servers.agents.ports import RunStore
 from servers.agents.runs.active import ActiveRuns, Kept
 from servers.agents.runs.execution import Execution
-from servers.domain.runs import Completed, Run, RunEvent
+from servers.domain.runs import Completed, Run, RunEvent, RunFilter
 from servers.kernel.errors import InvalidInput, Unavailable, Violation
+from servers.kernel.paging import LARGEST_SIZE
 
 _LOOK_AGAIN = 1.0  # seconds, where the store has not told before
 
@@ -24,6 +25,18 @@ class Following:
         if kept := self._active.kept(tenant, run_id):
             return kept.run
         return await self._store.get(tenant, run_id)
+
+    async def tree(self, tenant: str, root: str) -> list[Run]:
+        """All runs of a tree that are on record, as they stand now."""
+        found: list[Run] = []
+        token = ""
+        while True:
+            page = await self._store.list(tenant, RunFilter(root=root), LARGEST_SIZE, token)
+            found += page.runs
+            if not (token := page.next_page_token):
+                break
+        working = {run.id: self._active.get(tenant, run.id) for run in found}
+        return [run if (at := working[run.id]) is None else at.snapshot() for run in found]
 
     async def at_rest(self, run: Run) -> Run:
         """`settled`, for one that may be by now."""

@@ -127,7 +127,10 @@ class Resuming:
                 reason="RUN_LOST",
             )
         agent = await self._versions.of(run)
-        request = RunRequest(run.agent, run.query, run.session, context=run.context)
+        deadline = self._left_to_its_parent(run)
+        request = RunRequest(
+            run.agent, run.query, run.session, context=run.context, deadline=deadline
+        )
         work = Caller(run.tenant, run.principal), agent, request, self._versions.finder(run.tenant)
         for _ in range(_TRIES):
             try:
@@ -136,6 +139,11 @@ class Resuming:
                 _log.warning("waiting for a service", error=error.message)
                 await asyncio.sleep(_PAUSE)
         return await self._planner.plan(*work)
+
+    def _left_to_its_parent(self, run: Run) -> float | None:
+        """None where that is not at work here: its own time ends a run that nobody hears."""
+        parent = self._active.get(run.tenant, run.parent) if run.parent else None
+        return parent.remaining if parent else None
 
     # -- answers -------------------------------------------------------------------------------
 

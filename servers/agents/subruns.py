@@ -13,6 +13,7 @@ from servers.agents.runs.execution import Execution
 from servers.agents.runs.work import Errand
 from servers.agents.teams import MOST_DEPTH, too_deep
 from servers.domain.caller import Caller
+from servers.domain.chat import Usage
 from servers.domain.runs import Parentage, Run, RunRequest
 from servers.kernel.errors import AstromeshError, Unavailable
 
@@ -48,6 +49,15 @@ class SubAgentRuns:
         except Unavailable:  # this process stops: the parent must not hear it as an answer
             self.check_wanted(parent.tenant, parent.id)
             raise
+
+    async def used(self, parent: Run) -> Usage:
+        runs = await self._following.tree(parent.tenant, parent.tree)
+        total, above = Usage(cost_usd=0.0), [parent.id]
+        while above:
+            below = [run for run in runs if run.parent in above]
+            total = sum((run.total for run in below), total)
+            above = [run.id for run in below]
+        return total
 
     @contextmanager
     def _waiting(self, parent: Run) -> Iterator[None]:

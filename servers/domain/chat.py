@@ -87,6 +87,10 @@ class Usage:
     cost_usd: float | None = None
     estimated: bool = False  # the call was cut off before the provider reported its count
 
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
     def __add__(self, other: "Usage") -> "Usage":
         known = [c for c in (self.cost_usd, other.cost_usd) if c is not None]
         return Usage(

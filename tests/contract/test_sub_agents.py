@@ -408,3 +408,52 @@ class TestAnAgentThatCanNotRun:
             with pytest.raises(NotReady, match="circle") as refused:
                 await agents.run(ME, RunRequest("a", "hi"))
         assert refused.value.reason == "AGENT_NOT_READY"
+
+
+def costs(max_tokens):
+    """Each model call of these tests uses nine tokens."""
+    return {"guardrails": {"output": [{"type": "cost_limit", "max_tokens": max_tokens}]}}
+
+
+class TestACostLimit:
+    async def test_counts_what_sub_agents_have_used(self, world):
+        async with world(lead=costs(18)) as (agents, above, _):
+            run = await agents.run(ME, ASK)
+        assert (run.state, run.block.rule) == (RunState.BLOCKED, "cost_limit")
+        assert (run.total.tokens, len(above.requests)) == (9, 1)
+
+    async def test_is_not_reached_below_it(self, world):
+        async with world(lead=costs(19)) as (agents, _, _):
+            assert (await agents.run(ME, ASK)).answer == "All is well"
+
+    async def test_still_counts_them_when_the_run_has_waited(self, world):
+        leads = (LEADS[0], *ASKS_FIRST)
+        lead = costs(20) | {"tools": [*WORKER, *PAYS]}
+        async with world(leads, lead=lead) as (agents, above, _):
+            waiting = await agents.run(ME, ASK)
+            assert waiting.state is RunState.WAITING_APPROVAL
+            yes = Decision("2.0", Verdict.APPROVE)
+            run = await agents.resume(ME, waiting.id, yes, wait=True)
+        assert (run.state, len(above.requests)) == (RunState.BLOCKED, 2)
+
+
+class TestASubAgentThatGoesOn:
+    async def test_has_what_its_parent_has_left(self, world):
+        """The parent is at work on something else, which lasts longer than its time."""
+        both = Reply((), calls=[asks(id="c1"), asks("wait", "other", id="c2")])
+        tools = [*WORKER, {"name": "other", "type": "agent", "agent": "worker"}]
+        works = ASKS_FIRST[0], Reply((), then=Then.HANG), Reply((), then=Then.HANG)
+        lead = {"tools": tools, "orchestration": {"timeout_seconds": 1.5}}
+        async with world((both,), works, lead=lead, tools=PAYS) as (agents, _, _):
+            parent = await agents.create_run(ME, ASK)
+            async with asyncio.timeout(10):
+                while not (waiting := await waiting_below(agents, parent)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            child = await agents.resume(
+                ME, waiting[0].id, Decision("1.0", Verdict.APPROVE), wait=True
+            )
+        assert child.state is RunState.TIMED_OUT
+
+
+async def waiting_below(agents, parent):
+    return [run for run in await children(agents, parent.id) if run.state.waiting]

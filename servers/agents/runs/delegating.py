@@ -37,6 +37,7 @@ async def delegated(work: Work, call: ToolCalled, limits: ToolLimits) -> Run | T
     known = work.replay.sub_run(call.call_id)
 
     def begun(run: Run) -> None:
+        work.delegating = True
         if known is None:
             work.journal.emit(SubRunStarted(call.call_id, run.id, run.agent))
             work.journal.commit_soon()

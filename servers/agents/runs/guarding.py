@@ -80,10 +80,12 @@ class Guarding:
         self._node = node
         self.judging = Judging(work, means)
 
-    def before_call(self) -> None:
+    async def before_call(self) -> None:
         """Whether a model may be called once more, for what has been used so far."""
-        for limit in self._means.rules.costs:
-            if not limit.reached(self._work.tally.usd, self._work.tally.tokens):
+        costs = self._means.rules.costs
+        usd, tokens = await self._used() if costs else (0.0, 0)
+        for limit in costs:
+            if not limit.reached(usd, tokens):
                 continue
             report = Guarded(limit.name, limit.direction, limit.action)
             if limit.action == "block":
@@ -91,6 +93,14 @@ class Guarding:
             if report not in self._work.warnings:  # once is enough
                 self._work.warnings.add(report)
                 self._work.journal.emit(report)
+
+    async def _used(self) -> tuple[float, int]:
+        """By the run, and by the sub-agents it has asked, in dollars and tokens."""
+        work = self._work
+        if not work.delegated:
+            return work.tally.usd, work.tally.tokens
+        below = await work.sub_runs.used(work.run)
+        return work.tally.usd + (below.cost_usd or 0.0), work.tally.tokens + below.tokens
 
     def hearing(self, call: int, request: ChatRequest, plan: bool) -> "Hearing":
         """Of the model call of that number. `plan`: its text is for the pattern, which could do

@@ -110,6 +110,11 @@ class Replay:
         """Something that came while the run works."""
         self._decided[decided.decision.call_id] = decided
 
+    @property
+    def delegated(self) -> bool:
+        """Whether sub-agents have been asked."""
+        return bool(self._sub_runs)
+
     def sub_run(self, call_id: str) -> SubRunStarted | None:
         return self._sub_runs.get(call_id)
 

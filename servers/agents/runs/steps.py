@@ -98,7 +98,7 @@ class RecordedSteps:
             self._work.saying = [recorded.message.text]
             self._work.tally.add(recorded.finish)
             return recorded
-        self._guarding.before_call()
+        await self._guarding.before_call()
         request = await self._fitted(self._request(messages, tools, role, output_schema))
         call, began = self._work.next_model_call(), perf_counter()
         heard = self._guarding.hearing(call, request, plan=role == "planner")

@@ -29,10 +29,7 @@ class Tally:
 
     @property
     def tokens(self) -> int:
-        return sum(
-            each.usage.prompt_tokens + each.usage.completion_tokens
-            for each in self._by_model.values()
-        )
+        return sum(each.usage.tokens for each in self._by_model.values())
 
     @property
     def usd(self) -> float:

@@ -9,7 +9,7 @@ from servers.agents.runs.journal import Journal
 from servers.agents.runs.replay import Replay
 from servers.agents.runs.tally import Tally
 from servers.domain.caller import Account, Caller
-from servers.domain.chat import ModelUsage
+from servers.domain.chat import ModelUsage, Usage
 from servers.domain.runs import Ask, Block, Guarded, Run
 
 
@@ -38,6 +38,10 @@ class SubRuns(Protocol):
         """
         ...
 
+    async def used(self, parent: Run) -> Usage:
+        """What the runs below one have used so far, those of their errands too."""
+        ...
+
 
 @dataclass(slots=True)
 class Work:
@@ -56,6 +60,7 @@ class Work:
     warnings: set[Guarded] = field(default_factory=set)  # that are given once
     verdict: asyncio.Task[Block | None] | None = None  # of judges, on what the run was asked
     unbilled: list[ModelUsage] = field(default_factory=list)  # what judges used
+    delegating: bool = False  # whether it has begun an errand since it went to work
     _model_calls: int = 0
     _sources: int = 0
 
@@ -73,6 +78,11 @@ class Work:
         first = max(self._sources, self.replay.sources) + 1
         self._sources = first + count - 1
         return first
+
+    @property
+    def delegated(self) -> bool:
+        """Whether other agents have been asked, now or before it went on."""
+        return self.delegating or self.replay.delegated
 
     @property
     def verdict_is_out(self) -> bool:
