@@ -50,7 +50,9 @@ async def memory_over_all(folder: Path) -> AsyncIterator[ConversationMemory]:
         redis = await stack.enter_async_context(redis_server(folder, *options))
         postgres = stack.enter_context(postgres_server())
         path = folder / "memory.db"
-        database = await stack.enter_async_context(open_database(path, sqlite.MIGRATIONS, erasing=True))
+        database = await stack.enter_async_context(
+            open_database(path, sqlite.MIGRATIONS, erasing=True)
+        )
         backends = {
             "redis": Backend("redis", redis.url),
             "postgres": Backend("postgres", postgres.schema()),
