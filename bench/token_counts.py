@@ -40,14 +40,16 @@ def real(name: str, folder: str) -> Count | None:
 def counters(name: str, folder: str) -> dict[str, Count]:
     found: dict[str, Count] = {}
     if ours := tokens.encoding(name):
-        found["ours (quicktok's count)"] = ours.count
+        found["ours"] = ours.count
     if quicktok := package("quicktok"):
-        encode = quicktok.get_encoding(name).encode_ordinary
-        found["quicktok, as a list"] = lambda text: len(encode(text))
+        found["quicktok"] = quicktok.get_encoding(name).count
     if counted := real(name, folder):
         found["tiktoken"] = counted
     if rs_bpe := package("rs_bpe.bpe"):
         found["rs-bpe"] = getattr(rs_bpe.openai, name)().count
+    if splintr := package("splintr"):
+        encode = splintr.Tokenizer.from_pretrained(name).encode
+        found["splintr-rs"] = lambda text: len(encode(text))
     if bpe := package("bpe_openai"):
         ordinary = bpe.get_encoding(name).encode_ordinary
         found["bpe-openai"] = lambda text: len(ordinary(text))

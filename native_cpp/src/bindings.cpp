@@ -53,6 +53,7 @@ PYBIND11_MODULE(_speedups, m, py::mod_gil_not_used()) {
         "See servers.kernel.native.reference.rank. The arrays must not be written to meanwhile.");
   m.def("pii_scan", &pii_scan, py::arg("text"), py::arg("begin") = 0, py::arg("final") = true,
         py::arg("kinds") = astromesh::kAllPii, "See servers.kernel.native.pii.pii_scan.");
+  add_bpe(m);
   add_chunks(m);
   add_nearest(m);
 }

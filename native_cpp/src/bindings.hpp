@@ -9,6 +9,7 @@
 
 namespace py = pybind11;
 
+void add_bpe(py::module_& m);
 void add_chunks(py::module_& m);
 void add_nearest(py::module_& m);
 

@@ -1,17 +1,23 @@
 """Exact counts of tokens by a model's own tokenizer, and texts cut to a number of them.
 
 Encodings come from quicktok, which carries the vocabularies of o200k_base, cl100k_base and some
-more (extra `tokens`), or from a `tokenizer.json` (package `tokenizers`). docs/adr/0018 says why
-none of this is C++ of our own. Special tokens in a text are text.
+more (extra `tokens`), or from a `tokenizer.json` (package `tokenizers`). Those of OpenAI are
+counted by compiled code of our own, where there is some (docs/adr/0025). Special tokens in a text
+are text.
 """
 
+import base64
+import hashlib
 import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+
+from servers.kernel import native
+from servers.kernel.native.letter_kinds import kinds
 
 # By name, as vendors and their servers spell it. The first that fits holds.
 _MODELS = (
@@ -21,6 +27,11 @@ _MODELS = (
     (re.compile(r"llama-?3"), "llama3"),
     (re.compile(r"qwen-?(2\.5|3)"), "qwen3"),
 )
+# SHA-256 of the vocabularies as OpenAI publishes them, in the format of tiktoken.
+_PUBLISHED = {
+    "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+    "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+}
 _loading = threading.Lock()
 
 
@@ -76,8 +87,39 @@ def _packaged(name: str) -> Encoding | None:
         import quicktok
     except ModuleNotFoundError:
         return None
+    if native.COMPILED and name in _PUBLISHED:
+        tokens = _tokens(quicktok.get_encoding(name), _PUBLISHED[name])
+        bpe = native.Bpe(tokens, kinds(), name.removesuffix("_base"))
+        return Encoding(name, partial(_bpe_count, bpe), partial(_bpe_cut, bpe))
+    if native.COMPILED and name == "o200k_harmony":  # the same but for its special tokens
+        base = _packaged("o200k_base")
+        return base and replace(base, name=name)
     loaded = quicktok.get_encoding(name)
     return Encoding(name, partial(_count, loaded), partial(_cut, loaded))
+
+
+def _tokens(loaded: Any, published: str) -> list[bytes]:
+    """By rank. Raises ValueError where they are not those that were published."""
+    count = len(loaded.token_byte_values())
+    tokens: list[bytes] = [loaded.decode_single_token_bytes(rank) for rank in range(count)]
+    lines = (b"%s %d\n" % (base64.b64encode(each), rank) for rank, each in enumerate(tokens))
+    if hashlib.sha256(b"".join(lines)).hexdigest() != published:
+        raise ValueError(f"{loaded.name}: the vocabulary is not the published one")
+    return tokens
+
+
+def _bpe_count(bpe: native.Bpe, text: str) -> int:
+    try:
+        return bpe.count(text)
+    except ValueError:
+        return bpe.count(_whole(text))
+
+
+def _bpe_cut(bpe: native.Bpe, text: str, most: int) -> str:
+    try:
+        return text[: bpe.fitting(text, most)]
+    except ValueError:
+        return _longest(text, most, partial(_bpe_count, bpe))
 
 
 def _count(loaded: Any, text: str) -> int:

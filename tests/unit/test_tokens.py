@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 import tiktoken
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from servers.kernel import tokens
+from servers.kernel import native, tokens
+from servers.kernel.native import letter_kinds
 
 NAMES = ("o200k_base", "cl100k_base")
 # Many languages have their page here, on Debian; a few texts always.
-PAGES = sorted(Path("/usr/share/man").glob("*/man[15]/*.gz"))[::7][:150]
+PAGES = sorted(Path("/usr/share/man").glob("*/man[158]/*.gz"))[::5][:1000]
 TEXTS = [
     "",
     "Hello, world!",
@@ -28,6 +29,28 @@ TEXTS = [
     "a" * 3000,
     " " * 500 + "x",
     "half a character: \ud83e, and another \udd9c",
+]
+# Where the regular expressions of the two have their corners.
+CORNERS = [
+    *"aAbBé1½Ⅷ_-/'\n\r\t \u00a0\u0301\u01c5\u02b0語\u2028🦜\u0e31\x00\x85",
+    "  ",
+    "\n\n",
+    "\r\n",
+]
+CORNERS += [
+    "'s",
+    "'S",
+    "'\u017f",
+    "'ll",
+    "'Ve",
+    "'re",
+    "'T",
+    " The",
+    "Ing",
+    "word",
+    "123",
+    "...",
+    "//",
 ]
 
 
@@ -63,11 +86,32 @@ class TestACount:
     def test_is_tiktoken_s_on_any_text(self, encoding, tmp_path, monkeypatch):
         real = theirs(encoding.name, tmp_path, monkeypatch)
 
-        @given(st.text(max_size=80))
+        @given(st.text(max_size=80) | st.lists(st.sampled_from(CORNERS)).map("".join))
+        @settings(max_examples=500)
         def check(text: str) -> None:
             assert encoding.count(text) == len(real.encode_ordinary(text))
 
         check()
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern"),
+    [
+        (letter_kinds.SPACE, r"[\s&&[^\r\n]]"),
+        (letter_kinds.LINE, r"[\r\n]"),
+        (letter_kinds.NUMBER, r"\p{N}"),
+        (letter_kinds.UPPER, r"[\p{Lu}\p{Lt}]"),
+        (letter_kinds.LOWER, r"\p{Ll}"),
+        (letter_kinds.BOTH, r"[\p{Lm}\p{Lo}]"),
+        (letter_kinds.MARK, r"\p{M}"),
+    ],
+)
+def test_characters_are_of_the_kinds_that_tiktoken_sees(kind, pattern):
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    probe = tiktoken.Encoding("probe", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    everything = "".join(chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
+    seen = bytes(probe.encode_ordinary(everything)).decode()
+    assert seen == "".join(chr(c) for c, each in enumerate(letter_kinds.kinds()) if each == kind)
 
 
 class TestACut:
@@ -102,6 +146,27 @@ class TestAnEncoding:
         tokens._packaged.cache_clear()
         assert tokens.encoding("o200k_base") is None
         tokens._packaged.cache_clear()
+
+    @pytest.mark.skipif(not native.COMPILED, reason="built without a C++ compiler")
+    def test_with_another_vocabulary_than_the_published_one_is_refused(self, monkeypatch):
+        monkeypatch.setitem(tokens._PUBLISHED, "cl100k_base", "0" * 64)
+        tokens._packaged.cache_clear()
+        with pytest.raises(ValueError, match="the vocabulary is not the published one"):
+            tokens.encoding("cl100k_base")
+
+    @pytest.mark.parametrize("name", ["o200k_base", "o200k_harmony", "cl100k_base"])
+    def test_counts_alike_without_a_compiler(self, name, monkeypatch):
+        compiled = tokens.encoding(name)
+        assert compiled
+        monkeypatch.setattr(native, "COMPILED", False)
+        packaged = tokens._packaged.__wrapped__(name)
+        assert packaged
+        assert packaged.name == compiled.name == name
+        for text in TEXTS:
+            assert packaged.count(text) == compiled.count(text)
+            assert [packaged.cut(text, n) for n in (1, 7)] == [
+                compiled.cut(text, n) for n in (1, 7)
+            ]
 
     def test_may_come_from_a_file(self, tmp_path):
         tokenizers = pytest.importorskip("tokenizers")

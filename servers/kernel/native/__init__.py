@@ -14,6 +14,7 @@ __path__.append(join(get_path("platlib"), "astromesh_grpc.native"))
 
 try:
     from servers.kernel.native._speedups import (
+        Bpe,
         code_top_k,
         mmr,
         neighbours,
@@ -28,6 +29,7 @@ try:
 
     COMPILED: bool = True
 except ModuleNotFoundError:  # any other ImportError is a broken build, which must be seen
+    from servers.kernel.native.bpe import Bpe
     from servers.kernel.native.chunks import recursive_chunks
     from servers.kernel.native.diverse import mmr, neighbours
     from servers.kernel.native.nearest import code_top_k, rescore, top_k
@@ -41,6 +43,7 @@ __all__ = [
     "ALL_PII",
     "COMPILED",
     "PII_KINDS",
+    "Bpe",
     "Codes",
     "code_top_k",
     "mmr",

@@ -3,6 +3,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from servers.kernel.native.bpe import Bpe as Bpe
+
 def rank(query: ArrayLike, rows: ArrayLike, k: int) -> list[tuple[int, float]]: ...
 def pii_scan(
     text: str, begin: int = 0, final: bool = True, kinds: int = ...
