@@ -1,6 +1,7 @@
 """The RAG service: pipelines by name, and what is done with them."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 
 import structlog
 
@@ -23,6 +24,7 @@ from servers.kernel.explain import nearest
 from servers.kernel.vectors.embedding import Embedder
 from servers.kernel.vectors.ports import Record, Scope, VectorStore
 from servers.kernel.vectors.stores import Stores
+from servers.rag.ahead import ahead
 from servers.rag.declared import DeclaredPipeline
 from servers.rag.ingesting import chunked, ingest
 from servers.rag.manifest import RAGPipeline
@@ -30,6 +32,7 @@ from servers.rag.ports import Reader
 from servers.rag.retrieving import retrieve
 
 _log = structlog.stdlib.get_logger("astromesh.rag")
+_AT_ONCE = 3  # documents of a stream: read and embedded while another one is written
 _LONGEST_PREVIEW = 2_000_000  # characters
 
 
@@ -74,8 +77,14 @@ class RagPipelines:
         self, caller: Caller, pipeline: str, documents: AsyncIterator[Document]
     ) -> AsyncGenerator[Ingested, None]:
         await self._store(self._pipeline(pipeline))
-        async for document in documents:
-            yield await self._told(caller, pipeline, document)
+
+        async def told(document: Document) -> Ingested:
+            return await self._told(caller, pipeline, document)
+
+        done = ahead(documents, told, lambda document: document.id, _AT_ONCE)
+        async with aclosing(done):
+            async for each in done:
+                yield each
 
     async def _told(self, caller: Caller, pipeline: str, document: Document) -> Ingested:
         try:
