@@ -13,7 +13,7 @@ QUICK = (
     "embeddings",
     "guardrails",
 )
-SLOW = ("failover",)
+SLOW = ("failover", "rag")
 
 
 def main() -> None:

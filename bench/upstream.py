@@ -12,11 +12,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CalledProcessError
 
 from bench.environments import made
 from bench.processes import await_ok, free_port, running
+from bench.report import console
 
 VERSION = "0.74.1"
+STORES = [
+    f"astromesh[faiss,postgres,sqlite]=={VERSION}",
+    *(
+        "redis==8.1.0",
+        "chromadb==1.5.9",
+        "langchain-chroma==1.1.0",
+        "onnxruntime==1.32.0",
+        "tokenizers==0.23.3",
+    ),
+]
 SKIPPED = (
     "upstream is skipped: no Python 3.12 or newer was found; "
     "BENCH_PYTHON=/path/to/python3.12 names one"
@@ -32,8 +44,21 @@ class Upstream:
 
 def installed() -> Path | None:
     """The interpreter that has the package; None where no Python is new enough."""
-    base = _base_python()
+    base = base_python()
     return made(f"upstream-{VERSION}", base, [f"astromesh=={VERSION}"]) if base else None
+
+
+def stores_peer() -> Path | None:
+    """The interpreter that has the package with what its stores need, and LangChain's Chroma."""
+    base = base_python()
+    if base is None:
+        console.print(SKIPPED)
+        return None
+    try:
+        return made(f"upstream-stores-{VERSION}", base, STORES)
+    except CalledProcessError as error:
+        console.print(f"upstream is skipped: {error}")
+        return None
 
 
 @contextmanager
@@ -50,7 +75,7 @@ def upstream(python: Path, config: Path, folder: Path) -> Iterator[Upstream]:
         yield Upstream(port, process.pid, python)
 
 
-def _base_python() -> str | None:
+def base_python() -> str | None:
     names = ("python3.12", "python3.13", "python3.14", "python3")
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [
