@@ -6,30 +6,42 @@ The memory service in this process, over SQLite, Redis (synced to disk with each
 PostgreSQL. For each length of a conversation: what each strategy shows of it, and appending an
 exchange to another one, which grows by it. All take turns, round by round. Of 10 turns there
 is less to show; beyond that what a prompt costs should not depend on the length.
+
+Beside it upstream's MemoryManager in an environment of its own, on the same servers (a database
+and a file of its own), with the same turns and as many of them to show. It knows the same three
+strategies, and estimates tokens where ours counts them.
 """
 
 import argparse
+import asyncio
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from statistics import quantiles
 
 import uvloop
 
+from bench.orders import Peer, peer
 from bench.report import Spread, table, write
+from bench.upstream import stores_peer
 from servers.domain.chat import Message, Role, says
 from servers.domain.memory import Details, SessionKey, Strategy, Summary
+from servers.kernel.ids import new_id
 from servers.kernel.sqlite import open_database
 from servers.memory.adapters import sqlite
-from servers.memory.adapters.opening import open_places
+from servers.memory.adapters.opening import open_episode_places, open_places
+from servers.memory.episodes import EpisodicMemory
 from servers.memory.places import Backend
 from servers.memory.service import ConversationMemory
 from tests.postgres_server import postgres_server
 from tests.redis_server import redis_server
 
+BACKENDS = ("sqlite", "redis", "postgres")
 LENGTHS = (10, 100, 1_000, 10_000)
 TOKENS = 60
 BY = "p/m"
@@ -43,8 +55,14 @@ STRATEGIES = {
 Times = dict[tuple[str, str, int], list[float]]  # backend, what, turns -> seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Sides:
+    ours: ConversationMemory
+    theirs: Peer | None
+
+
 @asynccontextmanager
-async def memory_over_all(folder: Path) -> AsyncIterator[ConversationMemory]:
+async def sides(folder: Path) -> AsyncIterator[Sides]:
     async with AsyncExitStack() as stack:
         options = ("--appendonly", "yes", "--appendfsync", "always")
         redis = await stack.enter_async_context(redis_server(folder, *options))
@@ -58,7 +76,12 @@ async def memory_over_all(folder: Path) -> AsyncIterator[ConversationMemory]:
             "postgres": Backend("postgres", postgres.schema()),
         }
         places = await stack.enter_async_context(open_places(database, backends, time.time))
-        yield ConversationMemory(places)
+        happened = await stack.enter_async_context(
+            open_episode_places(database, backends, time.time)
+        )
+        memory = ConversationMemory(places, EpisodicMemory(happened, time.time, new_id))
+        theirs = upstreams(folder, redis.url, postgres.libpq())
+        yield Sides(memory, await stack.enter_async_context(theirs))
 
 
 def key(length: int, what: str = "read") -> SessionKey:
@@ -66,8 +89,12 @@ def key(length: int, what: str = "read") -> SessionKey:
 
 
 def exchange(number: int) -> list[Message]:
-    text = f"turn {number}: " + "a few words that are as long as people's are. " * 5
+    text = text_of(number)
     return [says(Role.USER, text), says(Role.ASSISTANT, text)]
+
+
+def text_of(number: int) -> str:
+    return f"turn {number}: " + "a few words that are as long as people's are. " * 5
 
 
 async def fill(memory: ConversationMemory, backend: str, length: int) -> None:
@@ -82,40 +109,70 @@ async def fill(memory: ConversationMemory, backend: str, length: int) -> None:
         await memory.summarise(key(length), summary, backend)
 
 
-async def measure(memory: ConversationMemory, backends: Sequence[str], rounds: int) -> Times:
-    times: Times = defaultdict(list)
-    numbers = count()
+@asynccontextmanager
+async def upstreams(folder: Path, redis: str, postgres: str) -> AsyncIterator[Peer | None]:
+    python = await asyncio.to_thread(stores_peer)
+    if python is None:
+        yield None
+        return
+    async with peer(python, "upstream_memory", folder) as theirs:
+        where = {"sqlite": str(folder / "upstream.db"), "redis": redis, "postgres": postgres}
+        await theirs.do(deed="open", strategies=[*STRATEGIES], **where)
+        for backend in BACKENDS:
+            for length in LENGTHS:
+                texts = [text_of(number // 2) for number in range(length)]
+                for session in {f"of-{length}", written(length)}:
+                    await theirs.do(deed="fill", backend=backend, session=session, texts=texts)
+        yield theirs
 
-    async def timed(where: tuple[str, str, int], work: Callable[[], Awaitable[object]]) -> None:
+
+def written(length: int) -> str:
+    """The session of theirs that grows. A long one may also be read: it has enough to show."""
+    return f"of-{length}" if length > 20 else f"written-{length}"
+
+
+async def measure_theirs(theirs: Peer, backend: str, length: int, times: Times) -> None:
+    for strategy in STRATEGIES:
+        where = {"backend": backend, "session": f"of-{length}", "strategy": strategy}
+        took, shown = await theirs.do(deed="context", tokens=20 * TOKENS + 20, **where)
+        assert shown == min(length, 20), (strategy, length, shown)
+        times[backend, strategy, length].append(took)
+    said = {"backend": backend, "session": written(length), "texts": [text_of(0)] * 2}
+    took, _ = await theirs.do(deed="append", **said)
+    times[backend, "append", length].append(took)
+
+
+async def measure_ours(
+    memory: ConversationMemory, backend: str, length: int, number: int, times: Times
+) -> None:
+    async def timed(what: str, work: Awaitable[object]) -> None:
         started = time.perf_counter()
-        await work()
-        times[where].append(time.perf_counter() - started)
+        await work
+        times[backend, what, length].append(time.perf_counter() - started)
 
+    for name, strategy in STRATEGIES.items():
+        await timed(name, memory.context(key(length), strategy, backend))
+    details = Details("ada", (TOKENS,) * 2, BY, backend=backend)
+    said = exchange(0), f"r{number}", details
+    await timed("append", memory.append(key(length, "written"), *said))
+
+
+async def measure(both: Sides, rounds: int) -> tuple[Times, Times]:
+    ours: Times = defaultdict(list)
+    theirs: Times = defaultdict(list)
+    numbers = count()
     for _ in range(rounds):
         for length in LENGTHS:
-            for backend in backends:
-                for name, strategy in STRATEGIES.items():
-                    asked = (key(length), strategy, backend)
-                    await timed((backend, name, length), lambda a=asked: memory.context(*a))  # type: ignore[misc]
-                run = f"r{next(numbers)}"
-                said = exchange(0), run, Details("ada", (TOKENS,) * 2, BY, backend=backend)
-                await timed(
-                    (backend, "append", length),
-                    lambda s=said, n=length: memory.append(key(n, "written"), *s),  # type: ignore[misc]
-                )
-    return times
+            for backend in BACKENDS:
+                await measure_ours(both.ours, backend, length, next(numbers), ours)
+                if both.theirs is not None:
+                    await measure_theirs(both.theirs, backend, length, theirs)
+    return ours, theirs
 
 
-async def bench(rounds: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        async with memory_over_all(Path(folder)) as memory:
-            backends = ("sqlite", "redis", "postgres")
-            for backend in backends:
-                for length in LENGTHS:
-                    await fill(memory, backend, length)
-            times = await measure(memory, backends, rounds)
+def show(times: Times, rounds: int) -> dict[str, dict[str, Spread]]:
     rows, kept = [], {}
-    for backend in backends:
+    for backend in BACKENDS:
         for what in (*STRATEGIES, "append"):
             of = [Spread.of([t * 1000 for t in times[backend, what, n]]) for n in LENGTHS]
             growth = of[-1].median / of[1].median
@@ -123,6 +180,35 @@ async def bench(rounds: int) -> None:
             kept[f"{backend}/{what}"] = dict(zip(map(str, LENGTHS), of, strict=True))
     columns = ("backend", "ms", *(f"{n:,} turns" for n in LENGTHS), "10,000 : 100")
     table(f"conversations, medians of {rounds} rounds", columns, rows)
+    return kept
+
+
+def show_ratios(ours: Times, theirs: Times) -> None:
+    """Round by round; the middle half of them, as single syncs of a disk can take ages."""
+    rows = []
+    for backend in BACKENDS:
+        for what in (*STRATEGIES, "append"):
+            told = []
+            for n in LENGTHS:
+                pairs = zip(theirs[backend, what, n], ours[backend, what, n], strict=True)
+                low, middle, high = quantiles([them / us for them, us in pairs], n=4)
+                told.append(Spread(middle, low, high).told(2))
+            rows.append((backend, what, *told))
+    columns = ("backend", "what", *(f"{n:,} turns" for n in LENGTHS))
+    table("upstream, times as long as ours (the middle half of the rounds)", columns, rows)
+
+
+async def bench(rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with sides(Path(folder)) as both:
+            for backend in BACKENDS:
+                for length in LENGTHS:
+                    await fill(both.ours, backend, length)
+            ours, theirs = await measure(both, rounds)
+    kept = {"ours": show(ours, rounds)}
+    if theirs:
+        kept["upstream"] = show(theirs, rounds)
+        show_ratios(ours, theirs)
     write("memory", kept)
 
 
