@@ -86,8 +86,14 @@ class MeshConfig:
             if each.agent
             for _, choice in _choices(each.agent)
         }
+        semantic = {
+            each.agent.semantic.embeddings.api_key_env
+            for each in self.agents
+            if each.agent and each.agent.semantic
+        }
+        semantic |= {c.embeddings.api_key_env for c in self.runtime.memory.collections.values()}
         rag = {name for each in self.pipelines if each.pipeline for name in each.pipeline.variables}
-        return frozenset((providers | agents | rag) - {""})
+        return frozenset((providers | agents | semantic | rag) - {""})
 
     @property
     def prices_file(self) -> Path:
@@ -117,12 +123,16 @@ def load_config(
     runtime = _runtime(config_dir, env)
     local = _local(services)
     router = _router(config_dir, env)
+    if "router" in local:
+        _check_collections(runtime, router)
     remote = _remote(local, runtime)
     # The router reads them, too: they name keys that its callers may use.
     pipelines = read_pipelines(config_dir / "rag", env, _embeds(router, "router" in local))
     check = _all_of(
         _models_exist(router) if "router" in local else _unchecked,
+        _embeddings_exist(router) if "router" in local else _unchecked,
         _backends_exist(runtime) if "memory" in local else _unchecked,
+        _collections_exist(runtime) if "memory" in local else _unchecked,
         _pipelines_exist(pipelines) if "rag" in local else _unchecked,
     )
     orchestration = runtime.defaults.orchestration
@@ -346,6 +356,44 @@ def _backends_exist(runtime: RuntimeSpec) -> Check:
             )
 
     return check
+
+
+def _embeddings_exist(settings: RouterSettings) -> Check:
+    def check(agent: Agent) -> Iterator[Wrong]:
+        for ref in agent.semantic.embeddings.candidates() if agent.semantic else ():
+            try:
+                check_does(resolve(ref, settings), "embed")
+            except InvalidInput as error:
+                yield Wrong(("spec", "memory", "semantic", "embeddings", "provider"), error.message)
+
+    return check
+
+
+def _collections_exist(runtime: RuntimeSpec) -> Check:
+    known = ("default", *runtime.memory.collections)
+
+    def check(agent: Agent) -> Iterator[Wrong]:
+        said = agent.semantic
+        if said and not said.backend and said.collection not in ("", *known):
+            hint = nearest(said.collection, sorted(known))
+            yield Wrong(
+                ("spec", "memory", "semantic", "collection"),
+                f"there is no collection {said.collection!r}{hint}; add it to "
+                "spec.memory.collections of runtime.yaml, or say a backend here",
+            )
+
+    return check
+
+
+def _check_collections(runtime: RuntimeSpec, settings: RouterSettings) -> None:
+    """Raises InvalidInput for a model of vectors that there isn't."""
+    for name, each in runtime.memory.collections.items():
+        for ref in each.candidates():
+            try:
+                check_does(resolve(ref, settings), "embed")
+            except InvalidInput as error:
+                place = f"spec.memory.collections.{name}.embeddings.provider"
+                raise InvalidInput(f"{_RUNTIME}: {place}: {error.message}") from error
 
 
 def _pipelines_exist(pipelines: Sequence[DeclaredPipeline]) -> Check:

@@ -7,11 +7,13 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from servers.domain.chat import ModelRef
 from servers.kernel.addresses import kind_of, postgres_address, redis_address
-from servers.kernel.fields import Count, FunctionPath, Name, Seconds, Secret, ToolName
+from servers.kernel.fields import Count, FunctionPath, Name, Seconds, Secret, Share, ToolName
 from servers.kernel.later import Later
 from servers.kernel.manifest import Manifest, Strict
 from servers.kernel.spelling import Spelling
+from servers.kernel.vectors.manifest import Embedding, VectorStore
 
 _SHORTEST_KEY = 24  # bytes, of a webhook's secret
 
@@ -150,10 +152,22 @@ class MemoryBackend(Strict):
         return kind_of(self.url) or ""
 
 
+class MemoryCollection(VectorStore):
+    """Where memories are kept, and the model of their vectors."""
+
+    embeddings: Embedding = Embedding()
+    duplicate_threshold: Annotated[Share, Field(gt=0)] = 0.97
+
+    def candidates(self) -> tuple[ModelRef, ...]:
+        return self.embeddings.candidates()
+
+
 class MemorySettings(Strict):
-    """Where agents may keep their conversations, besides `sqlite`."""
+    """Where agents may keep their conversations, besides `sqlite`, and what they remember,
+    besides `default`."""
 
     backends: dict[Name, MemoryBackend] = {}  # noqa: RUF012
+    collections: dict[Name, MemoryCollection] = {}  # noqa: RUF012
 
     @field_validator("backends")
     @classmethod
@@ -164,6 +178,15 @@ class MemorySettings(Strict):
             if backends[name].kind != name:
                 raise ValueError(f"{name!r} has an address of {backends[name].kind}")
         return backends
+
+    @field_validator("collections")
+    @classmethod
+    def _leave_the_default(
+        cls, collections: dict[str, MemoryCollection]
+    ) -> dict[str, MemoryCollection]:
+        if "default" in collections:
+            raise ValueError("'default' is the one in the state folder; choose another name")
+        return collections
 
 
 class WebhookSettings(Strict):

@@ -30,10 +30,12 @@ from servers.domain.runs import (
     Decision,
     Guarded,
     KnowledgeFound,
+    MemoriesRecalled,
     ModelReplied,
     Noticed,
     Payload,
     ReasoningDelta,
+    RecalledMemory,
     Restarted,
     RunEvent,
     Source,
@@ -124,7 +126,8 @@ def _put_part(
     | Asked
     | Decided
     | Guarded
-    | KnowledgeFound,
+    | KnowledgeFound
+    | MemoriesRecalled,
     wire: run_pb2.RunEvent,
 ) -> None:
     match payload:
@@ -144,6 +147,8 @@ def _put_part(
             wire.guarded.CopyFrom(_guarded_to(payload))
         case KnowledgeFound():
             wire.knowledge.CopyFrom(_knowledge_to(payload))
+        case MemoriesRecalled():
+            wire.memory.CopyFrom(_memory_to(payload))
         case _:
             assert_never(payload)
 
@@ -205,7 +210,28 @@ def _part_from(wire: run_pb2.RunEvent) -> Payload | None:
             return Guarded(seen.rule, direction, seen.action, seen.count, seen.call_id)
         case "knowledge":
             return _knowledge_from(wire.knowledge)
+        case "memory":
+            return _memory_from(wire.memory)
     return None
+
+
+def _memory_to(recalled: MemoriesRecalled) -> run_pb2.MemoryReport:
+    memories = [
+        run_pb2.RecalledMemory(
+            id=each.id, collection=each.collection, kind=each.kind, similarity=each.similarity
+        )
+        for each in recalled.memories
+    ]
+    return run_pb2.MemoryReport(memories=memories)
+
+
+def _memory_from(wire: run_pb2.MemoryReport) -> MemoriesRecalled:
+    return MemoriesRecalled(
+        tuple(
+            RecalledMemory(each.id, each.collection, each.kind, each.similarity)
+            for each in wire.memories
+        )
+    )
 
 
 def _knowledge_to(found: KnowledgeFound) -> run_pb2.KnowledgeReport:

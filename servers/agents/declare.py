@@ -74,10 +74,22 @@ _VARIABLES = (
 )
 
 
+_OWN_COLLECTION = tuple(
+    f"spec.memory.semantic.{key}" for key in ("backend", "path", "embeddings", "dimension")
+)
+
+
 def _only_for_files(agent: Agent) -> Iterable[Wrong]:
     tree = agent.canonical()
     for path, _ in matches(tree, "spec.tools.*.function"):
         yield Wrong(path, "only agents in files may name functions")
+    for pattern in _OWN_COLLECTION:
+        for path, _ in matches(tree, pattern):
+            yield Wrong(
+                path,
+                "only agents in files may have a collection of their own; name one of "
+                "spec.memory.collections in runtime.yaml instead",
+            )
     for path, _ in matches(tree, "spec.memory.*.connection"):
         yield Wrong(
             path,

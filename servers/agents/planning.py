@@ -17,9 +17,11 @@ from servers.agents.prompts import Prompt
 from servers.agents.runs import delegating, knowledge, timer
 from servers.agents.runs.fitting import Fitting
 from servers.agents.runs.guarding import checked
+from servers.agents.runs.learning import Learning
 from servers.agents.runs.means import Approval, Means, Models, ToolKind, ToolLimits
 from servers.agents.runs.places import KnownPlaces
 from servers.agents.runs.plan import Plan
+from servers.agents.runs.recalling import Recalling
 from servers.agents.runs.remembering import Remembering
 from servers.agents.runs.summarising import Summaries
 from servers.agents.swarms import Blueprint, Swarm, introduction
@@ -52,9 +54,11 @@ class Planner:
         patterns: Mapping[str, Pattern],
         now: Callable[[], float],
         summaries: Summaries,
+        learning: Learning,
     ) -> None:
         self._router = router
         self._summaries = summaries
+        self._learning = learning
         self._places = KnownPlaces(memory, now)
         self._memory = memory
         self._tools = tools
@@ -69,7 +73,7 @@ class Planner:
         blueprint, swarm = await self._team(agent, find)
         means = swarm.means()
         _check_durability(agent, request, means)
-        await self._places.check(agent)
+        await self._places.check(agent, to_run=True)
         spec = agent.spec
         orchestration, known = spec.orchestration, spec.knowledge
         timeout = orchestration.timeout_seconds
@@ -84,6 +88,7 @@ class Planner:
             prompt=self._rendering(blueprint.prompt),
             shape=lambda run: _shape(blueprint, swarm, run, self._now()),
             memory=self._remembering(agent),
+            recalling=self._recalling(agent),
             on_disconnect=agent.on_disconnect,
             output_schema=agent.output_schema,
             knowledge=knowledge.Knowledge(self._rag, known.pipeline, known.top_k)
@@ -183,6 +188,13 @@ class Planner:
             counter,
             models.get("summarizer", models["default"]),
         )
+
+    def _recalling(self, agent: Agent) -> Recalling | None:
+        said = agent.semantic
+        if said is None:
+            return None
+        learning = None if said.remember.policy == "none" else self._learning
+        return Recalling(self._memory, said.query(agent.name), learning)
 
     def _rendering(self, prompt: Prompt) -> Callable[[Run], str]:
         return lambda run: prompt.render(run.context, self._now())

@@ -157,6 +157,42 @@ class Outbox(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a run may leave in memory: what was asked, and what was answered."""
+
+    run_id: str
+    tenant: str
+    agent: str
+    session: str
+    principal: str
+    tree: str  # on whose budget a model may be asked about it
+    query: str
+    answer: str
+    tries: int = 0  # to remember it, so far
+
+
+class Lessons(Protocol):
+    """Lessons that are not learned yet, durably. Each is the process's that put it down.
+
+    Specification: tests/contract/test_lessons.py.
+    """
+
+    async def put(self, lesson: Lesson) -> None:
+        """Of a run that has one already: does nothing."""
+        ...
+
+    async def due(self, now: float, limit: int) -> Sequence[Lesson]:
+        """Those that wait longest first."""
+        ...
+
+    async def done(self, run_id: str) -> None: ...
+
+    async def again(self, run_id: str, at: float) -> None:
+        """It did not work: it is due at that time."""
+        ...
+
+
 class Retention(Protocol):
     """What is forgotten. Specification: tests/contract/test_retention.py."""
 

@@ -3,6 +3,7 @@
 import time
 from contextlib import AsyncExitStack
 
+from servers.agents.adapters import sqlite_lessons
 from servers.agents.adapters.opening import open_stores
 from servers.agents.catalogue import Catalogue
 from servers.agents.convert_runs import run_json
@@ -15,8 +16,10 @@ from servers.agents.patterns.react import react
 from servers.agents.patterns.supervisor import supervisor
 from servers.agents.patterns.swarm import swarm
 from servers.agents.planning import Planner
+from servers.agents.runs.learning import Learning
 from servers.agents.runs.summarising import Summaries
 from servers.agents.service import AgentRuntime, Limits
+from servers.agents.teaching import Teacher
 from servers.agents.versions import Versions
 from servers.agents.webhooks import PAUSES, Policy, Webhooks
 from servers.assembly.memory import Take
@@ -25,6 +28,7 @@ from servers.domain.services import Memory, Rag, Router, Tools
 from servers.kernel.background import for_ever
 from servers.kernel.ids import new_id
 from servers.kernel.netguard import allow, guarded_client
+from servers.kernel.sqlite import open_database
 
 PATTERNS: dict[str, Pattern] = {
     "react": react,
@@ -51,7 +55,9 @@ async def open_agents(
         open_stores(config.state_dir, time.time, new_id, dsn=kept.dsn, lease=kept.lease_seconds)
     )
     summaries = await enter(Summaries())
-    planner = Planner(router, memory, tools, rag, PATTERNS, time.time, summaries)
+    lessons = await enter(open_database(config.state_dir / "lessons.db", sqlite_lessons.MIGRATIONS))
+    learning = await enter(Learning(sqlite_lessons.SqliteLessons(lessons), time.time))
+    planner = Planner(router, memory, tools, rag, PATTERNS, time.time, summaries, learning)
     catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)
     catalogue.take_files(config.agents)
     bounds = config.runtime.limits
@@ -69,6 +75,7 @@ async def open_agents(
         limits,
         webhooks,
     )
+    learning.start(Teacher(memory, router, catalogue.runnable).teach)
     await enter(runtime)
     if webhooks.secret:
         client = await enter(guarded_client(allow(webhooks.plain)))

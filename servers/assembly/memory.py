@@ -18,7 +18,7 @@ from servers.kernel.sqlite import open_database
 from servers.kernel.vectors.stores import Stores, store_at
 from servers.memory.adapters import sqlite
 from servers.memory.adapters.opening import open_episode_places, open_places
-from servers.memory.collections import Collections
+from servers.memory.collections import CollectionPlace, Collections
 from servers.memory.episodes import EpisodicMemory
 from servers.memory.places import Backend, Places
 from servers.memory.ports import ConversationStore
@@ -49,11 +49,12 @@ async def open_memory(
     happened = await enter(open_episode_places(database, backends, time.time))
     episodes = EpisodicMemory(happened, time.time, new_id)
     stores = await enter(Stores(store_at(config.state_dir / "memory")))
-    semantic = VectorMemory(Collections({}, stores), router, time.time)
+    collections = Collections(_shared_collections(config), stores)
+    semantic = VectorMemory(collections, router, time.time)
     memory = ConversationMemory(places, episodes, time.time, new_id, semantic)
     await enter(for_ever(_sweep(memory.sweep)))
     await enter(for_ever(_sweep(episodes.sweep)))
-    take = _taking(places)
+    take = one_after_another(_taking(places), _taking_collections(collections))
     take(config.agents)
     return memory, take
 
@@ -70,6 +71,29 @@ def _taking(places: Places[ConversationStore]) -> Take:
             if talk.connection.url
         }
         places.take_files(own, {name: talk.place(name) for name, talk in talks})
+
+    return take
+
+
+def _shared_collections(config: MeshConfig) -> dict[str, CollectionPlace]:
+    return {
+        name: CollectionPlace(
+            each.place(f"memory-{name}"[:48]), each.embeddings.chosen(), each.duplicate_threshold
+        )
+        for name, each in config.runtime.memory.collections.items()
+    }
+
+
+def _taking_collections(collections: Collections) -> Take:
+    def take(declared: Sequence[Declared]) -> None:
+        agents = [each.agent for each in declared if each.agent]
+        kept = [(agent.name, agent.semantic) for agent in agents if agent.semantic]
+        own = {
+            said.name(name): CollectionPlace(place, said.own_model())
+            for name, said in kept
+            if (place := said.own_place(name))
+        }
+        collections.take_files(own, {name: said.name(name) for name, said in kept})
 
     return take
 

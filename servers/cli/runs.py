@@ -181,6 +181,8 @@ def _gist_of_part(event: run_pb2.RunEvent, kind: str) -> str:
         case "branch_ended":
             failed = " failed" if event.branch_ended.HasField("error") else ""
             return f"{event.branch_ended.node}{failed}"
+        case "memory":
+            return _short(", ".join(each.id for each in event.memory.memories))
         case "knowledge":
             found = ", ".join(each.document for each in event.knowledge.sources)
             return f"{event.knowledge.pipeline} {_short(found)}"

@@ -115,6 +115,7 @@ async def _shown(events: AsyncIterable[run_pb2.RunEvent]) -> run_pb2.Run | None:
                 | "tool_result"
                 | "notice"
                 | "knowledge"
+                | "memory"
                 | "restarted" as kind
             ):
                 if event.branch_started.kind in _AT_ONCE:
@@ -140,6 +141,8 @@ def _remark(event: run_pb2.RunEvent, kind: str) -> str:
             return (
                 f"[{event.tool_result.name}: {' '.join(event.tool_result.content.split())[:200]}]"
             )
+        case "memory":
+            return f"[memory: {len(event.memory.memories)} found]"
         case "knowledge":
             named = (f"[{each.number}] {each.title}" for each in event.knowledge.sources)
             return clean(f"[{event.knowledge.pipeline}: {', '.join(named)}]")

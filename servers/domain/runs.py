@@ -338,6 +338,21 @@ class KnowledgeFound:
 
 
 @dataclass(frozen=True, slots=True)
+class RecalledMemory:
+    id: str
+    collection: str
+    kind: str
+    similarity: float  # to the run's question
+
+
+@dataclass(frozen=True, slots=True)
+class MemoriesRecalled:
+    """Memories were found that bear on the run's question."""
+
+    memories: tuple[RecalledMemory, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Restarted:
     """The run goes on after its process stopped.
 
@@ -371,6 +386,7 @@ Payload: TypeAlias = (
     | UsageReported
     | Noticed
     | KnowledgeFound
+    | MemoriesRecalled
     | Restarted
     | Completed
 )

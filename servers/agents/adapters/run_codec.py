@@ -34,10 +34,12 @@ from servers.domain.runs import (
     Failure,
     Guarded,
     KnowledgeFound,
+    MemoriesRecalled,
     ModelReplied,
     Noticed,
     Payload,
     ReasoningDelta,
+    RecalledMemory,
     Restarted,
     Run,
     RunEvent,
@@ -215,6 +217,9 @@ _PAYLOADS: dict[str, Callable[[Tree], Payload]] = {
     "knowledge": lambda tree: KnowledgeFound(
         **{**tree, "sources": tuple(Source(**each) for each in tree["sources"])}
     ),
+    "memory": lambda tree: MemoriesRecalled(
+        tuple(RecalledMemory(**each) for each in tree["memories"])
+    ),
     "noticed": lambda tree: Noticed(**tree),
     "restarted": lambda tree: Restarted(**tree),
     "completed": lambda tree: Completed(_run(tree["run"])),
@@ -235,6 +240,7 @@ _KINDS: dict[type[Payload], str] = {
     Guarded: "guarded",
     UsageReported: "usage",
     KnowledgeFound: "knowledge",
+    MemoriesRecalled: "memory",
     Noticed: "noticed",
     Restarted: "restarted",
     Completed: "completed",

@@ -11,6 +11,7 @@ from servers.agents.manifest.later import LATER
 from servers.agents.manifest.memory import AgentMemory, ConversationalMemory, Knowledge
 from servers.agents.manifest.model import ModelPolicy
 from servers.agents.manifest.orchestration import Orchestration
+from servers.agents.manifest.semantic import SemanticMemory
 from servers.agents.manifest.spellings import respell
 from servers.agents.manifest.tools import AgentTool
 from servers.domain.chat import Json, ModelRef
@@ -158,6 +159,11 @@ class Agent(Manifest):
     def conversation(self) -> ConversationalMemory | None:
         """What is kept between runs; None for an agent without memory."""
         return self.spec.memory.conversational
+
+    @property
+    def semantic(self) -> SemanticMemory | None:
+        """What is remembered by its meaning; None for an agent that does not."""
+        return self.spec.memory.semantic
 
     @property
     def output_schema(self) -> Json | None:

@@ -4,26 +4,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from servers.agents.manifest.connection import Connection
+from servers.agents.manifest.semantic import SemanticMemory
 from servers.domain.memory import Strategy
 from servers.kernel.addresses import kind_of
-from servers.kernel.fields import Count, Name, Seconds, Secret, Share
+from servers.kernel.fields import Count, Name, Seconds
 from servers.kernel.manifest import Strict
-
-
-class Connection(Strict):
-    url: Secret = ""
-    host: str = ""
-    port: Count | None = None
-    database: str = ""
-    user: str = ""
-    password: Secret = ""
-
-
-class Embeddings(Strict):
-    provider: str = ""
-    model: str = ""
-    endpoint: str = ""
-    api_key_env: str = ""
 
 
 class ConversationalMemory(Strict):
@@ -73,17 +59,6 @@ class ConversationalMemory(Strict):
     def place(self, agent: str) -> str:
         """The name of the backend: one that runtime.yaml knows, or one that is its alone."""
         return f"agent:{agent}" if self.connection.url else self.backend
-
-
-class SemanticMemory(Strict):
-    backend: Literal["pgvector", "chroma", "qdrant", "faiss"] | None = None
-    collection: str = ""
-    similarity_threshold: Share | None = None
-    max_results: Count | None = None
-    embeddings: Embeddings = Embeddings()
-    dimension: Count | None = None
-    connection: Connection = Connection()
-    path: str = ""
 
 
 class EpisodicMemory(Strict):

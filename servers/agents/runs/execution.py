@@ -18,6 +18,7 @@ from servers.agents.runs.knowledge import for_the_question
 from servers.agents.runs.line import Line
 from servers.agents.runs.log import RunLog
 from servers.agents.runs.plan import FRESH, Begin, End, Plan
+from servers.agents.runs.recalling import looked_back
 from servers.agents.runs.remembering import with_summary
 from servers.agents.runs.replay import Replay
 from servers.agents.runs.sessions import Place, Sessions
@@ -25,7 +26,7 @@ from servers.agents.runs.steps import RecordedSteps
 from servers.agents.runs.work import SubRuns, Work
 from servers.domain.caller import Account
 from servers.domain.chat import Json, Message, Role, says
-from servers.domain.memory import MemoryContext, SessionKey
+from servers.domain.memory import SessionKey
 from servers.domain.runs import (
     Ask,
     AskKind,
@@ -350,27 +351,25 @@ class Execution:
             raise Blocked(self.run.block)
 
     async def _conversation(self) -> tuple[Message, ...]:
-        past = MemoryContext()
-        if memory := self.plan.memory:
-            with span("search_memory"):
-                past = await memory.past(self._key)
-        system = with_summary(self.plan.prompt(self.run), past.summary)
-        if knowledge := self.plan.knowledge:
-            found = await for_the_question(knowledge, self._work, self.plan.means)
-            system = "\n\n".join(filter(None, (system, found)))
+        plan, work = self.plan, self._work
+        past, remembered = await looked_back(plan.memory, plan.recalling, work, plan.means)
+        system = with_summary(plan.prompt(self.run), past.summary)
+        found = await for_the_question(plan.knowledge, work, plan.means) if plan.knowledge else ""
+        system = "\n\n".join(filter(None, (system, remembered, found)))
         head = (says(Role.SYSTEM, system),) if system else ()
         return (*head, *past.messages, says(Role.USER, self.run.query))
 
     async def _remember(self, answer: Answer) -> None:
         """Both turns or neither. That they can't be kept doesn't take the answer away."""
-        if self.plan.memory is None:
-            return
         turns = (says(Role.USER, self.run.query), says(Role.ASSISTANT, answer.text))
         try:
-            with span("update_memory"):
-                await self.plan.memory.keep(self._key, turns, self.run.id, self._work.account)
+            if memory := self.plan.memory:
+                with span("update_memory"):
+                    await memory.keep(self._key, turns, self.run.id, self._work.account)
+            if recalling := self.plan.recalling:
+                await recalling.leave(self._work, answer.text)
         except AstromeshError as error:
-            _log.warning("conversation not kept", error=error.message)
+            _log.warning("not kept in memory", error=error.message)
             self.journal.emit(Noticed("MEMORY_NOT_SAVED", error.message))
 
     # -- the end ---------------------------------------------------------------------------

@@ -1,14 +1,19 @@
-"""Whether the conversations of an agent can be kept where it says."""
+"""Whether what an agent remembers can be kept where it says."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from servers.agents.manifest import Agent
 from servers.domain.services import Memory
 from servers.kernel.errors import AstromeshError, NotReady, Unavailable, Violation
 
-_FIELD = "spec.memory.conversational.backend"
+_CONVERSATIONS = "spec.memory.conversational.backend"
+_SEMANTIC = "spec.memory.semantic.collection"
 _KNOWN_FOR = 5.0  # seconds that a backend is taken to answer, once it has
 _MISSED_FOR = 1.0  # and not to answer, once it hasn't: a list of agents asks for each
+
+
+_Place: TypeAlias = tuple[str, str]  # what is kept there, and its name
 
 
 class KnownPlaces:
@@ -16,32 +21,37 @@ class KnownPlaces:
 
     def __init__(self, memory: Memory, now: Callable[[], float]) -> None:
         self._memory, self._now = memory, now
-        self._answered: dict[str, float] = {}
-        self._missed: dict[str, tuple[float, AstromeshError]] = {}
+        self._answered: dict[_Place, float] = {}
+        self._missed: dict[_Place, tuple[float, AstromeshError]] = {}
 
-    async def check(self, agent: Agent) -> None:
-        """Raises NotReady (AGENT_NOT_READY): an agent that can't remember does not answer as
-        if it had nothing to remember."""
-        if (talk := agent.conversation) is None:
-            return
-        place = talk.place(agent.name)
-        if error := await self._wrong(place):
-            raise NotReady(
-                f"agent {agent.name!r}: {_FIELD}: {error.message}",
-                reason="AGENT_NOT_READY",
-                violations=(Violation(_FIELD, error.message),),
-                agent=agent.name,
-            ) from error
+    async def check(self, agent: Agent, to_run: bool = False) -> None:
+        """Raises NotReady (AGENT_NOT_READY): an agent that can't remember its conversation
+        does not answer as if there had been none.
 
-    async def _wrong(self, place: str) -> AstromeshError | None:
-        now = self._now()
+        `to_run`: a run does without semantic memory that is away just now, and says so; not
+        without one that there isn't.
+        """
+        if talk := agent.conversation:
+            place = talk.place(agent.name)
+            if error := await self._wrong(_CONVERSATIONS, place, self._memory.check):
+                raise _not_ready(agent, _CONVERSATIONS, error) from error
+        if facts := agent.semantic:
+            place = facts.name(agent.name)
+            error = await self._wrong(_SEMANTIC, place, self._memory.semantic.check)
+            if error and not (to_run and isinstance(error, Unavailable)):
+                raise _not_ready(agent, _SEMANTIC, error) from error
+
+    async def _wrong(
+        self, field: str, name: str, check: Callable[[str], Awaitable[None]]
+    ) -> AstromeshError | None:
+        now, place = self._now(), (field, name)
         if now - self._answered.get(place, float("-inf")) < _KNOWN_FOR:
             return None
         at, error = self._missed.get(place, (float("-inf"), None))
         if error and now - at < _MISSED_FOR:
             return error
         try:
-            await self._memory.check(place)
+            await check(name)
         except AstromeshError as wrong:
             if isinstance(wrong, Unavailable) and wrong.reason != "STORE_UNAVAILABLE":
                 return None  # the memory service itself is away: the run will say so
@@ -49,3 +59,12 @@ class KnownPlaces:
             return wrong
         self._answered[place] = self._now()
         return None
+
+
+def _not_ready(agent: Agent, field: str, error: AstromeshError) -> NotReady:
+    return NotReady(
+        f"agent {agent.name!r}: {field}: {error.message}",
+        reason="AGENT_NOT_READY",
+        violations=(Violation(field, error.message),),
+        agent=agent.name,
+    )

@@ -7,6 +7,7 @@ from servers.agents.guardrails import Checked
 from servers.agents.patterns.ports import Pattern, Shape
 from servers.agents.runs.knowledge import Knowledge
 from servers.agents.runs.means import Means
+from servers.agents.runs.recalling import Recalling
 from servers.agents.runs.remembering import Remembering
 from servers.domain.caller import Caller
 from servers.domain.chat import Json, ToolSpec
@@ -38,6 +39,7 @@ class Plan:
     on_disconnect: OnDisconnect
     output_schema: Json | None = None
     knowledge: Knowledge | None = None
+    recalling: Recalling | None = None
     asked: Checked | None = None  # the query as the rules left it; None: as it came
 
     def screened(self, run: Run) -> Run:

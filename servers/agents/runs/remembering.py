@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -12,6 +12,7 @@ from servers.domain.caller import Account
 from servers.domain.chat import ChatRequest, Message, ModelRef, Role, says
 from servers.domain.embeddings import CountRequest
 from servers.domain.memory import Details, MemoryContext, SessionKey, Strategy, Summary
+from servers.domain.semantic import NOTHING_BESIDES, Besides
 from servers.domain.services import Memory, Router
 from servers.kernel.errors import AstromeshError
 
@@ -35,9 +36,9 @@ class Remembering:
     counter: ModelRef
     summarizers: Models
 
-    async def past(self, key: SessionKey) -> MemoryContext:
-        """What the models are shown of the session."""
-        context = await self.memory.context(key, self.strategy, self.backend)
+    async def past(self, key: SessionKey, besides: Besides = NOTHING_BESIDES) -> MemoryContext:
+        """What the models are shown of the session, and what else was looked for."""
+        context = await self.memory.context(key, self.strategy, self.backend, besides)
         if not context.uncounted:
             return context
         # Turns of clients, or of when the agent had another model: once, and for good.
@@ -47,7 +48,8 @@ class Remembering:
             return context
         counts = [(turn.index, n) for turn, n in zip(turns, tokens, strict=True)]
         await self.memory.count(key, counts, self.strategy.counted_by, self.backend)
-        return await self.memory.context(key, self.strategy, self.backend)
+        again = await self.memory.context(key, self.strategy, self.backend)
+        return replace(again, memories=context.memories, failures=context.failures)
 
     async def keep(
         self, key: SessionKey, turns: Sequence[Message], run_id: str, account: Account

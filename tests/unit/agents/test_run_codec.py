@@ -37,10 +37,12 @@ from servers.domain.runs import (
     Failure,
     Guarded,
     KnowledgeFound,
+    MemoriesRecalled,
     ModelReplied,
     Noticed,
     Payload,
     ReasoningDelta,
+    RecalledMemory,
     Restarted,
     Run,
     RunEvent,
@@ -149,6 +151,10 @@ PAYLOADS = {
     Guarded: st.builds(Guarded, text, any_of(Direction), text, whole, text),
     UsageReported: st.builds(UsageReported, models),
     Noticed: st.builds(Noticed, text, text),
+    MemoriesRecalled: st.builds(
+        MemoriesRecalled,
+        st.lists(st.builds(RecalledMemory, text, text, text, number), max_size=3).map(tuple),
+    ),
     KnowledgeFound: st.builds(
         KnowledgeFound,
         text,

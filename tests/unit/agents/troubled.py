@@ -6,9 +6,11 @@ import time
 from collections import defaultdict
 from contextlib import aclosing
 
+from servers.agents.adapters import sqlite_lessons
 from servers.agents.adapters.opening import open_stores
 from servers.agents.catalogue import Catalogue
 from servers.agents.planning import Planner
+from servers.agents.runs.learning import Learning
 from servers.agents.runs.summarising import Summaries
 from servers.agents.service import AgentRuntime, Limits
 from servers.agents.versions import Versions
@@ -17,6 +19,7 @@ from servers.config import load_config
 from servers.domain.caller import Caller
 from servers.domain.runs import RunRequest
 from servers.kernel.errors import Exhausted
+from servers.kernel.sqlite import open_database
 from servers.mesh import open_mesh
 from tests.scripted.http_server import Reply, Then
 
@@ -71,9 +74,11 @@ class World:
             open_mesh(config) as mesh,
             open_stores(self.folder, time.time, _new_id, dsn=self.dsn, lease=self.lease) as stores,
             Summaries() as summaries,
+            open_database(self.folder / "lessons.db", sqlite_lessons.MIGRATIONS) as lessons,
         ):
             parts = mesh.router, mesh.memory, mesh.tools, mesh.rag, PATTERNS, time.time
-            planner = Planner(*parts, summaries)
+            learning = Learning(sqlite_lessons.SqliteLessons(lessons), time.time)
+            planner = Planner(*parts, summaries, learning)
             catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)
             catalogue.take_files(config.agents)
             versions = Versions(stores.versions, catalogue, config.declaring, time.time)

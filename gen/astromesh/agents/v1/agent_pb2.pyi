@@ -1041,7 +1041,7 @@ Global___ConversationalMemory: _TypeAlias = ConversationalMemory  # noqa: Y015
 
 @_typing.final
 class SemanticMemory(_message.Message):
-    """SemanticMemory finds facts by meaning."""
+    """SemanticMemory finds what was remembered by its meaning."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1053,18 +1053,24 @@ class SemanticMemory(_message.Message):
     DIMENSION_FIELD_NUMBER: _builtins.int
     CONNECTION_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    REMEMBER_FIELD_NUMBER: _builtins.int
     backend: _builtins.str
-    """Where: a vector store."""
+    """Of a collection that is the agent's alone: "faiss", "pgvector", "qdrant" or "chroma".
+    Only in files.
+    """
     collection: _builtins.str
-    """Its collection."""
+    """Without `backend` a collection of runtime.yaml, or "default"."""
     similarity_threshold: _builtins.float
-    """Nothing less like the query than this is recalled, 0 to 1."""
+    """Nothing less like the query than this is recalled, 0 to 1. Not set: 0.3."""
     max_results: _builtins.int
-    """At most so many facts are recalled."""
+    """At most so many are recalled. Not set: 5."""
     dimension: _builtins.int
     """Numbers per vector."""
     path: _builtins.str
     """Where a backend that is a file keeps it."""
+    scope: _builtins.str
+    """Who finds again what is remembered: "principal" (the default), "agent" or "session"."""
     @_builtins.property
     def embeddings(self) -> Global___Embeddings:
         """How facts become vectors."""
@@ -1072,6 +1078,10 @@ class SemanticMemory(_message.Message):
     @_builtins.property
     def connection(self) -> Global___Connection:
         """How to reach the backend."""
+
+    @_builtins.property
+    def remember(self) -> Global___RememberPolicy:
+        """What is remembered of a run."""
 
     def __init__(
         self,
@@ -1084,10 +1094,12 @@ class SemanticMemory(_message.Message):
         dimension: _builtins.int | None = ...,
         connection: Global___Connection | None = ...,
         path: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        remember: Global___RememberPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimension", b"_dimension", "_max_results", b"_max_results", "_similarity_threshold", b"_similarity_threshold", "connection", b"connection", "dimension", b"dimension", "embeddings", b"embeddings", "max_results", b"max_results", "similarity_threshold", b"similarity_threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimension", b"_dimension", "_max_results", b"_max_results", "_similarity_threshold", b"_similarity_threshold", "connection", b"connection", "dimension", b"dimension", "embeddings", b"embeddings", "max_results", b"max_results", "remember", b"remember", "similarity_threshold", b"similarity_threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimension", b"_dimension", "_max_results", b"_max_results", "_similarity_threshold", b"_similarity_threshold", "backend", b"backend", "collection", b"collection", "connection", b"connection", "dimension", b"dimension", "embeddings", b"embeddings", "max_results", b"max_results", "path", b"path", "similarity_threshold", b"similarity_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimension", b"_dimension", "_max_results", b"_max_results", "_similarity_threshold", b"_similarity_threshold", "backend", b"backend", "collection", b"collection", "connection", b"connection", "dimension", b"dimension", "embeddings", b"embeddings", "max_results", b"max_results", "path", b"path", "remember", b"remember", "scope", b"scope", "similarity_threshold", b"similarity_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimension: _TypeAlias = _typing.Literal["dimension"]  # noqa: Y015
     _WhichOneofArgType__dimension: _TypeAlias = _typing.Literal["_dimension", b"_dimension"]  # noqa: Y015
@@ -1103,6 +1115,53 @@ class SemanticMemory(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__similarity_threshold) -> _WhichOneofReturnType__similarity_threshold | None: ...
 
 Global___SemanticMemory: _TypeAlias = SemanticMemory  # noqa: Y015
+
+@_typing.final
+class RememberPolicy(_message.Message):
+    """RememberPolicy says what of a run is remembered, once it has ended well."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    MIN_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_FACTS_FIELD_NUMBER: _builtins.int
+    DUPLICATE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    policy: _builtins.str
+    """"answers" (the default): the answer. "extract": what a model finds worth keeping.
+    "none": nothing.
+    """
+    min_tokens: _builtins.int
+    """Answers with fewer tokens are not remembered. Not set: 32."""
+    max_facts: _builtins.int
+    """At most so many facts are remembered of a run. Not set: 10."""
+    duplicate_threshold: _builtins.float
+    """From which cosine on it is the same as what is known. Not set: as the collection says."""
+    def __init__(
+        self,
+        *,
+        policy: _builtins.str = ...,
+        min_tokens: _builtins.int | None = ...,
+        max_facts: _builtins.int | None = ...,
+        duplicate_threshold: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duplicate_threshold", b"_duplicate_threshold", "_max_facts", b"_max_facts", "_min_tokens", b"_min_tokens", "duplicate_threshold", b"duplicate_threshold", "max_facts", b"max_facts", "min_tokens", b"min_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duplicate_threshold", b"_duplicate_threshold", "_max_facts", b"_max_facts", "_min_tokens", b"_min_tokens", "duplicate_threshold", b"duplicate_threshold", "max_facts", b"max_facts", "min_tokens", b"min_tokens", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__duplicate_threshold: _TypeAlias = _typing.Literal["duplicate_threshold"]  # noqa: Y015
+    _WhichOneofArgType__duplicate_threshold: _TypeAlias = _typing.Literal["_duplicate_threshold", b"_duplicate_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__max_facts: _TypeAlias = _typing.Literal["max_facts"]  # noqa: Y015
+    _WhichOneofArgType__max_facts: _TypeAlias = _typing.Literal["_max_facts", b"_max_facts"]  # noqa: Y015
+    _WhichOneofReturnType__min_tokens: _TypeAlias = _typing.Literal["min_tokens"]  # noqa: Y015
+    _WhichOneofArgType__min_tokens: _TypeAlias = _typing.Literal["_min_tokens", b"_min_tokens"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duplicate_threshold) -> _WhichOneofReturnType__duplicate_threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_facts) -> _WhichOneofReturnType__max_facts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_tokens) -> _WhichOneofReturnType__min_tokens | None: ...
+
+Global___RememberPolicy: _TypeAlias = RememberPolicy  # noqa: Y015
 
 @_typing.final
 class EpisodicMemory(_message.Message):

@@ -587,6 +587,7 @@ class RunEvent(_message.Message):
     DECIDED_FIELD_NUMBER: _builtins.int
     GUARDED_FIELD_NUMBER: _builtins.int
     KNOWLEDGE_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     sequence: _builtins.int
@@ -665,6 +666,10 @@ class RunEvent(_message.Message):
     def knowledge(self) -> Global___KnowledgeReport:
         """Passages were looked up, which the model sees with their numbers."""
 
+    @_builtins.property
+    def memory(self) -> Global___MemoryReport:
+        """Memories were found that bear on the run's question; the model sees them."""
+
     def __init__(
         self,
         *,
@@ -688,16 +693,75 @@ class RunEvent(_message.Message):
         decided: Global___Decision | None = ...,
         guarded: Global___GuardReport | None = ...,
         knowledge: Global___KnowledgeReport | None = ...,
+        memory: Global___MemoryReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "branch_ended", b"branch_ended", "branch_started", b"branch_started", "completed", b"completed", "decided", b"decided", "guarded", b"guarded", "knowledge", b"knowledge", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "state_change", b"state_change", "sub_run_started", b"sub_run_started", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "branch_ended", b"branch_ended", "branch_started", b"branch_started", "completed", b"completed", "decided", b"decided", "guarded", b"guarded", "knowledge", b"knowledge", "memory", b"memory", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "state_change", b"state_change", "sub_run_started", b"sub_run_started", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "branch_ended", b"branch_ended", "branch_started", b"branch_started", "completed", b"completed", "decided", b"decided", "guarded", b"guarded", "knowledge", b"knowledge", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "run_id", b"run_id", "sequence", b"sequence", "state_change", b"state_change", "sub_run_started", b"sub_run_started", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "branch_ended", b"branch_ended", "branch_started", b"branch_started", "completed", b"completed", "decided", b"decided", "guarded", b"guarded", "knowledge", b"knowledge", "memory", b"memory", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "run_id", b"run_id", "sequence", b"sequence", "state_change", b"state_change", "sub_run_started", b"sub_run_started", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["state_change", "text_delta", "reasoning_delta", "model_reply", "tool_call", "tool_result", "usage", "notice", "restarted", "completed", "branch_started", "branch_ended", "sub_run_started", "asked", "decided", "guarded", "knowledge"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["state_change", "text_delta", "reasoning_delta", "model_reply", "tool_call", "tool_result", "usage", "notice", "restarted", "completed", "branch_started", "branch_ended", "sub_run_started", "asked", "decided", "guarded", "knowledge", "memory"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
 Global___RunEvent: _TypeAlias = RunEvent  # noqa: Y015
+
+@_typing.final
+class MemoryReport(_message.Message):
+    """MemoryReport tells which memories were found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def memories(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecalledMemory]:
+        """The most similar one first."""
+
+    def __init__(
+        self,
+        *,
+        memories: _abc.Iterable[Global___RecalledMemory] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memories", b"memories"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryReport: _TypeAlias = MemoryReport  # noqa: Y015
+
+@_typing.final
+class RecalledMemory(_message.Message):
+    """RecalledMemory is a memory that a model was shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id, for MemoryService."""
+    collection: _builtins.str
+    """The collection that it is kept in."""
+    kind: _builtins.str
+    """What it is: "answer", "fact", "note"."""
+    similarity: _builtins.float
+    """The cosine between it and the question."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        collection: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        similarity: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "id", b"id", "kind", b"kind", "similarity", b"similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecalledMemory: _TypeAlias = RecalledMemory  # noqa: Y015
 
 @_typing.final
 class KnowledgeReport(_message.Message):

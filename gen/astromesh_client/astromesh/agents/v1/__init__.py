@@ -47,6 +47,7 @@ __all__ = (
     "ListAgentsResponse",
     "ListRunsRequest",
     "ListRunsResponse",
+    "MemoryReport",
     "Metadata",
     "ModelChoice",
     "ModelParameters",
@@ -59,6 +60,8 @@ __all__ = (
     "Prompts",
     "RateLimit",
     "ReasoningDelta",
+    "RecalledMemory",
+    "RememberPolicy",
     "Restart",
     "ResumeRunRequest",
     "Routing",
@@ -1778,6 +1781,23 @@ default_message_pool.register_message("astromesh.agents.v1", "ListRunsResponse",
 
 
 @dataclass(eq=False, repr=False)
+class MemoryReport(betterproto2.Message):
+    """
+    MemoryReport tells which memories were found.
+    """
+
+    memories: "list[RecalledMemory]" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    The most similar one first.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "MemoryReport", MemoryReport)
+
+
+@dataclass(eq=False, repr=False)
 class Metadata(betterproto2.Message):
     """
     Metadata names a resource.
@@ -2268,6 +2288,69 @@ default_message_pool.register_message("astromesh.agents.v1", "ReasoningDelta", R
 
 
 @dataclass(eq=False, repr=False)
+class RecalledMemory(betterproto2.Message):
+    """
+    RecalledMemory is a memory that a model was shown.
+    """
+
+    id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its id, for MemoryService.
+    """
+
+    collection: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The collection that it is kept in.
+    """
+
+    kind: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What it is: "answer", "fact", "note".
+    """
+
+    similarity: "float" = betterproto2.field(4, betterproto2.TYPE_DOUBLE)
+    """
+    The cosine between it and the question.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "RecalledMemory", RecalledMemory)
+
+
+@dataclass(eq=False, repr=False)
+class RememberPolicy(betterproto2.Message):
+    """
+    RememberPolicy says what of a run is remembered, once it has ended well.
+    """
+
+    policy: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    "answers" (the default): the answer. "extract": what a model finds worth keeping.
+    "none": nothing.
+    """
+
+    min_tokens: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    Answers with fewer tokens are not remembered. Not set: 32.
+    """
+
+    max_facts: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
+    """
+    At most so many facts are remembered of a run. Not set: 10.
+    """
+
+    duplicate_threshold: "float | None" = betterproto2.field(
+        4, betterproto2.TYPE_DOUBLE, optional=True
+    )
+    """
+    From which cosine on it is the same as what is known. Not set: as the collection says.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "RememberPolicy", RememberPolicy)
+
+
+@dataclass(eq=False, repr=False)
 class Restart(betterproto2.Message):
     """
     Restart tells that the run goes on in a new process.
@@ -2731,6 +2814,13 @@ class RunEvent(betterproto2.Message):
     Passages were looked up, which the model sees with their numbers.
     """
 
+    memory: "MemoryReport | None" = betterproto2.field(
+        21, betterproto2.TYPE_MESSAGE, optional=True, group="payload"
+    )
+    """
+    Memories were found that bear on the run's question; the model sees them.
+    """
+
 
 default_message_pool.register_message("astromesh.agents.v1", "RunEvent", RunEvent)
 
@@ -2738,29 +2828,30 @@ default_message_pool.register_message("astromesh.agents.v1", "RunEvent", RunEven
 @dataclass(eq=False, repr=False)
 class SemanticMemory(betterproto2.Message):
     """
-    SemanticMemory finds facts by meaning.
+    SemanticMemory finds what was remembered by its meaning.
     """
 
     backend: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    Where: a vector store.
+    Of a collection that is the agent's alone: "faiss", "pgvector", "qdrant" or "chroma".
+    Only in files.
     """
 
     collection: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    Its collection.
+    Without `backend` a collection of runtime.yaml, or "default".
     """
 
     similarity_threshold: "float | None" = betterproto2.field(
         3, betterproto2.TYPE_DOUBLE, optional=True
     )
     """
-    Nothing less like the query than this is recalled, 0 to 1.
+    Nothing less like the query than this is recalled, 0 to 1. Not set: 0.3.
     """
 
     max_results: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
     """
-    At most so many facts are recalled.
+    At most so many are recalled. Not set: 5.
     """
 
     embeddings: "Embeddings | None" = betterproto2.field(
@@ -2785,6 +2876,18 @@ class SemanticMemory(betterproto2.Message):
     path: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
     Where a backend that is a file keeps it.
+    """
+
+    scope: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Who finds again what is remembered: "principal" (the default), "agent" or "session".
+    """
+
+    remember: "RememberPolicy | None" = betterproto2.field(
+        10, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    What is remembered of a run.
     """
 
 

@@ -1,0 +1,94 @@
+"""What runs leave in memory, remembered behind the back of who waits for the answer.
+
+A run puts down what there is to learn before it ends, on disk. What a crash leaves there is
+learned after the next start, and what can't be learned now is tried again, for two days.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Final, Self, TypeAlias
+
+import structlog
+
+from servers.agents.ports import Lesson, Lessons
+from servers.kernel.errors import AstromeshError
+
+_log = structlog.stdlib.get_logger("astromesh.memory")
+
+Teach: TypeAlias = Callable[[Lesson], Awaitable[None]]
+
+_AT_ONCE: Final = 8  # they are not what the models are for
+_LONGEST: Final = 300.0  # seconds for one
+_BEAT: Final = 5.0  # seconds until it is looked again
+_PAUSES: Final = (5.0, 30.0, 120.0, 600.0, 3_600.0, 21_600.0, 43_200.0, 86_400.0)
+
+
+class Learning:
+    """`now` is seconds since the epoch. Entered by who owns it; what is under way when it is
+    left is on disk, and done after the next start."""
+
+    def __init__(self, lessons: Lessons, now: Callable[[], float], beat: float = _BEAT) -> None:
+        self._lessons, self._now, self._beat = lessons, now, beat
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def start(self, teach: Teach) -> None:
+        self._task = asyncio.create_task(self._work(teach), name="learning")
+
+    async def put(self, lesson: Lesson) -> None:
+        """Returns when it is on disk. Of the same run again: does nothing."""
+        await self._lessons.put(lesson)
+        self._news.set()
+
+    async def _work(self, teach: Teach) -> None:
+        while True:
+            try:
+                self._news.clear()
+                due = await self._lessons.due(self._now(), _AT_ONCE)
+                await asyncio.gather(*(self._learn(each, teach) for each in due))
+                if due:
+                    continue
+            except AstromeshError as error:  # the disk is full, say
+                _log.warning("nothing learned", error=error.message)
+            except Exception as error:  # nobody waits for it who could hear of it
+                _log.exception("learning broke", error=repr(error))
+            try:
+                async with asyncio.timeout(self._beat):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+
+    async def _learn(self, lesson: Lesson, teach: Teach) -> None:
+        try:
+            async with asyncio.timeout(_LONGEST):
+                await teach(lesson)
+        except (AstromeshError, TimeoutError) as error:
+            await self._later(lesson, str(error) or repr(error))
+        except Exception as error:  # a fault of one may not stop the others
+            _log.exception("lesson broke", run_id=lesson.run_id, error=repr(error))
+            await self._later(lesson, repr(error))
+        else:
+            await self._lessons.done(lesson.run_id)
+
+    async def _later(self, lesson: Lesson, why: str) -> None:
+        if lesson.tries >= len(_PAUSES):
+            _log.error("given up what a run left to remember", run_id=lesson.run_id, error=why)
+            await self._lessons.done(lesson.run_id)
+            return
+        pause = _PAUSES[lesson.tries]
+        _log.warning("not remembered yet", run_id=lesson.run_id, error=why, again_in=pause)
+        await self._lessons.again(lesson.run_id, self._now() + pause)
