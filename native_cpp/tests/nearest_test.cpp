@@ -34,10 +34,11 @@ std::vector<Tiles<Row>> tiles() {
 }
 
 std::vector<CodeKernels> code_kernels() {
-  std::vector<CodeKernels> found{{0, code_dots_portable, code_dot_portable}};
+  std::vector<CodeKernels> found{{0, code_dots_portable, code_dot_portable, nullptr}};
 #if ASTROMESH_X86
-  if (has_avx2()) found.push_back({0, code_dots_avx2, code_dot_avx2});
-  if (has_vnni()) found.push_back({0x80, code_dots_vnni, code_dot_vnni});
+  if (has_avx2()) found.push_back({0, code_dots_avx2, code_dot_avx2, nullptr});
+  if (has_vnni()) found.push_back({0x80, code_dots_vnni, code_dot_vnni, nullptr});
+  if (has_vnni()) found.push_back({0x80, code_dots_vnni, code_dot_vnni, code_many_vnni});
 #endif
   return found;
 }
@@ -109,6 +110,11 @@ void products_of_codes_are_exact() {
       check(std::equal(dots, dots + 16, exact), "a tile of codes is exact");
       for (std::size_t i = 0; i < 16; ++i)
         check(each.dot(q[i / 4], r[i % 4], sums[i % 4], size) == exact[i], "codes are exact");
+      if (!each.many) continue;
+      std::int32_t all[4 * kManyQueries];
+      each.many(packed(turned.data(), 4, size).data(), r[0], 4, sums, size, all);
+      for (std::size_t i = 0; i < 16; ++i)
+        check(all[kManyQueries * (i % 4) + i / 4] == exact[i], "many products of codes are exact");
     }
   }
 }

@@ -226,7 +226,7 @@ class TestCandidates:
 def problems(elements, most=14):
     """Queries and rows whose sizes are near the widths of the SIMD loops."""
     sizes = st.sampled_from([1, 2, 7, 8, 9, 15, 17, 31, 33, 64, 65, 130])
-    return st.tuples(sizes, st.integers(1, 6), st.integers(0, most)).flatmap(
+    return st.tuples(sizes, st.sampled_from([1, 2, 4, 5, 17]), st.integers(0, most)).flatmap(
         lambda n: st.tuples(
             arrays.arrays(np.float32, (n[1], n[0]), elements=elements),
             arrays.arrays(np.float32, (n[2], n[0]), elements=elements),

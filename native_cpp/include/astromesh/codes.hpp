@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "astromesh/tiles.hpp"
 
@@ -12,11 +13,26 @@ namespace astromesh {
 
 inline constexpr std::size_t kMostCodes = 65536;  // of a vector: sums stay within 32 bits
 
+inline constexpr std::size_t kManyQueries = 16;
+
 // out[4 * i + j] is queries[i] . rows[j]. Some kernels take one side as numbers without a sign:
 // for them each code of a query is given with its first bit turned (`CodeKernels::turn`), and
 // `row_sums` has the sum of each row's codes, which takes the difference off again.
 using CodeDots = void (*)(const std::int8_t* const* queries, const std::int8_t* const* rows,
                           const std::int32_t* row_sums, std::size_t size, std::int32_t* out);
+
+using CodeMany = void (*)(const std::int8_t* packed, const std::int8_t* rows, std::size_t count,
+                          const std::int32_t* row_sums, std::size_t size, std::int32_t* out);
+
+// Four numbers of each query, then the next four; zeros where there are no more.
+inline std::vector<std::int8_t> packed(const std::int8_t* queries, std::size_t count,
+                                       std::size_t size) {
+  std::vector<std::int8_t> out((size + 3) / 4 * 4 * kManyQueries);
+  for (std::size_t i = 0; i < count; ++i)
+    for (std::size_t at = 0; at < size; ++at)
+      out[kManyQueries * (at / 4 * 4) + 4 * i + at % 4] = queries[i * size + at];
+  return out;
+}
 
 inline void code_dots_portable(const std::int8_t* const* queries, const std::int8_t* const* rows,
                                const std::int32_t*, std::size_t size, std::int32_t* out) {
@@ -104,6 +120,44 @@ ASTROMESH_VNNI inline void code_dots_vnni(const std::int8_t* const* queries,
                      _mm_sub_epi32(four_sums(sum[i]), raise));
 }
 
+// All products of kManyQueries with `count` rows that follow one another: out[kManyQueries * j + i]
+// is that of query i with row j. The queries lie as `packed` gives them: a register has four
+// numbers of each, which are multiplied with the same four of a row, so that no sum has to be
+// added up across a register in the end.
+ASTROMESH_VNNI inline void code_many_vnni(const std::int8_t* packed, const std::int8_t* rows,
+                                          std::size_t count, const std::int32_t* row_sums,
+                                          std::size_t size, std::int32_t* out) {
+  constexpr std::size_t some = 8;
+  for (std::size_t first = 0; first < count; first += some) {
+    const std::int8_t* row[some];
+    for (std::size_t j = 0; j < some; ++j)
+      row[j] = rows + (first + j < count ? first + j : count - 1) * size;
+    const auto ahead = reinterpret_cast<std::size_t>(row[0] + some * size);
+    __m512i sum[some] = {};
+    std::size_t at = 0;
+    for (; at + 4 <= size; at += 4) {
+      _mm_prefetch(reinterpret_cast<const char*>(ahead + some * at), _MM_HINT_T0);
+      const __m512i q = _mm512_loadu_si512(packed + kManyQueries * at);
+#pragma GCC unroll 8
+      for (std::size_t j = 0; j < some; ++j) {
+        std::int32_t four;
+        std::memcpy(&four, row[j] + at, 4);
+        sum[j] = _mm512_dpbusd_epi32(sum[j], q, _mm512_set1_epi32(four));
+      }
+    }
+    for (std::size_t j = 0; j < some && first + j < count; ++j) {
+      if (at < size) {
+        std::int32_t four = 0;
+        std::memcpy(&four, row[j] + at, size - at);
+        const __m512i q = _mm512_loadu_si512(packed + kManyQueries * at);
+        sum[j] = _mm512_dpbusd_epi32(sum[j], q, _mm512_set1_epi32(four));
+      }
+      const __m512i raise = _mm512_set1_epi32(128 * row_sums[first + j]);
+      _mm512_storeu_si512(out + kManyQueries * (first + j), _mm512_sub_epi32(sum[j], raise));
+    }
+  }
+}
+
 // One query: a row at a time, in the order of memory.
 ASTROMESH_VNNI inline std::int32_t code_dot_vnni(const std::int8_t* query, const std::int8_t* row,
                                                  std::int32_t row_sum, std::size_t size) {
@@ -154,14 +208,15 @@ struct CodeKernels {
   CodeDots dots;
   std::int32_t (*dot)(const std::int8_t* query, const std::int8_t* row, std::int32_t row_sum,
                       std::size_t size);
+  CodeMany many;  // not all processors have it
 };
 
 inline CodeKernels best_code_kernels() {
 #if ASTROMESH_X86
-  if (has_vnni()) return {0x80, code_dots_vnni, code_dot_vnni};
-  if (has_avx2()) return {0, code_dots_avx2, code_dot_avx2};
+  if (has_vnni()) return {0x80, code_dots_vnni, code_dot_vnni, code_many_vnni};
+  if (has_avx2()) return {0, code_dots_avx2, code_dot_avx2, nullptr};
 #endif
-  return {0, code_dots_portable, code_dot_portable};
+  return {0, code_dots_portable, code_dot_portable, nullptr};
 }
 
 }  // namespace astromesh

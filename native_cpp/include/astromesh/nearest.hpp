@@ -20,6 +20,8 @@
 
 namespace astromesh {
 
+inline constexpr std::size_t kMostRows = 256;  // that are looked at together
+
 enum class Metric { cosine, dot, l2 };
 
 inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -64,10 +66,11 @@ struct Queries {
 // What of some rows in a row all queries share. Where a length is NaN, products mean nothing.
 struct Block {
   // `rows` must be a multiple of four.
-  explicit Block(std::size_t rows) : lengths(rows), squares(rows), dots(4 * rows) {}
+  Block(std::size_t rows, std::size_t queries)
+      : lengths(rows), squares(rows), dots(queries * rows) {}
 
   std::vector<double> lengths, squares;
-  std::vector<float> dots;  // of four queries, one after the other
+  std::vector<float> dots;  // of as many queries as are done at once, one after the other
 };
 
 inline double safe_length(double squares) {
@@ -87,6 +90,7 @@ class PlainRows {
 
   std::size_t count() const { return count_; }
   std::size_t bytes() const { return queries_.size * sizeof(Row); }
+  std::size_t at_once() const { return 4; }
   double squares(std::size_t query) const { return squares_[query]; }
 
   // In order, as memory likes it; what follows finds the rows in the cache.
@@ -100,7 +104,7 @@ class PlainRows {
     }
   }
 
-  void four(std::size_t query, std::size_t first, std::size_t rows, Block& block) const {
+  void multiply(std::size_t query, std::size_t first, std::size_t rows, Block& block) const {
     const float* queries[4];
     for (std::size_t i = 0; i < 4; ++i)
       queries[i] = queries_[std::min(query + i, queries_.count - 1)];
@@ -157,10 +161,14 @@ class CodedRows {
             static_cast<int>(std::clamp(code, -127.0F, 127.0F)) ^ kernels.turn);
       }
     }
+    if (!kernels.many || queries.count <= 4) return;
+    for (std::size_t i = 0; i < queries.count; i += kManyQueries)
+      packed_.push_back(packed(codes_.data() + i * size_, std::min(kManyQueries, queries.count - i), size_));
   }
 
   std::size_t count() const { return rows_.count; }
   std::size_t bytes() const { return size_; }
+  std::size_t at_once() const { return packed_.empty() ? 4 : kManyQueries; }
   double squares(std::size_t query) const { return squares_[query]; }
 
   void measure(std::size_t first, std::size_t rows, Block& block) const {
@@ -173,6 +181,18 @@ class CodedRows {
       block.dots[j] = static_cast<float>(product(0, first + j, dot(0, first + j)));
   }
 
+  // `query` must be a multiple of `at_once`.
+  void multiply(std::size_t query, std::size_t first, std::size_t rows, Block& block) const {
+    packed_.empty() ? four(query, first, rows, block) : many(query, first, rows, block);
+  }
+  double score(std::size_t query, std::size_t row, Metric metric) const {
+    const double squares = std::isnan(rows_.scales[row]) ? kInfinity : rows_.squares[row];
+    const double dot = product(query, row, this->dot(query, row));
+    const double difference = std::max(squares_[query] + squares - 2 * dot, 0.0);
+    return astromesh::score({dot, squares, difference}, std::sqrt(squares_[query]), metric);
+  }
+
+ private:
   void four(std::size_t query, std::size_t first, std::size_t rows, Block& block) const {
     const std::int8_t* queries[4];
     for (std::size_t i = 0; i < 4; ++i)
@@ -197,14 +217,19 @@ class CodedRows {
     }
   }
 
-  double score(std::size_t query, std::size_t row, Metric metric) const {
-    const double squares = std::isnan(rows_.scales[row]) ? kInfinity : rows_.squares[row];
-    const double dot = product(query, row, this->dot(query, row));
-    const double difference = std::max(squares_[query] + squares - 2 * dot, 0.0);
-    return astromesh::score({dot, squares, difference}, std::sqrt(squares_[query]), metric);
+  void many(std::size_t query, std::size_t first, std::size_t rows, Block& block) const {
+    const std::size_t size = block.squares.size(), some = scales_.size() - query;
+    std::int32_t dots[kManyQueries * kMostRows];
+    kernels_.many(packed_[query / kManyQueries].data(), rows_.codes + first * size_, rows,
+                  rows_.sums + first, size_, dots);
+    for (std::size_t i = 0; i < std::min(kManyQueries, some); ++i) {
+      const float scale = scales_[query + i];
+      float* out = block.dots.data() + i * size;
+      for (std::size_t j = 0; j < rows; ++j)
+        out[j] = static_cast<float>(dots[kManyQueries * j + i]) * rows_.scales[first + j] * scale;
+    }
   }
 
- private:
   std::int32_t dot(std::size_t query, std::size_t row) const {
     return kernels_.dot(codes_.data() + query * size_, rows_.codes + row * size_, rows_.sums[row],
                         size_);
@@ -218,6 +243,7 @@ class CodedRows {
   Codes rows_;
   CodeKernels kernels_;
   std::vector<std::int8_t> codes_;  // of the queries
+  std::vector<std::vector<std::int8_t>> packed_;  // the same for `many`, empty without it
   std::vector<float> scales_;
   std::vector<double> squares_;
 };
@@ -268,14 +294,15 @@ std::vector<std::vector<Hit>> nearest(const Rows& rows, std::size_t queries, std
     bars.emplace_back(-kInfinity, rows.squares(i), metric, Rows::error);
 
   constexpr std::size_t cache = 128 * 1024;
-  const std::size_t size = std::clamp<std::size_t>(cache / rows.bytes() / 4 * 4, 4, 256);
-  Block block{size};
+  const std::size_t size = std::clamp<std::size_t>(cache / rows.bytes() / 4 * 4, 4, kMostRows);
+  const std::size_t at_once = rows.at_once();
+  Block block{size, at_once};
   for (std::size_t first = 0; first < rows.count(); first += size) {
     const std::size_t some = std::min(size, rows.count() - first);
     rows.measure(first, some, block);
     for (std::size_t query = 0; query < queries; ++query) {
-      if (queries > 1 && query % 4 == 0) rows.four(query, first, some, block);
-      const float* dots = block.dots.data() + query % 4 * size;
+      if (queries > 1 && query % at_once == 0) rows.multiply(query, first, some, block);
+      const float* dots = block.dots.data() + query % at_once * size;
       Bar bar = bars[query];
       for (std::size_t j = 0; j < some; ++j) {
         // Most rows are passed by, eight at a time.
