@@ -7,6 +7,7 @@
 
 #include "astromesh/sentences.hpp"
 #include "bindings.hpp"
+#include "values.hpp"
 
 using astromesh::Stretch;
 
@@ -45,9 +46,9 @@ static py::list pairs(std::span<const Stretch> spans) {
   return out;
 }
 
-static py::list recursive_chunks(const py::str& text, py::ssize_t size, py::ssize_t overlap,
-                                 const py::sequence& separators, const std::string& keep,
-                                 bool strip) {
+static astromesh::Chunks cut(const py::str& text, py::ssize_t size, py::ssize_t overlap,
+                             const py::sequence& separators, const std::string& keep,
+                             bool strip) {
   constexpr std::size_t most = 256;  // they are nested calls
   check_sizes(size, overlap);
   if (keep != "start" && keep != "end" && !keep.empty())
@@ -60,17 +61,27 @@ static py::list recursive_chunks(const py::str& text, py::ssize_t size, py::ssiz
   const astromesh::Cutting how{
       static_cast<std::size_t>(size), static_cast<std::size_t>(overlap),
       keep == "start" ? Keep::start : keep == "end" ? Keep::end : Keep::none, strip};
-  const auto chunks = with_characters(
+  return with_characters(
       text, [&](auto view) { return astromesh::recursive_chunks(view, how, points); });
+}
 
+static std::span<const Stretch> stretches_of(const astromesh::Chunks& chunks, std::size_t i) {
   const std::span<const Stretch> all = chunks.stretches;
+  const std::size_t first = chunks.firsts[i];
+  const std::size_t last = i + 1 < chunks.firsts.size() ? chunks.firsts[i + 1] : all.size();
+  return all.subspan(first, last - first);
+}
+
+static py::list recursive_chunks(const py::str& text, py::ssize_t size, py::ssize_t overlap,
+                                 const py::sequence& separators, const std::string& keep,
+                                 bool strip) {
+  const auto chunks = cut(text, size, overlap, separators, keep, strip);
   py::list out(chunks.firsts.size());
   for (std::size_t i = 0; i < chunks.firsts.size(); ++i) {
-    const std::size_t first = chunks.firsts[i];
-    const std::size_t last = i + 1 < chunks.firsts.size() ? chunks.firsts[i + 1] : all.size();
-    py::tuple chunk(last - first);
-    for (std::size_t j = first; j < last; ++j)
-      PyTuple_SET_ITEM(chunk.ptr(), static_cast<py::ssize_t>(j - first), pair(all[j]));
+    const auto some = stretches_of(chunks, i);
+    py::tuple chunk(some.size());
+    for (std::size_t j = 0; j < some.size(); ++j)
+      PyTuple_SET_ITEM(chunk.ptr(), static_cast<py::ssize_t>(j), pair(some[j]));
     PyList_SET_ITEM(out.ptr(), static_cast<py::ssize_t>(i), chunk.release().ptr());
   }
   return out;
@@ -80,12 +91,55 @@ static py::list sentence_spans(const py::str& text) {
   return pairs(with_characters(text, [](auto view) { return astromesh::sentence_spans(view); }));
 }
 
-static py::list sentence_chunks(const py::str& text, py::ssize_t size, py::ssize_t overlap) {
+static std::vector<Stretch> cut_sentences(const py::str& text, py::ssize_t size,
+                                          py::ssize_t overlap) {
   check_sizes(size, overlap);
-  return pairs(with_characters(text, [&](auto view) {
-                 return astromesh::sentence_chunks(view, static_cast<std::size_t>(size),
-                                                   static_cast<std::size_t>(overlap));
-               }).stretches);
+  return with_characters(text, [&](auto view) {
+           return astromesh::sentence_chunks(view, static_cast<std::size_t>(size),
+                                             static_cast<std::size_t>(overlap));
+         }).stretches;
+}
+
+static py::list sentence_chunks(const py::str& text, py::ssize_t size, py::ssize_t overlap) {
+  return pairs(cut_sentences(text, size, overlap));
+}
+
+static py::list recursive_values(const py::type& kind, const py::str& text, py::ssize_t size,
+                                 py::ssize_t overlap, const py::sequence& separators,
+                                 const std::string& keep, bool strip) {
+  const auto chunks = cut(text, size, overlap, separators, keep, strip);
+  const Values values{kind, text};
+  py::list out;
+  std::size_t covered = 0;
+  for (std::size_t i = 0; i < chunks.firsts.size(); ++i) {
+    const auto some = stretches_of(chunks, i);
+    if (some.back().end <= covered) continue;
+    covered = some.back().end;
+    out.append(values.of(some));
+  }
+  return out;
+}
+
+static py::list listed(const Values& values, std::span<const Stretch> spans) {
+  py::list out(spans.size());
+  for (std::size_t i = 0; i < spans.size(); ++i)
+    PyList_SET_ITEM(out.ptr(), static_cast<py::ssize_t>(i),
+                    values.of(spans.subspan(i, 1)).release().ptr());
+  return out;
+}
+
+static py::list sentence_values(const py::type& kind, const py::str& text, py::ssize_t size,
+                                py::ssize_t overlap) {
+  return listed(Values{kind, text}, cut_sentences(text, size, overlap));
+}
+
+static py::list fixed_values(const py::type& kind, const py::str& text, py::ssize_t size,
+                             py::ssize_t overlap) {
+  check_sizes(size, overlap);
+  const auto length = static_cast<std::size_t>(PyUnicode_GET_LENGTH(text.ptr()));
+  return listed(Values{kind, text},
+                astromesh::fixed_chunks(length, static_cast<std::size_t>(size),
+                                        static_cast<std::size_t>(overlap)));
 }
 
 void add_chunks(py::module_& m) {
@@ -97,4 +151,12 @@ void add_chunks(py::module_& m) {
         "See servers.kernel.native.sentences.sentence_spans.");
   m.def("sentence_chunks", &sentence_chunks, py::arg("text"), py::arg("size"),
         py::arg("overlap") = 0, "See servers.kernel.native.sentences.sentence_chunks.");
+  m.def("recursive_values", &recursive_values, py::arg("kind"), py::arg("text"), py::arg("size"),
+        py::arg("overlap") = 0, py::arg("separators") = py::make_tuple("\n\n", "\n", " ", ""),
+        py::arg("keep") = "start", py::arg("strip") = true,
+        "See servers.kernel.native.values.recursive_values.");
+  m.def("sentence_values", &sentence_values, py::arg("kind"), py::arg("text"), py::arg("size"),
+        py::arg("overlap") = 0, "See servers.kernel.native.values.sentence_values.");
+  m.def("fixed_values", &fixed_values, py::arg("kind"), py::arg("text"), py::arg("size"),
+        py::arg("overlap") = 0, "See servers.kernel.native.values.fixed_values.");
 }

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from servers.kernel import native
 from servers.kernel.native import chunks, sentences
 from servers.kernel.native.chunks import SEPARATORS, check_sizes
+from servers.kernel.native.values import new_values
 
 Length: TypeAlias = Callable[[str], int]
 
@@ -32,8 +33,7 @@ def fixed(text: str, size: int, overlap: int = 0, length: Length | None = None) 
     """
     check_sizes(size, overlap)
     if length is None:
-        starts = range(0, max(len(text) - overlap, min(len(text), 1)), size - overlap)
-        return [_chunk(text, start, min(start + size, len(text))) for start in starts]
+        return native.fixed_values(Chunk, text, size, overlap)
     found: list[Chunk] = []
     start = end = 0
     while end < len(text):
@@ -62,29 +62,16 @@ def recursive(
     Of its chunks only those are missing that have nothing new: after an overlap just white space.
     """
     if length is None:
-        found = native.recursive_chunks(text, size, overlap, separators, keep, strip)
-    else:
-        found = chunks.recursive_chunks(text, size, overlap, separators, keep, strip, length)
-    result: list[Chunk] = []
-    covered = 0
-    for stretches in found:
-        start, end = stretches[0][0], stretches[-1][1]
-        if end <= covered:
-            continue
-        covered = end
-        if len(stretches) == 1:
-            result.append(Chunk(text[start:end], start, end))
-        else:
-            result.append(Chunk("".join([text[a:b] for a, b in stretches]), start, end))
-    return result
+        return native.recursive_values(Chunk, text, size, overlap, separators, keep, strip)
+    found = chunks.recursive_chunks(text, size, overlap, separators, keep, strip, length)
+    return new_values(Chunk, text, found)
 
 
 def sentence(text: str, size: int, overlap: int = 0, length: Length | None = None) -> list[Chunk]:
     """Whole sentences, the overlap too; see `native.sentences` for what one is."""
     if length is None:
-        found = native.sentence_chunks(text, size, overlap)
-    else:
-        found = sentences.sentence_chunks(text, size, overlap, length)
+        return native.sentence_values(Chunk, text, size, overlap)
+    found = sentences.sentence_chunks(text, size, overlap, length)
     return [_chunk(text, start, end) for start, end in found]
 
 

@@ -174,4 +174,15 @@ Chunks recursive_chunks(std::span<const Char> text, const Cutting& how, Separato
   return out;
 }
 
+// Windows over so many characters, each beginning with `overlap` of the one before.
+inline std::vector<Stretch> fixed_chunks(std::size_t length, std::size_t size,
+                                         std::size_t overlap) {
+  std::vector<Stretch> out;
+  for (std::size_t start = 0, end = 0; end < length; start += size - overlap) {
+    end = length - start > size ? start + size : length;
+    out.push_back({start, end});
+  }
+  return out;
+}
+
 }  // namespace astromesh

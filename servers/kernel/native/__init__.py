@@ -16,14 +16,17 @@ try:
     from servers.kernel.native._speedups import (
         Bpe,
         code_top_k,
+        fixed_values,
         mmr,
         neighbours,
         pii_scan,
         rank,
         recursive_chunks,
+        recursive_values,
         rescore,
         sentence_chunks,
         sentence_spans,
+        sentence_values,
         top_k,
     )
 
@@ -36,6 +39,7 @@ except ModuleNotFoundError:  # any other ImportError is a broken build, which mu
     from servers.kernel.native.pii import pii_scan
     from servers.kernel.native.reference import rank
     from servers.kernel.native.sentences import sentence_chunks, sentence_spans
+    from servers.kernel.native.values import fixed_values, recursive_values, sentence_values
 
     COMPILED = False
 
@@ -46,14 +50,17 @@ __all__ = [
     "Bpe",
     "Codes",
     "code_top_k",
+    "fixed_values",
     "mmr",
     "neighbours",
     "pii_scan",
     "quantise",
     "rank",
     "recursive_chunks",
+    "recursive_values",
     "rescore",
     "sentence_chunks",
     "sentence_spans",
+    "sentence_values",
     "top_k",
 ]

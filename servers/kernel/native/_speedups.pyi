@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from servers.kernel.native.bpe import Bpe as Bpe
+from servers.kernel.native.values import Kind, T
 
 def rank(query: ArrayLike, rows: ArrayLike, k: int) -> list[tuple[int, float]]: ...
 def pii_scan(
@@ -38,3 +39,14 @@ def mmr(
     query: ArrayLike, rows: ArrayLike, k: int, trade: float = 0.5
 ) -> list[tuple[int, float]]: ...
 def neighbours(rows: ArrayLike) -> list[float]: ...
+def recursive_values(
+    kind: Kind[T],
+    text: str,
+    size: int,
+    overlap: int = 0,
+    separators: Sequence[str] = ...,
+    keep: str = "start",
+    strip: bool = True,
+) -> list[T]: ...
+def sentence_values(kind: Kind[T], text: str, size: int, overlap: int = 0) -> list[T]: ...
+def fixed_values(kind: Kind[T], text: str, size: int, overlap: int = 0) -> list[T]: ...
