@@ -14,6 +14,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Those that fit every machine: not PyTorch (sentence-transformers), not CUDA (onnx-gpu).
 EXTRAS := edge local onnx genai triton redis postgres tokens otel client rag faiss pgvector qdrant chroma plot
+# Tests wait for something half of their time: two processes run them. 0: this one does.
+WORKERS ?= 2
 # Brings ctest along.
 CMAKE := $(UV) tool run --quiet --from "cmake>=3.21"
 
@@ -34,8 +36,9 @@ install: $(READY) ## create or update the environment (up and test do it by them
 up: $(READY) ## start the mesh: make up ARGS="--http-port 9000"
 	@exec $(BIN)/astromesh up $(ARGS)
 
+# A file's tests stay together: many share a server, those of the README are one tour.
 test: $(READY) ## run all tests: make test ARGS="-k breaker"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY) ## format, lint, types, import rules, contract, generated code
 	@$(BIN)/ruff format --check .

@@ -26,7 +26,7 @@ def test_the_algorithms_keep_their_promises_under_sanitizers(tmp_path):
     if shutil.which("c++") is None:
         pytest.skip("needs a C++ compiler")
     cmake("-S", ROOT / "native_cpp/tests", "-B", tmp_path)
-    cmake("--build", tmp_path)
+    cmake("--build", tmp_path, "--parallel", "2")
     cmake("-E", "chdir", tmp_path, "ctest", "--output-on-failure", "--no-tests=error")
 
 
