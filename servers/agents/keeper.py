@@ -27,12 +27,14 @@ class Keeper:
         active: ActiveRuns,
         take_up: TakeUp,
         stopping: Callable[[], bool],
+        taking: set[str],
     ) -> None:
+        """`taking`: runs that were claimed or taken, and are not at work yet."""
         self._leases = leases
         self._active = active
         self._take_up = take_up
         self._stopping = stopping
-        self._taking: set[str] = set()  # claimed, and not at work yet
+        self._taking = taking
         self._trouble: dict[str, int] = {}  # how often a run had to be left, in a row
         self._resting: dict[str, asyncio.TimerHandle] = {}
 

@@ -1,7 +1,8 @@
 """Goes on with runs that stopped or waited, or says why they can't go on."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import structlog
@@ -60,6 +61,7 @@ class Resuming:
         self._active = active
         self._go_on = go_on
         self._now = now
+        self.taking: set[str] = set()  # runs that are this process's, and not at work yet
 
     async def take_up(self, run: Run, past: Sequence[RunEvent]) -> None:
         """Go on with a run that is this process's since just now: nobody worked on it, or its
@@ -156,14 +158,24 @@ class Resuming:
             await execution.ended.wait()  # it waits by now, or has ended
         run = await self._store.get(caller.tenant, run_id)
         await self._settled(run, decision, caller)
-        run, past = await self._leases.take(caller.tenant, run_id)
+        with self._held(run_id):
+            run, past = await self._leases.take(caller.tenant, run_id)
+            try:
+                decided = await self._settled(run, decision, caller)
+                return await self._answered(run, past, decided)
+            except BaseException:
+                if self._active.get(caller.tenant, run_id) is None:
+                    await self._leases.release([run_id])
+                raise
+
+    @contextmanager
+    def _held(self, run_id: str) -> Iterator[None]:
+        """Its lease is kept, and nobody here takes it up a second time."""
+        self.taking.add(run_id)
         try:
-            decided = await self._settled(run, decision, caller)
-            return await self._answered(run, past, decided)
-        except BaseException:
-            if self._active.get(caller.tenant, run_id) is None:
-                await self._leases.release([run_id])
-            raise
+            yield
+        finally:
+            self.taking.discard(run_id)
 
     async def _settled(self, run: Run, decision: Decision, caller: Caller) -> Decided:
         try:
@@ -225,11 +237,12 @@ class Resuming:
         run = await self._store.get(tenant, run_id)
         subs = [ask.run_id for ask in run.waiting if ask.kind is AskKind.RUN]
         if run.state.waiting and subs and await self._any_ended(tenant, subs):
-            try:
-                run, past = await self._leases.take(tenant, run_id)
-            except NotReady:  # somebody was faster
-                return
-            await self._started(run, past, crashed=False)
+            with self._held(run_id):
+                try:
+                    run, past = await self._leases.take(tenant, run_id)
+                except NotReady:  # somebody was faster
+                    return
+                await self._started(run, past, crashed=False)
 
     # -- the end of a run that waits ------------------------------------------------------------
 

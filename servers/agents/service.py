@@ -87,7 +87,10 @@ class AgentRuntime:
         self._resuming = Resuming(
             versions, planner, store, leases, self._active, self._launching.go_on, now
         )
-        self._keeper = Keeper(leases, self._active, self._resuming.take_up, lambda: self._stopping)
+        resuming = self._resuming
+        self._keeper = Keeper(
+            leases, self._active, resuming.take_up, lambda: self._stopping, resuming.taking
+        )
         self._keeping: asyncio.Task[None] | None = None
         self._stopping = False
 
