@@ -342,16 +342,27 @@ def _all_of(*checks: Check) -> Check:
 
 
 def _backends_exist(runtime: RuntimeSpec) -> Check:
-    known = ("sqlite", *runtime.memory.backends)
+    backends = runtime.memory.backends
+    known = ("sqlite", *backends)
 
     def check(agent: Agent) -> Iterator[Wrong]:
-        talk = agent.conversation
-        if talk and not talk.connection.url and talk.backend not in known:
+        talk, happened = agent.conversation, agent.episodes
+        for section, kept in (("conversational", talk), ("episodic", happened)):
+            if kept and not kept.connection.url and kept.backend not in known:
+                yield (
+                    Wrong(
+                        ("spec", "memory", section, "backend"),
+                        f"there is no backend {kept.backend!r}"
+                        f"{nearest(kept.backend, sorted(known))}; add it to spec.memory.backends "
+                        "of runtime.yaml, or say connection.url here",
+                    )
+                )
+        if happened and happened.backend in backends and backends[happened.backend].kind == "redis":
             yield (
                 Wrong(
-                    ("spec", "memory", "conversational", "backend"),
-                    f"there is no backend {talk.backend!r}{nearest(talk.backend, sorted(known))}; "
-                    "add it to spec.memory.backends of runtime.yaml, or say connection.url here",
+                    ("spec", "memory", "episodic", "backend"),
+                    f"{happened.backend!r} is Redis, which keeps no episodes; use 'sqlite', or a "
+                    "backend that is PostgreSQL",
                 )
             )
 

@@ -24,6 +24,7 @@ from servers.agents.runs.plan import Plan
 from servers.agents.runs.recalling import Recalling
 from servers.agents.runs.remembering import Remembering
 from servers.agents.runs.summarising import Summaries
+from servers.agents.runs.telling import Telling
 from servers.agents.swarms import Blueprint, Swarm, introduction
 from servers.agents.teams import Find, team
 from servers.domain.caller import Caller
@@ -89,6 +90,7 @@ class Planner:
             shape=lambda run: _shape(blueprint, swarm, run, self._now()),
             memory=self._remembering(agent),
             recalling=self._recalling(agent),
+            telling=self.telling(agent),
             on_disconnect=agent.on_disconnect,
             output_schema=agent.output_schema,
             knowledge=knowledge.Knowledge(self._rag, known.pipeline, known.top_k)
@@ -190,11 +192,20 @@ class Planner:
         )
 
     def _recalling(self, agent: Agent) -> Recalling | None:
-        said = agent.semantic
+        said, kept = agent.semantic, agent.episodes
+        shown = kept.selection if kept else None
+        if kept and shown:
+            shown = replace(shown, backend=kept.place(agent.name))
         if said is None:
-            return None
+            return Recalling(self._memory, None, None, shown) if shown else None
         learning = None if said.remember.policy == "none" else self._learning
-        return Recalling(self._memory, said.query(agent.name), learning)
+        return Recalling(self._memory, said.query(agent.name), learning, shown)
+
+    def telling(self, agent: Agent) -> Telling | None:
+        """Where what happens in its runs is kept."""
+        if (kept := agent.episodes) is None:
+            return None
+        return Telling(self._memory.episodes, kept.place(agent.name), kept.ttl or 0.0)
 
     def _rendering(self, prompt: Prompt) -> Callable[[Run], str]:
         return lambda run: prompt.render(run.context, self._now())

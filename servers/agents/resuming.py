@@ -18,6 +18,7 @@ from servers.agents.runs.guarding import checked_decision
 from servers.agents.runs.journal import Journal, first_sequence
 from servers.agents.runs.log import RunLog
 from servers.agents.runs.plan import Begin, Plan
+from servers.agents.runs.telling import Telling, put_down
 from servers.agents.versions import Versions
 from servers.domain.caller import Caller
 from servers.domain.runs import (
@@ -295,9 +296,17 @@ class Resuming:
         )
         if reason:
             journal.emit(StateChanged(state, reason))
+        await put_down(await self._telling(run), ended, journal, reason)
         await journal.end(ended, "")
         await self.after(ended)
         return ended
+
+    async def _telling(self, run: Run) -> Telling | None:
+        try:
+            return self._planner.telling(await self._versions.of(run))
+        except AstromeshError as error:  # its agent is gone: nobody knows where
+            _log.warning("episodes not kept", run_id=run.id, error=error.message)
+            return None
 
 
 def _has_decision(events: Sequence[RunEvent], call_id: str) -> bool:

@@ -19,6 +19,7 @@ from servers.kernel.vectors.stores import Stores, store_at
 from servers.memory.adapters import sqlite
 from servers.memory.adapters.opening import open_episode_places, open_places
 from servers.memory.collections import CollectionPlace, Collections
+from servers.memory.episode_ports import EpisodeStore
 from servers.memory.episodes import EpisodicMemory
 from servers.memory.places import Backend, Places
 from servers.memory.ports import ConversationStore
@@ -28,6 +29,7 @@ from servers.memory.service import ConversationMemory
 Take: TypeAlias = Callable[[Sequence[Declared]], None]
 
 _CONNECTION = "spec.memory.conversational.connection"
+_OWN = "spec.memory.episodic.connection"
 _SWEEP = 60.0  # seconds between two looks for what is over
 _log = structlog.stdlib.get_logger("astromesh.memory")
 
@@ -54,7 +56,9 @@ async def open_memory(
     memory = ConversationMemory(places, episodes, time.time, new_id, semantic)
     await enter(for_ever(_sweep(memory.sweep)))
     await enter(for_ever(_sweep(episodes.sweep)))
-    take = one_after_another(_taking(places), _taking_collections(collections))
+    take = one_after_another(
+        _taking(places), _taking_collections(collections), _taking_episodes(happened)
+    )
     take(config.agents)
     return memory, take
 
@@ -94,6 +98,20 @@ def _taking_collections(collections: Collections) -> Take:
             if (place := said.own_place(name))
         }
         collections.take_files(own, {name: said.name(name) for name, said in kept})
+
+    return take
+
+
+def _taking_episodes(places: Places[EpisodeStore]) -> Take:
+    def take(declared: Sequence[Declared]) -> None:
+        agents = [each.agent for each in declared if each.agent]
+        kept = [(agent.name, agent.episodes) for agent in agents if agent.episodes]
+        own = {
+            each.place(name): Backend(each.backend, each.connection.url, f"agent {name!r}: {_OWN}")
+            for name, each in kept
+            if each.connection.url
+        }
+        places.take_files(own, {name: each.place(name) for name, each in kept})
 
     return take
 

@@ -9,6 +9,7 @@ import typer
 
 from servers.cli import failures
 from servers.cli.choices import Drawn, LogFormat, Output
+from servers.cli.memory_commands import memory
 from servers.cli.options import HERE, Address, Form, Picture, PictureFile, done
 from servers.cli.provider_commands import providers
 from servers.cli.rag_commands import rag
@@ -31,6 +32,7 @@ app.add_typer(runs, name="runs")
 app.add_typer(tools, name="tools")
 app.add_typer(providers, name="providers")
 app.add_typer(rag, name="rag")
+app.add_typer(memory, name="memory")
 app.add_typer(spending)  # usage, budgets
 app.add_typer(texts)  # embed, rerank
 

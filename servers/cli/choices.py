@@ -41,3 +41,20 @@ class Drawn(StrEnum):
     MERMAID = "mermaid"
     SVG = "svg"
     JSON = "json"
+
+
+class EpisodeKind(StrEnum):
+    RUN = "run"
+    TOOL_CALL = "tool_call"
+    FEEDBACK = "feedback"
+    CUSTOM = "custom"
+
+
+class EpisodeResult(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from servers.domain.memory import SessionKey
+from servers.domain.sessions import SessionKey
 
 
 class EpisodeType(Enum):

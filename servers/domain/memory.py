@@ -3,16 +3,9 @@
 from dataclasses import dataclass
 
 from servers.domain.chat import Message
+from servers.domain.episodes import Episode
 from servers.domain.semantic import Memory, SourceFailure
-
-
-@dataclass(frozen=True, slots=True)
-class SessionKey:
-    """A conversation. The same session id with another agent or tenant is another one."""
-
-    tenant: str
-    agent: str
-    session: str
+from servers.domain.sessions import SessionKey as SessionKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +58,7 @@ class MemoryContext:
     summary: str = ""  # of what came before
     uncounted: tuple[Turn, ...] = ()  # looked at under a budget of tokens by an estimate
     memories: tuple[Memory, ...] = ()  # that bear on the query, the most similar one first
+    episodes: tuple[Episode, ...] = ()  # the newest first
     failures: tuple[SourceFailure, ...] = ()  # of sources that were asked, too
 
 
@@ -105,12 +99,13 @@ class SessionPage:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A turn of a conversation, or a memory, which has an agent and no session."""
+    """A turn of a conversation; a memory, which has an agent and no session; or an episode."""
 
     key: SessionKey
     turn: Turn | None = None
     backend: str = ""  # or the collection
     memory: Memory | None = None
+    episode: Episode | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from servers.domain.episodes import EpisodicSelection
 from servers.domain.rag import Metadata, Where
 
 
@@ -111,10 +112,11 @@ class Besides:
     principal: str = ""
     semantic: MemoryQuery | None = None
     patience: float | None = None  # seconds; None: the service's own
+    episodic: EpisodicSelection | None = None
 
     @property
     def wanted(self) -> bool:
-        return self.semantic is not None
+        return self.semantic is not None or self.episodic is not None
 
 
 NOTHING_BESIDES = Besides()
@@ -126,3 +128,4 @@ class Erased:
 
     turns: int = 0
     memories: int = 0
+    episodes: int = 0

@@ -28,7 +28,7 @@ from servers.kernel.chat_wire import (
     time_from,
     time_to,
 )
-from servers.memory import convert_semantic
+from servers.memory import convert_episodes, convert_semantic
 
 
 class AboutASession(Protocol):
@@ -104,6 +104,7 @@ def context_from(response: pb.BuildContextResponse) -> MemoryContext:
         response.summary,
         _turns_from(response.uncounted),
         convert_semantic.memories_from(response.memories),
+        convert_episodes.episodes_from(response.episodes),
         convert_semantic.failures_from(response.failures),
     )
 
@@ -115,6 +116,7 @@ def context_to(context: MemoryContext) -> pb.BuildContextResponse:
         summary=context.summary,
         uncounted=[_turn_to(turn) for turn in context.uncounted],
         memories=[convert_semantic.memory_to(each) for each in context.memories],
+        episodes=[convert_episodes.episode_to(each) for each in context.episodes],
         failures=convert_semantic.failures_to(context.failures),
     )
 
@@ -151,7 +153,8 @@ def records_to(page: RecordPage) -> pb.ExportPrincipalResponse:
 def _record_from(tenant: str, wire: pb.Record) -> Recorded:
     turn = _turn_from(wire.turn) if wire.HasField("turn") else None
     memory = convert_semantic.memory_from(wire.memory) if wire.HasField("memory") else None
-    return Recorded(key_from(tenant, wire), turn, wire.backend, memory)
+    episode = convert_episodes.episode_from(wire.episode) if wire.HasField("episode") else None
+    return Recorded(key_from(tenant, wire), turn, wire.backend, memory, episode)
 
 
 def _record_to(record: Recorded) -> pb.Record:
@@ -161,6 +164,7 @@ def _record_to(record: Recorded) -> pb.Record:
         turn=_turn_to(record.turn) if record.turn else None,
         backend=record.backend,
         memory=convert_semantic.memory_to(record.memory) if record.memory else None,
+        episode=convert_episodes.episode_to(record.episode) if record.episode else None,
     )
 
 

@@ -22,6 +22,7 @@ from servers.domain.semantic import (
     SourceFailure,
 )
 from servers.kernel.chat_wire import json_from, json_to, refused, time_from, time_to
+from servers.memory import convert_episodes
 
 _SCOPES = {
     MemoryScope.PRINCIPAL: sem.MEMORY_SCOPE_PRINCIPAL,
@@ -115,7 +116,10 @@ def besides_from(request: pb.BuildContextRequest, principal: str, left: float | 
     if left is not None:
         seconds = min(_PATIENCE if seconds is None else seconds, max(0.0, left * _OF_WHAT_IS_LEFT))
     semantic = _selection_from(request.semantic) if request.HasField("semantic") else None
-    return Besides(request.query, principal, semantic, seconds)
+    episodic = None
+    if request.HasField("episodic"):
+        episodic = convert_episodes.selection_from(request.episodic)
+    return Besides(request.query, principal, semantic, seconds, episodic)
 
 
 _PATIENCE, _OF_WHAT_IS_LEFT = 3.0, 0.8
@@ -125,6 +129,8 @@ def put_besides(request: pb.BuildContextRequest, besides: Besides) -> None:
     request.query = besides.query
     if besides.patience is not None:
         request.patience_seconds = besides.patience
+    if besides.episodic:
+        request.episodic.CopyFrom(convert_episodes.selection_to(besides.episodic))
     if query := besides.semantic:
         request.semantic.CopyFrom(
             sem.SemanticSelection(

@@ -142,9 +142,11 @@ class EpisodicMemory:
         check_name("principal", principal)
         names = list(self._places.names())
         found: list[Numbered] = []
+        seen: list[EpisodeStore] = []
         for name in names[names.index(place) if place in names else 0 :]:
             store = await self._store(name)  # half of an answer would be taken for the whole
-            if len(found) < limit:
+            if len(found) < limit and not any(store is each for each in seen):
+                seen.append(store)
                 since = after if name == place else -1
                 some = await store.of_principal(tenant, principal, since, limit - len(found))
                 found += [(seq, replace(each, backend=name)) for seq, each in some]

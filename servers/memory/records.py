@@ -2,11 +2,13 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from servers.domain.memory import Recorded, RecordPage, SessionInfo, SessionPage
+from servers.domain.episodes import Episode
+from servers.domain.memory import Recorded, RecordPage, SessionInfo, SessionKey, SessionPage
 from servers.domain.semantic import Erased
 from servers.kernel.paging import position, token
+from servers.memory.episodes import EpisodicMemory
 from servers.memory.places import Places
 from servers.memory.ports import ConversationStore
 from servers.memory.semantic import VectorMemory
@@ -19,9 +21,12 @@ class Archive:
     a whole one."""
 
     def __init__(
-        self, places: Places[ConversationStore], semantic: VectorMemory | None = None
+        self,
+        places: Places[ConversationStore],
+        episodes: EpisodicMemory,
+        semantic: VectorMemory | None = None,
     ) -> None:
-        self._places, self._semantic = places, semantic
+        self._places, self._episodes, self._semantic = places, episodes, semantic
 
     async def sessions(self, tenant: str, agent: str, limit: int, page_token: str) -> SessionPage:
         scope = ("sessions", tenant, agent)
@@ -37,18 +42,26 @@ class Archive:
         return SessionPage(tuple(page), last)
 
     async def export(self, tenant: str, principal: str, limit: int, page_token: str) -> RecordPage:
-        """Turns first, then memories: the token says of which kind the last one was."""
+        """Turns first, then memories, then episodes: the token says of which kind the last one
+        was, and where it is."""
         scope = ("records", tenant, principal)
         kind, *after = _position(scope, page_token)
-        found: list[Recorded] = []
+        found: list[_Placed] = []
         if kind == _TURNS:
-            found += await self._turns(tenant, principal, after, limit + 1)
-        if len(found) <= limit and self._semantic:
+            turns = await self._turns(tenant, principal, after, limit + 1)
+            found += [(each, _place_of(each)) for each in turns]
+        if kind != _EPISODES and len(found) <= limit and self._semantic:
             since = (after[0], after[1]) if kind == _MEMORIES else ("", "")
             left = limit + 1 - len(found)
-            found += await self._semantic.of_principal(tenant, principal, since, left)
-        page = tuple(found[:limit])
-        last = token(scope, *_place_of(page[-1])) if len(found) > limit else ""
+            memories = await self._semantic.of_principal(tenant, principal, since, left)
+            found += [(each, _place_of(each)) for each in memories]
+        if len(found) <= limit:
+            where, number = (after[0], after[3]) if kind == _EPISODES else ("", -1)
+            left = limit + 1 - len(found)
+            episodes = await self._episodes.export(tenant, principal, where, number, left)
+            found += [_episode(tenant, seq, each) for seq, each in episodes]
+        page = tuple(record for record, _ in found[:limit])
+        last = token(scope, *found[limit - 1][1]) if len(found) > limit else ""
         return RecordPage(page, last)
 
     async def _turns(
@@ -65,7 +78,7 @@ class Archive:
         stores = [await self._places.store(name) for name in self._places.names()]
         turns = sum([await store.erase(tenant, principal, etag) for store in stores])
         memories = await self._semantic.erase(tenant, principal) if self._semantic else 0
-        return Erased(turns, memories)
+        return Erased(turns, memories, await self._episodes.erase(tenant, principal))
 
     async def _over_all(
         self,
@@ -88,7 +101,9 @@ class Archive:
         return found
 
 
-_TURNS, _MEMORIES = "turns", "memories"
+_TURNS, _MEMORIES, _EPISODES = "turns", "memories", "episodes"
+# A record, and what a token says of where it is.
+_Placed: TypeAlias = tuple[Recorded, tuple[str | int, ...]]
 
 
 def _position(scope: object, page_token: str) -> list[Any]:
@@ -103,3 +118,9 @@ def _place_of(record: Recorded) -> tuple[str | int, ...]:
         return (_MEMORIES, record.backend, record.memory.id, "", -1)
     index = record.turn.index if record.turn else -1
     return (_TURNS, record.backend, record.key.agent, record.key.session, index)
+
+
+def _episode(tenant: str, seq: int, episode: Episode) -> _Placed:
+    key = SessionKey(tenant, episode.agent, episode.session)
+    record = Recorded(key, backend=episode.backend, episode=episode)
+    return record, (_EPISODES, episode.backend, "", "", seq)

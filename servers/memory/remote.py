@@ -146,7 +146,7 @@ class RemoteMemory:
         request = pb.ErasePrincipalRequest(principal=principal)
         with domain_errors("memory"):
             answer = await self._stub.ErasePrincipal(request, metadata=_scope(tenant))
-        return Erased(answer.deleted_turns, answer.deleted_memories)
+        return Erased(answer.deleted_turns, answer.deleted_memories, answer.deleted_episodes)
 
 
 def _of(key: SessionKey, backend: str) -> dict[str, Any]:

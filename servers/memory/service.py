@@ -8,7 +8,6 @@ from time import time
 from uuid import uuid4
 
 from servers.domain.chat import Message
-from servers.domain.episodes import Episodes
 from servers.domain.memory import (
     Backlog,
     Details,
@@ -25,6 +24,8 @@ from servers.domain.semantic import Memory as KeptMemory
 from servers.kernel.errors import NotReady, Unavailable
 from servers.kernel.paging import page_limit, position, token
 from servers.memory import strategies
+from servers.memory.episode_checks import check_selection
+from servers.memory.episodes import EpisodicMemory
 from servers.memory.gathering import Source, gathered
 from servers.memory.names import check_key, check_name, check_principal, wrong
 from servers.memory.places import DEFAULT, Places
@@ -41,7 +42,7 @@ class ConversationMemory:
     def __init__(
         self,
         places: Places[ConversationStore],
-        episodes: Episodes,
+        episodes: EpisodicMemory,
         now: Callable[[], float] = time,
         new_id: Callable[[], str] = _unlike_any,
         semantic: VectorMemory | None = None,
@@ -50,7 +51,7 @@ class ConversationMemory:
         self._places, self._now, self._new_id = places, now, new_id
         self._semantic = semantic
         self.episodes = episodes
-        self._records = Archive(places, semantic)
+        self._records = Archive(places, episodes, semantic)
 
     @property
     def semantic(self) -> VectorMemory:
@@ -109,10 +110,11 @@ class ConversationMemory:
         check_key(key)
         check_principal(besides.principal)
         strategy = strategies.settled(strategy)
-        needed = self._conversation(key, strategy, backend)
         sources = self._sources(key, besides)
+        needed = self._conversation(key, strategy, backend)
         talk, found, failures = await gathered(needed, sources, besides.patience)
-        return replace(talk, memories=tuple(found.get("semantic", ())), failures=failures)
+        memories, episodes = (tuple(found.get(each, ())) for each in ("semantic", "episodic"))
+        return replace(talk, memories=memories, episodes=episodes, failures=failures)
 
     async def _conversation(
         self, key: SessionKey, strategy: Strategy, backend: str
@@ -128,6 +130,9 @@ class ConversationMemory:
         if besides.semantic:
             query = replace(besides.semantic, text=besides.query)
             sources["semantic"] = lambda: self._recalled(reader, query)
+        if selection := besides.episodic:
+            check_selection(selection)
+            sources["episodic"] = lambda: self.episodes.recent(key, selection, besides.principal)
         return sources
 
     async def _recalled(self, reader: Reader, query: MemoryQuery) -> Sequence[KeptMemory]:

@@ -86,7 +86,9 @@ class MemoryServicer(SemanticServicer):
     ) -> pb.ErasePrincipalResponse:
         erased = await self._memory.erase(caller_from(context).tenant, request.principal)
         return pb.ErasePrincipalResponse(
-            deleted_turns=erased.turns, deleted_memories=erased.memories
+            deleted_turns=erased.turns,
+            deleted_memories=erased.memories,
+            deleted_episodes=erased.episodes,
         )
 
     # -- episodes --------------------------------------------------------------------------

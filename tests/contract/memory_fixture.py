@@ -76,7 +76,7 @@ class Database:
         with TemporaryDirectory() as elsewhere:
             folder = self.where if self.kind == "sqlite" else elsewhere
             path = Path(folder) / "episodes.db"  # another one: of each there is one owner
-            async with open_database(path, sqlite.MIGRATIONS) as database:
+            async with open_database(path, sqlite.MIGRATIONS, erasing=True) as database:
                 yield SqliteEpisodes(database, self.clock)
 
     @asynccontextmanager

@@ -10,14 +10,17 @@ from servers.domain.episodes import (
     EpisodeFilter,
     EpisodeOutcome,
     EpisodePage,
+    EpisodeScope,
     EpisodeType,
+    EpisodicSelection,
     Note,
     RunTold,
 )
-from servers.domain.memory import SessionKey
+from servers.domain.memory import Details, SessionKey, Strategy
+from servers.domain.semantic import Besides
 from servers.kernel.errors import InvalidInput, NotFound
 from tests.contract import memory_fixture
-from tests.contract.memory_fixture import KEY, START
+from tests.contract.memory_fixture import EXCHANGE, KEY, START
 
 RUN, CALL = EpisodeType.RUN, EpisodeType.TOOL_CALL
 FEEDBACK, CUSTOM = EpisodeType.FEEDBACK, EpisodeType.CUSTOM
@@ -325,6 +328,71 @@ class TestOfAPrincipal:
             assert len(await store.of_principal("acme", "bob", -1, 9)) == 1
             assert len(await store.of_principal("else", "ada", -1, 9)) == 1
             assert await store.of_principal("acme", "", -1, 9) == []
+
+    async def test_everything_is_handed_out_in_pages_behind_his_turns(self, memory):
+        await memory.append(KEY, EXCHANGE, "r1", Details("ada"))
+        await memory.episodes.record(told())
+        await memory.episodes.record(a_run("r3", principal="bob"))
+        seen, token = [], ""
+        while page := await memory.export("acme", "ada", 2, token):
+            seen += [each.episode.id if each.episode else each.turn.index for each in page.records]
+            if not (token := page.next_page_token):
+                break
+        assert seen == [0, 1, "r1.1", "r1.2", "r1.0"]
+
+    async def test_everything_is_erased_with_his_turns(self, memory):
+        await memory.append(KEY, EXCHANGE, "r1", Details("ada"))
+        await memory.episodes.record(told())
+        await memory.episodes.record(a_run("r3", principal="bob"))
+        erased = await memory.erase("acme", "ada")
+        assert (erased.turns, erased.episodes) == (2, 3)
+        assert ids(await memory.episodes.list(ALL)) == ["r3.0"]
+
+
+class TestAContext:
+    @pytest.fixture(autouse=True)
+    async def kept(self, memory):
+        await memory.episodes.record(told())
+        await memory.episodes.record(a_run("r2", START + 1, SessionKey("acme", "helper", "s2")))
+        await memory.episodes.record(a_run("r3", START + 2, principal="bob"))
+        await memory.episodes.record(a_run("r4", START + 3, principal=""))
+        await memory.episodes.record(a_run("r5", key=SessionKey("acme", "other", "s1")))
+
+    @staticmethod
+    async def shown(memory, principal="ada", **selected) -> list[str]:
+        besides = Besides(principal=principal, episodic=EpisodicSelection(**selected))
+        context = await memory.context(KEY, Strategy("none"), besides=besides)
+        assert context.failures == ()
+        return [each.id for each in context.episodes]
+
+    async def test_has_the_newest_of_who_asks(self, memory):
+        assert await self.shown(memory, max_results=3) == ["r2.0", "r1.0", "r1.2"]
+
+    async def test_of_nobody_known_has_those_of_nobody_known(self, memory):
+        assert await self.shown(memory, "") == ["r4.0"]
+
+    async def test_may_be_of_the_session_alone(self, memory):
+        found = await self.shown(memory, scope=EpisodeScope.SESSION)
+        assert found == ["r1.0", "r1.2", "r1.1"]
+
+    async def test_may_be_of_everybody(self, memory):
+        found = await self.shown(memory, scope=EpisodeScope.AGENT, max_results=3)
+        assert found == ["r4.0", "r3.0", "r2.0"]
+
+    async def test_may_be_of_some_types(self, memory):
+        assert await self.shown(memory, types=(CALL,)) == ["r1.2", "r1.1"]
+
+    @pytest.mark.parametrize("number", [-1, 101])
+    async def test_refuses_a_number_that_makes_no_sense(self, memory, number):
+        wrong = self.shown(memory, max_results=number)
+        assert await fields_wrong(wrong) == ["episodic.max_results"]
+
+    async def test_without_it_has_the_conversation_all_the_same(self, memory):
+        await memory.append(KEY, EXCHANGE)
+        besides = Besides(episodic=EpisodicSelection(backend="nowhere"))
+        context = await memory.context(KEY, Strategy(), besides=besides)
+        assert [message.text for message in context.messages] == ["hello?", "hi!"]
+        assert [each.source for each in context.failures] == ["episodic"]
 
 
 class TestABackend:

@@ -41,7 +41,7 @@ async def test_turns_of_somebody_who_is_erased(kept):
     async with kept.memory() as memory:
         await talk(memory)
         assert HIS.encode() in written(kept)
-        assert await memory.erase("acme", "ada") == 160
+        assert (await memory.erase("acme", "ada")).turns == 160
         found = written(kept)
         left = [turn for key in SESSIONS for turn in (await memory.turns(key, 100)).turns]
     assert (HIS.encode() in found, b"ada" in found) == (False, False)

@@ -33,7 +33,6 @@ ENVELOPE = {"api_version", "kind", "metadata", "spec"}
 # Wholly refused, so that one line in a table is enough for each.
 REFUSED = {
     "Permissions",
-    "EpisodicMemory",
     "Connection",
     "Embeddings",
 }

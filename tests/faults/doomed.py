@@ -2,8 +2,9 @@
 
     python -m tests.faults.doomed after:3 --config ...
 
-`after:3` is when the third write is durable, `before:3` when it was about to be handed over.
-The store itself is the real one.
+`after:3` is when the third write is durable, `before:3` when it was about to be handed over;
+`told:1` is when the first run has told its episodes, and its end is not written yet. The stores
+themselves are the real ones.
 """
 
 import os
@@ -18,18 +19,22 @@ _STORES = (
     ("servers.agents.adapters.sqlite_runs", "SqliteRuns"),
     ("servers.agents.adapters.postgres_runs", "PostgresRuns"),
 )
+_EPISODES = (
+    ("servers.memory.adapters.sqlite_episodes", "SqliteEpisodes"),
+    ("servers.memory.adapters.postgres_episodes", "PostgresEpisodes"),
+)
 
 
 class Doom:
     def __init__(self, when: str) -> None:
-        self._when, _, count = when.partition(":")
+        self.when, _, count = when.partition(":")
         self._left = int(count)
 
     def around(self, write: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def doomed(*values: Any) -> Any:
             self._left -= 1
             last = self._left == 0
-            if last and self._when == "before":
+            if last and self.when == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
             done = await write(*values)
             if last:
@@ -41,9 +46,10 @@ class Doom:
 
 def main() -> None:
     doom = Doom(sys.argv.pop(1))
-    for module, name in _STORES:
+    told = doom.when == "told"
+    for module, name in _EPISODES if told else _STORES:
         store = getattr(import_module(module), name)
-        for method in ("create", "append"):
+        for method in ("record",) if told else ("create", "append"):
             setattr(store, method, doom.around(getattr(store, method)))
     runpy.run_module("servers", run_name="__main__")
 

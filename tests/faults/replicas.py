@@ -95,10 +95,10 @@ class Fleet:
     folder: Path
     replicas: list[Replica] = field(default_factory=list)
 
-    async def add(self) -> Replica:
+    async def add(self, doom: str = "") -> Replica:
         replica = Replica(self.folder, f"state{len(self.replicas)}")
         self.replicas.append(replica)
-        await replica.start()
+        await replica.start(doom)
         return replica
 
     def effects(self) -> Counter[str]:

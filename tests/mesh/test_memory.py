@@ -15,7 +15,7 @@ from servers.domain.runs import RunRequest
 from tests.mesh.mesh_process import command, mesh_process, services
 from tests.redis_server import redis_server
 from tests.running import agent, write_agents
-from tests.scripted.http_server import Reply
+from tests.scripted.http_server import Call, Reply
 from tests.scripted.openai_server import openai_server
 
 ME = Caller("acme", "ada")
@@ -129,3 +129,43 @@ class TestOverRest:
     async def test_an_address_is_no_backend(self, http):
         answer = await http.post("/v1/memory:checkBackend", json={"backend": "redis://10.0.0.1/0"})
         assert answer.status_code == 400
+
+
+class TestEpisodesOverRest:
+    async def test_are_listed_filtered_and_forgotten(self, http, an_agent):
+        tools = [{"name": "calculator"}]
+        adds = [Call("calculator", f'{{"expression": "{what}"}}') for what in ("2+2", "1/0")]
+        replies = [Reply((), calls=adds), Reply(("Four.",)), Reply((), status=400)]
+        helper = await an_agent(*replies, tools=tools, memory={"episodic": {}})
+        run = (await http.post(f"{helper.path}:run", json={"query": "hi"})).json()
+        await http.post(f"{helper.path}:run", json={"query": "again"})
+        path = f"/v1/memory/{helper.name}/episodes"
+
+        async def found(**asked) -> list[str]:
+            episodes = (await http.get(path, params=asked)).json()["episodes"]
+            return [f"{each['type'][13:]} {each['outcome'][16:]}" for each in episodes]
+
+        assert (await found())[:2] == ["RUN FAILED", "RUN SUCCEEDED"]
+        assert sorted((await found())[2:]) == ["TOOL_CALL FAILED", "TOOL_CALL SUCCEEDED"]
+        assert await found(types="EPISODE_TYPE_RUN") == ["RUN FAILED", "RUN SUCCEEDED"]
+        assert await found(outcomes="EPISODE_OUTCOME_FAILED", name="calculator") == [
+            "TOOL_CALL FAILED"
+        ]
+        assert len(await found(run_id=run["run_id"])) == 3
+        deleted = await http.delete(path, params={"types": "EPISODE_TYPE_TOOL_CALL"})
+        assert deleted.json()["deleted_episodes"] == 2
+        assert (await http.delete(path)).status_code == 400
+        assert (await http.delete(path, params={"all": True})).json()["deleted_episodes"] == 2
+
+    async def test_are_added_by_clients(self, http, an_agent):
+        helper = await an_agent(Reply(("Hello",)), memory={"episodic": {}})
+        run = (await http.post(f"{helper.path}:run", json={"query": "hi"})).json()
+        path = f"/v1/memory/{helper.name}/episodes"
+        said = {"type": "EPISODE_TYPE_FEEDBACK", "run_id": run["run_id"], "rating": 0}
+        kept = (await http.post(path, json=said)).json()["episode"]
+        assert (kept["rating"], kept["session"]) == (0, run["session_id"])
+        assert (await http.get(f"{path}/{kept['id']}")).json()["episode"] == kept
+        assert (await http.post(path, json={**said, "rating": 2})).status_code == 400
+        assert (await http.get(path, params={"types": 9})).status_code == 400
+        assert (await http.delete(f"{path}/{kept['id']}")).status_code == 200
+        assert (await http.get(f"{path}/{kept['id']}")).status_code == 404

@@ -8,7 +8,12 @@ from pydantic import model_validator
 
 from servers.agents.manifest.guardrails import Guardrails, wrong_rules
 from servers.agents.manifest.later import LATER
-from servers.agents.manifest.memory import AgentMemory, ConversationalMemory, Knowledge
+from servers.agents.manifest.memory import (
+    AgentMemory,
+    ConversationalMemory,
+    EpisodicMemory,
+    Knowledge,
+)
 from servers.agents.manifest.model import ModelPolicy
 from servers.agents.manifest.orchestration import Orchestration
 from servers.agents.manifest.semantic import SemanticMemory
@@ -164,6 +169,11 @@ class Agent(Manifest):
     def semantic(self) -> SemanticMemory | None:
         """What is remembered by its meaning; None for an agent that does not."""
         return self.spec.memory.semantic
+
+    @property
+    def episodes(self) -> EpisodicMemory | None:
+        """What is kept of what happens; None where nothing is."""
+        return self.spec.memory.episodic
 
     @property
     def output_schema(self) -> Json | None:

@@ -15,7 +15,6 @@ LATER: tuple[Later, ...] = (
         f"health checks per agent are {_NOT_YET}; set the key on the provider instead",
     ),
     # spec.memory
-    Later("spec.memory.episodic", f"episodic memory is {_NOT_YET}; remove the key"),
     # spec.tools
     Later(
         "spec.tools.*.type",

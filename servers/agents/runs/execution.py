@@ -17,12 +17,14 @@ from servers.agents.runs.judging import Judging
 from servers.agents.runs.knowledge import for_the_question
 from servers.agents.runs.line import Line
 from servers.agents.runs.log import RunLog
+from servers.agents.runs.measuring import measured
 from servers.agents.runs.plan import FRESH, Begin, End, Plan
 from servers.agents.runs.recalling import looked_back
 from servers.agents.runs.remembering import with_summary
 from servers.agents.runs.replay import Replay
 from servers.agents.runs.sessions import Place, Sessions
 from servers.agents.runs.steps import RecordedSteps
+from servers.agents.runs.telling import put_down
 from servers.agents.runs.work import SubRuns, Work
 from servers.domain.caller import Account
 from servers.domain.chat import Json, Message, Role, says
@@ -88,6 +90,7 @@ class Execution:
         self._clock: asyncio.Timeout | None = None
         self.cancel_reason = ""  # from when it has to end
         self.left = False  # goes on elsewhere, or later
+        self._another = False  # had the same request before: this one never was
         self.errands = 0  # that sub-agents' runs are doing for it
         self.on_record = run.durability is not Durability.NONE  # when it has ended
         self.ended = asyncio.Event()
@@ -318,6 +321,7 @@ class Execution:
 
     async def _be_the_first(self) -> None:
         if (await self.admitted()).id != self.run.id:
+            self._another = True
             raise Unavailable(
                 "the request had been taken already; send it again to hear what became of it",
                 retry_after=1.0,
@@ -412,6 +416,8 @@ class Execution:
         )
         if end.state is RunState.CANCELLED and self.cancel_reason:
             self.journal.emit(StateChanged(RunState.CANCELLED, self.cancel_reason))
+        if not self._another:
+            await put_down(self.plan.telling, ended, self.journal, self.cancel_reason)
         try:
             await self.journal.end(ended, self.request_hash)
         except Exception as error:  # it must not take the other runs along
@@ -421,7 +427,7 @@ class Execution:
                 return
             ended = self._unwritten(ended, error)
         self.run = ended
-        self._measure(ended)
+        measured(ended, self._work.tally.tokens)
 
     def _unwritten(self, ended: Run, error: Exception) -> Run:
         failed = self._failed(error)
@@ -434,16 +440,3 @@ class Execution:
         self.journal.abandon(ended)
         self.on_record = False
         return ended
-
-    def _measure(self, run: Run) -> None:
-        _log.info(
-            "run",
-            state=run.state.value,
-            ms=round(((run.ended_at or 0.0) - run.created_at) * 1000, 1),
-            iterations=run.iterations,
-            tokens=self._work.tally.tokens,
-        )
-        if telemetry.counting():
-            seconds = (run.ended_at or 0.0) - (run.started_at or run.created_at)
-            attributes = {telemetry.AGENT: run.agent, "astromesh.run.state": run.state.value}
-            telemetry.record(telemetry.AGENT_DURATION, seconds, attributes)

@@ -8,6 +8,7 @@ from servers.domain.services import Memory
 from servers.kernel.errors import AstromeshError, NotReady, Unavailable, Violation
 
 _CONVERSATIONS = "spec.memory.conversational.backend"
+_EPISODIC = "spec.memory.episodic.backend"
 _SEMANTIC = "spec.memory.semantic.collection"
 _KNOWN_FOR = 5.0  # seconds that a backend is taken to answer, once it has
 _MISSED_FOR = 1.0  # and not to answer, once it hasn't: a list of agents asks for each
@@ -25,8 +26,8 @@ class KnownPlaces:
         self._missed: dict[_Place, tuple[float, AstromeshError]] = {}
 
     async def check(self, agent: Agent, to_run: bool = False) -> None:
-        """Raises NotReady (AGENT_NOT_READY): an agent that can't remember its conversation
-        does not answer as if there had been none.
+        """Raises NotReady (AGENT_NOT_READY): an agent that can't remember its conversation,
+        or what happened, does not answer as if there had been nothing.
 
         `to_run`: a run does without semantic memory that is away just now, and says so; not
         without one that there isn't.
@@ -35,6 +36,10 @@ class KnownPlaces:
             place = talk.place(agent.name)
             if error := await self._wrong(_CONVERSATIONS, place, self._memory.check):
                 raise _not_ready(agent, _CONVERSATIONS, error) from error
+        if kept := agent.episodes:
+            place = kept.place(agent.name)
+            if error := await self._wrong(_EPISODIC, place, self._memory.episodes.check):
+                raise _not_ready(agent, _EPISODIC, error) from error
         if facts := agent.semantic:
             place = facts.name(agent.name)
             error = await self._wrong(_SEMANTIC, place, self._memory.semantic.check)

@@ -9,6 +9,7 @@ from servers.agents.runs.knowledge import Knowledge
 from servers.agents.runs.means import Means
 from servers.agents.runs.recalling import Recalling
 from servers.agents.runs.remembering import Remembering
+from servers.agents.runs.telling import Telling
 from servers.domain.caller import Caller
 from servers.domain.chat import Json, ToolSpec
 from servers.domain.runs import (
@@ -40,6 +41,7 @@ class Plan:
     output_schema: Json | None = None
     knowledge: Knowledge | None = None
     recalling: Recalling | None = None
+    telling: Telling | None = None  # None: what happens is not remembered
     asked: Checked | None = None  # the query as the rules left it; None: as it came
 
     def screened(self, run: Run) -> Run:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from servers.agents.ports import Lesson
 from servers.agents.runs.guarding import Blocked, checked
+from servers.agents.runs.happened import happened_before
 from servers.agents.runs.learning import Learning
 from servers.agents.runs.means import Means
 from servers.agents.runs.remembering import Remembering
 from servers.agents.runs.work import Work
+from servers.domain.episodes import EpisodicSelection
 from servers.domain.memory import MemoryContext, SessionKey, Strategy
 from servers.domain.runs import Direction, MemoriesRecalled, Noticed, RecalledMemory
 from servers.domain.semantic import NOTHING_BESIDES, Besides, MemoryQuery, SourceFailure
@@ -32,12 +34,14 @@ class Recalling:
     """Of one agent. `learning` None: its runs leave nothing behind."""
 
     memory: Memory
-    semantic: MemoryQuery
+    semantic: MemoryQuery | None
     learning: Learning | None = None
+    episodic: EpisodicSelection | None = None
 
     def besides(self, work: Work) -> Besides:
         query = work.run.query[:_LONGEST_QUERY]
-        return Besides(query, work.account.principal, self.semantic if query.strip() else None)
+        semantic = self.semantic if query.strip() else None
+        return Besides(query, work.account.principal, semantic, episodic=self.episodic)
 
     async def leave(self, work: Work, answer: str) -> None:
         """Put down what the run may leave in memory. Returns when it is on disk."""
@@ -64,7 +68,9 @@ async def looked_back(
     for failure in past.failures:
         what = f"{failure.source} memory was not asked: {failure.message}"
         work.journal.emit(Noticed("MEMORY_UNAVAILABLE", what))
-    return past, await _shown(past, work, means)
+    memories = await _shown(past, work, means)
+    happened = await _checked(happened_before(past.episodes, run.id), work, means)
+    return past, "\n\n".join(filter(None, (memories, happened)))
 
 
 async def _alone(recalling: Recalling, key: SessionKey, besides: Besides) -> MemoryContext:
@@ -73,7 +79,10 @@ async def _alone(recalling: Recalling, key: SessionKey, besides: Besides) -> Mem
         with span("search_memory"):
             return await recalling.memory.context(key, Strategy("none"), "", besides)
     except AstromeshError as error:
-        return MemoryContext(failures=(SourceFailure("semantic", error.reason, error.message),))
+        asked = {"episodic": besides.episodic, "semantic": besides.semantic}
+        sources = [source for source, wanted in asked.items() if wanted]
+        failures = (SourceFailure(source, error.reason, error.message) for source in sources)
+        return MemoryContext(failures=tuple(failures))
 
 
 async def _shown(past: MemoryContext, work: Work, means: Means) -> str:
@@ -88,10 +97,16 @@ async def _shown(past: MemoryContext, work: Work, means: Means) -> str:
         )
     )
     text = "\n".join(f"- {' '.join(each.text.split())}" for each in past.memories)
+    return f"{_INTRODUCTION}\n\n{await _checked(text, work, means)}"
+
+
+async def _checked(text: str, work: Work, means: Means) -> str:
+    if not text:
+        return ""
     seen = await checked(means.rules, text, Direction.TOOL_RESULT)
     for report in seen.reports:
         work.journal.emit(report)
     if seen.block:
         work.block = work.block or seen.block
         raise Blocked(seen.block)
-    return f"{_INTRODUCTION}\n\n{seen.text}"
+    return seen.text

@@ -49,7 +49,13 @@ class Remembering:
         counts = [(turn.index, n) for turn, n in zip(turns, tokens, strict=True)]
         await self.memory.count(key, counts, self.strategy.counted_by, self.backend)
         again = await self.memory.context(key, self.strategy, self.backend)
-        return replace(again, memories=context.memories, failures=context.failures)
+        return replace(
+            context,
+            messages=again.messages,
+            total_turns=again.total_turns,
+            summary=again.summary,
+            uncounted=again.uncounted,
+        )
 
     async def keep(
         self, key: SessionKey, turns: Sequence[Message], run_id: str, account: Account

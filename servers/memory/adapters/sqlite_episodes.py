@@ -28,7 +28,8 @@ _HIS = (
 
 
 class SqliteEpisodes:
-    """Needs a database that was opened with the MIGRATIONS of conversations. `now` is the time
+    """Needs a database that was opened with the MIGRATIONS of conversations, `erasing`.
+    `now` is the time
     by which episodes end: seconds since the epoch."""
 
     def __init__(self, database: Database, now: Callable[[], float]) -> None:
@@ -80,12 +81,17 @@ class SqliteEpisodes:
     async def delete(self, asked: EpisodeFilter) -> int:
         where, values = conditions(asked, self._now())
         sql = f"DELETE FROM episode WHERE {where}"
-        return await self._database.write(lambda db: db.execute(sql, values).rowcount)
+        gone = await self._database.write(lambda db: db.execute(sql, values).rowcount)
+        await self._database.write_out()
+        return gone
 
     async def remove(self, tenant: str, agent: str, id: str) -> bool:
         sql = f"DELETE FROM episode WHERE {_ONE} AND {_ALIVE}"
         values = (tenant, agent, id, self._now())
-        return await self._database.write(lambda db: db.execute(sql, values).rowcount == 1)
+        gone = await self._database.write(lambda db: db.execute(sql, values).rowcount == 1)
+        if gone:
+            await self._database.write_out()
+        return gone
 
     async def of_principal(
         self, tenant: str, principal: str, after: int, limit: int
@@ -105,8 +111,13 @@ class SqliteEpisodes:
             gone = db.execute(sql, (tenant, principal)).fetchall()
             return sum(ends is None or ends > self._now() for (ends,) in gone)
 
-        return await self._database.write(work)
+        erased = await self._database.write(work)
+        await self._database.write_out()  # also where an earlier try came to the first half only
+        return erased
 
     async def sweep(self) -> int:
         sql = "DELETE FROM episode WHERE expires_at <= ?"
-        return await self._database.write(lambda db: db.execute(sql, (self._now(),)).rowcount)
+        over = await self._database.write(lambda db: db.execute(sql, (self._now(),)).rowcount)
+        if over:
+            await self._database.write_out()
+        return over

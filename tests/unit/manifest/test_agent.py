@@ -356,7 +356,6 @@ class TestWhatLaterVersionsBuild:
     @pytest.mark.parametrize(
         ("spec", "field"),
         [
-            ("memory: {episodic: {postgres: {dsn: x}}}", "spec.memory.episodic"),
             ("permissions: {allowed_actions: [x]}", "spec.permissions"),
             ("tools: [{name: t, type: webhook, url: u}]", "spec.tools[0].type"),
         ],

@@ -1165,29 +1165,56 @@ Global___RememberPolicy: _TypeAlias = RememberPolicy  # noqa: Y015
 
 @_typing.final
 class EpisodicMemory(_message.Message):
-    """EpisodicMemory keeps what happened."""
+    """EpisodicMemory keeps what happened: runs, tool calls, feedback."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BACKEND_FIELD_NUMBER: _builtins.int
     CONNECTION_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
     backend: _builtins.str
-    """Where."""
+    """Where: "sqlite" (the default), or a backend of runtime.yaml that is PostgreSQL."""
+    ttl: _builtins.float
+    """Seconds until an episode is forgotten. Not set: never."""
+    max_results: _builtins.int
+    """How many of the newest a model is shown, 100 at the most. Not set: 20. 0: none."""
+    scope: _builtins.str
+    """Whose: "principal" (the default), of who asks; "session", of these those of the session;
+    "agent", everybody's.
+    """
     @_builtins.property
     def connection(self) -> Global___Connection:
-        """How to reach the backend."""
+        """How to reach the backend. Only in files."""
+
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which of them: "run", "tool_call", "feedback", "custom". None: all."""
 
     def __init__(
         self,
         *,
         backend: _builtins.str = ...,
         connection: Global___Connection | None = ...,
+        ttl: _builtins.float | None = ...,
+        max_results: _builtins.int | None = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        scope: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "_ttl", b"_ttl", "connection", b"connection", "max_results", b"max_results", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "connection", b"connection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "_ttl", b"_ttl", "backend", b"backend", "connection", b"connection", "max_results", b"max_results", "scope", b"scope", "ttl", b"ttl", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    _WhichOneofReturnType__ttl: _TypeAlias = _typing.Literal["ttl"]  # noqa: Y015
+    _WhichOneofArgType__ttl: _TypeAlias = _typing.Literal["_ttl", b"_ttl"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ttl) -> _WhichOneofReturnType__ttl | None: ...
 
 Global___EpisodicMemory: _TypeAlias = EpisodicMemory  # noqa: Y015
 

@@ -11,6 +11,7 @@ agent's file says, else for the one that has the session, else for "sqlite".
 """
 
 from astromesh.common.v1 import chat_pb2 as _chat_pb2
+from astromesh.memory.v1 import episodic_pb2 as _episodic_pb2
 from astromesh.memory.v1 import semantic_pb2 as _semantic_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -292,6 +293,7 @@ class BuildContextRequest(_message.Message):
     BACKEND_FIELD_NUMBER: _builtins.int
     QUERY_FIELD_NUMBER: _builtins.int
     SEMANTIC_FIELD_NUMBER: _builtins.int
+    EPISODIC_FIELD_NUMBER: _builtins.int
     PATIENCE_SECONDS_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """The agent's name."""
@@ -320,6 +322,10 @@ class BuildContextRequest(_message.Message):
     def semantic(self) -> _semantic_pb2.SemanticSelection:
         """Which memories to look for. Absent: none."""
 
+    @_builtins.property
+    def episodic(self) -> _episodic_pb2.EpisodicSelection:
+        """Which episodes to show. Absent: none."""
+
     def __init__(
         self,
         *,
@@ -333,11 +339,12 @@ class BuildContextRequest(_message.Message):
         backend: _builtins.str = ...,
         query: _builtins.str = ...,
         semantic: _semantic_pb2.SemanticSelection | None = ...,
+        episodic: _episodic_pb2.EpisodicSelection | None = ...,
         patience_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_patience_seconds", b"_patience_seconds", "patience_seconds", b"patience_seconds", "semantic", b"semantic"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_patience_seconds", b"_patience_seconds", "episodic", b"episodic", "patience_seconds", b"patience_seconds", "semantic", b"semantic"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_patience_seconds", b"_patience_seconds", "agent", b"agent", "backend", b"backend", "counted_by", b"counted_by", "max_tokens", b"max_tokens", "max_turns", b"max_turns", "patience_seconds", b"patience_seconds", "query", b"query", "semantic", b"semantic", "session", b"session", "strategy", b"strategy", "summary_threshold", b"summary_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_patience_seconds", b"_patience_seconds", "agent", b"agent", "backend", b"backend", "counted_by", b"counted_by", "episodic", b"episodic", "max_tokens", b"max_tokens", "max_turns", b"max_turns", "patience_seconds", b"patience_seconds", "query", b"query", "semantic", b"semantic", "session", b"session", "strategy", b"strategy", "summary_threshold", b"summary_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__patience_seconds: _TypeAlias = _typing.Literal["patience_seconds"]  # noqa: Y015
     _WhichOneofArgType__patience_seconds: _TypeAlias = _typing.Literal["_patience_seconds", b"_patience_seconds"]  # noqa: Y015
@@ -355,7 +362,7 @@ class SourceFailure(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """"semantic"."""
+    """"semantic" or "episodic"."""
     reason: _builtins.str
     """The reason of its error, as in ErrorInfo; TIMEOUT where it took too long."""
     message: _builtins.str
@@ -386,6 +393,7 @@ class BuildContextResponse(_message.Message):
     SUMMARY_FIELD_NUMBER: _builtins.int
     UNCOUNTED_FIELD_NUMBER: _builtins.int
     MEMORIES_FIELD_NUMBER: _builtins.int
+    EPISODES_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     total_turns: _builtins.int
     """How many turns the session has, shown or not."""
@@ -406,6 +414,10 @@ class BuildContextResponse(_message.Message):
         """Memories that bear on the query, the most similar one first."""
 
     @_builtins.property
+    def episodes(self) -> _containers.RepeatedCompositeFieldContainer[_episodic_pb2.Episode]:
+        """What happened before, the newest first."""
+
+    @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceFailure]:
         """The sources that were asked for and did not answer."""
 
@@ -417,11 +429,12 @@ class BuildContextResponse(_message.Message):
         summary: _builtins.str = ...,
         uncounted: _abc.Iterable[Global___Turn] | None = ...,
         memories: _abc.Iterable[_semantic_pb2.Memory] | None = ...,
+        episodes: _abc.Iterable[_episodic_pb2.Episode] | None = ...,
         failures: _abc.Iterable[Global___SourceFailure] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failures", b"failures", "memories", b"memories", "messages", b"messages", "summary", b"summary", "total_turns", b"total_turns", "uncounted", b"uncounted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["episodes", b"episodes", "failures", b"failures", "memories", b"memories", "messages", b"messages", "summary", b"summary", "total_turns", b"total_turns", "uncounted", b"uncounted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -829,7 +842,7 @@ Global___ExportPrincipalRequest: _TypeAlias = ExportPrincipalRequest  # noqa: Y0
 
 @_typing.final
 class Record(_message.Message):
-    """Record is something that is kept, and where: a turn or a memory."""
+    """Record is something that is kept, and where: a turn, a memory or an episode."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -838,6 +851,7 @@ class Record(_message.Message):
     TURN_FIELD_NUMBER: _builtins.int
     BACKEND_FIELD_NUMBER: _builtins.int
     MEMORY_FIELD_NUMBER: _builtins.int
+    EPISODE_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """The agent's name."""
     session: _builtins.str
@@ -852,6 +866,10 @@ class Record(_message.Message):
     def memory(self) -> _semantic_pb2.Memory:
         """A memory. It has no session of its own: see its origins."""
 
+    @_builtins.property
+    def episode(self) -> _episodic_pb2.Episode:
+        """An episode."""
+
     def __init__(
         self,
         *,
@@ -860,10 +878,11 @@ class Record(_message.Message):
         turn: Global___Turn | None = ...,
         backend: _builtins.str = ...,
         memory: _semantic_pb2.Memory | None = ...,
+        episode: _episodic_pb2.Episode | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory", "turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["episode", b"episode", "memory", b"memory", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "memory", b"memory", "session", b"session", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "backend", b"backend", "episode", b"episode", "memory", b"memory", "session", b"session", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -881,7 +900,9 @@ class ExportPrincipalResponse(_message.Message):
     """Ask with this for the next page. Empty: there is none."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
-        """Turns by backend, agent, session and index; then memories by collection and id."""
+        """Turns by backend, agent, session and index; then memories by collection and id;
+        then episodes by backend, in the order in which they were written.
+        """
 
     def __init__(
         self,
@@ -927,19 +948,23 @@ class ErasePrincipalResponse(_message.Message):
 
     DELETED_TURNS_FIELD_NUMBER: _builtins.int
     DELETED_MEMORIES_FIELD_NUMBER: _builtins.int
+    DELETED_EPISODES_FIELD_NUMBER: _builtins.int
     deleted_turns: _builtins.int
     """How many turns were deleted."""
     deleted_memories: _builtins.int
     """How many memories were deleted."""
+    deleted_episodes: _builtins.int
+    """How many episodes were deleted."""
     def __init__(
         self,
         *,
         deleted_turns: _builtins.int = ...,
         deleted_memories: _builtins.int = ...,
+        deleted_episodes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_memories", b"deleted_memories", "deleted_turns", b"deleted_turns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_episodes", b"deleted_episodes", "deleted_memories", b"deleted_memories", "deleted_turns", b"deleted_turns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

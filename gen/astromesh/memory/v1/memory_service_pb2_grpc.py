@@ -332,7 +332,8 @@ class MemoryServiceServicer:
 
     def ExportPrincipal(self, request, context):
         """ExportPrincipal gives all turns of one who asked, and the answers to him, of every
-        agent, session and backend of the tenant; then all memories that he had a part in.
+        agent, session and backend of the tenant; then all memories that he had a part in;
+        then all episodes of his runs, and what he has said of any.
 
         Errors:
         * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
@@ -343,7 +344,7 @@ class MemoryServiceServicer:
 
     def ErasePrincipal(self, request, context):
         """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Of
-        memories that others had a part in, too, he takes them along. Where
+        memories that others had a part in, too, he takes them along. And his episodes. Where
         a backend can't be reached that is an error, and what was erased in others stays erased.
 
         Errors:

@@ -139,14 +139,15 @@ class MemoryServiceStub:
     """
     ExportPrincipal: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ExportPrincipalRequest, _memory_service_pb2.ExportPrincipalResponse]
     """ExportPrincipal gives all turns of one who asked, and the answers to him, of every
-    agent, session and backend of the tenant; then all memories that he had a part in.
+    agent, session and backend of the tenant; then all memories that he had a part in;
+    then all episodes of his runs, and what he has said of any.
 
     Errors:
       * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
     """
     ErasePrincipal: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ErasePrincipalRequest, _memory_service_pb2.ErasePrincipalResponse]
     """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Of
-    memories that others had a part in, too, he takes them along. Where
+    memories that others had a part in, too, he takes them along. And his episodes. Where
     a backend can't be reached that is an error, and what was erased in others stays erased.
 
     Errors:
@@ -404,7 +405,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_memory_service_pb2.ExportPrincipalRequest, _abc.Awaitable[_memory_service_pb2.ExportPrincipalResponse]],
     ) -> _abc.Awaitable[_memory_service_pb2.ExportPrincipalResponse]:
         """ExportPrincipal gives all turns of one who asked, and the answers to him, of every
-        agent, session and backend of the tenant; then all memories that he had a part in.
+        agent, session and backend of the tenant; then all memories that he had a part in;
+        then all episodes of his runs, and what he has said of any.
 
         Errors:
           * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
@@ -417,7 +419,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_memory_service_pb2.ErasePrincipalRequest, _abc.Awaitable[_memory_service_pb2.ErasePrincipalResponse]],
     ) -> _abc.Awaitable[_memory_service_pb2.ErasePrincipalResponse]:
         """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Of
-        memories that others had a part in, too, he takes them along. Where
+        memories that others had a part in, too, he takes them along. And his episodes. Where
         a backend can't be reached that is an error, and what was erased in others stays erased.
 
         Errors:

@@ -1316,19 +1316,40 @@ default_message_pool.register_message("astromesh.agents.v1", "Embeddings", Embed
 @dataclass(eq=False, repr=False)
 class EpisodicMemory(betterproto2.Message):
     """
-    EpisodicMemory keeps what happened.
+    EpisodicMemory keeps what happened: runs, tool calls, feedback.
     """
 
     backend: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    Where.
+    Where: "sqlite" (the default), or a backend of runtime.yaml that is PostgreSQL.
     """
 
     connection: "Connection | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    How to reach the backend.
+    How to reach the backend. Only in files.
+    """
+
+    ttl: "float | None" = betterproto2.field(3, betterproto2.TYPE_DOUBLE, optional=True)
+    """
+    Seconds until an episode is forgotten. Not set: never.
+    """
+
+    max_results: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
+    """
+    How many of the newest a model is shown, 100 at the most. Not set: 20. 0: none.
+    """
+
+    types: "list[str]" = betterproto2.field(5, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Which of them: "run", "tool_call", "feedback", "custom". None: all.
+    """
+
+    scope: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Whose: "principal" (the default), of who asks; "session", of these those of the session;
+    "agent", everybody's.
     """
 
 

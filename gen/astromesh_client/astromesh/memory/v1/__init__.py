@@ -472,6 +472,13 @@ class BuildContextRequest(betterproto2.Message):
     Which memories to look for. Absent: none.
     """
 
+    episodic: "EpisodicSelection | None" = betterproto2.field(
+        11, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    Which episodes to show. Absent: none.
+    """
+
     patience_seconds: "float | None" = betterproto2.field(
         12, betterproto2.TYPE_DOUBLE, optional=True
     )
@@ -517,6 +524,11 @@ class BuildContextResponse(betterproto2.Message):
     memories: "list[Memory]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     Memories that bear on the query, the most similar one first.
+    """
+
+    episodes: "list[Episode]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What happened before, the newest first.
     """
 
     failures: "list[SourceFailure]" = betterproto2.field(
@@ -946,6 +958,11 @@ class ErasePrincipalResponse(betterproto2.Message):
     How many memories were deleted.
     """
 
+    deleted_episodes: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    How many episodes were deleted.
+    """
+
 
 default_message_pool.register_message(
     "astromesh.memory.v1", "ErasePrincipalResponse", ErasePrincipalResponse
@@ -987,7 +1004,8 @@ class ExportPrincipalResponse(betterproto2.Message):
 
     records: "list[Record]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    Turns by backend, agent, session and index; then memories by collection and id.
+    Turns by backend, agent, session and index; then memories by collection and id;
+    then episodes by backend, in the order in which they were written.
     """
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -1598,7 +1616,7 @@ default_message_pool.register_message("astromesh.memory.v1", "RecallResponse", R
 @dataclass(eq=False, repr=False)
 class Record(betterproto2.Message):
     """
-    Record is something that is kept, and where: a turn or a memory.
+    Record is something that is kept, and where: a turn, a memory or an episode.
     """
 
     agent: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -1624,6 +1642,11 @@ class Record(betterproto2.Message):
     memory: "Memory | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
     """
     A memory. It has no session of its own: see its origins.
+    """
+
+    episode: "Episode | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    An episode.
     """
 
 
@@ -2020,7 +2043,7 @@ class SourceFailure(betterproto2.Message):
 
     source: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    "semantic".
+    "semantic" or "episodic".
     """
 
     reason: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -2561,7 +2584,8 @@ class MemoryServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "ExportPrincipalResponse":
         """
         ExportPrincipal gives all turns of one who asked, and the answers to him, of every
-        agent, session and backend of the tenant; then all memories that he had a part in.
+        agent, session and backend of the tenant; then all memories that he had a part in;
+        then all episodes of his runs, and what he has said of any.
 
         Errors:
           * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
@@ -2586,7 +2610,7 @@ class MemoryServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "ErasePrincipalResponse":
         """
         ErasePrincipal forgets them, and the summaries of the sessions that they were in. Of
-        memories that others had a part in, too, he takes them along. Where
+        memories that others had a part in, too, he takes them along. And his episodes. Where
         a backend can't be reached that is an error, and what was erased in others stays erased.
 
         Errors:
