@@ -58,3 +58,9 @@ class EpisodeResult(StrEnum):
     TIMED_OUT = "timed_out"
     REJECTED = "rejected"
     UNKNOWN = "unknown"
+
+
+class KeptFor(StrEnum):
+    PRINCIPAL = "principal"
+    AGENT = "agent"
+    SESSION = "session"

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from servers.cli.choices import EpisodeKind, EpisodeResult, Output
+from servers.cli.choices import EpisodeKind, EpisodeResult, KeptFor, Output
 from servers.cli.options import HERE, Address, Form, done
 
 memory = typer.Typer(help="Look at what agents remember, and forget it.", no_args_is_help=True)
@@ -13,6 +13,7 @@ _Agent = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name."
 _Session = Annotated[str, typer.Argument(metavar="SESSION", help="The conversation.")]
 _Principal = Annotated[str, typer.Argument(metavar="PRINCIPAL", help="Who asked.")]
 _Backend = Annotated[str, typer.Option(help="Where it is kept; otherwise wherever it may be.")]
+_Collection = Annotated[str, typer.Option(help="Where; otherwise where the agent says.")]
 _Limit = Annotated[int, typer.Option(min=1, help="At most so many.")]
 _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before.")]
 
@@ -115,3 +116,64 @@ def feedback(
     from servers.cli.memory import give_feedback
 
     done(give_feedback(address, run, comment, rating, output))
+
+
+@memory.command()
+def remember(
+    agent: _Agent,
+    text: Annotated[str, typer.Argument(help="What to remember.")],
+    scope: Annotated[KeptFor, typer.Option(help="Who finds it again.")] = KeptFor.PRINCIPAL,
+    session: Annotated[str, typer.Option(help="The session it is of.")] = "",
+    meta: Annotated[list[str] | None, typer.Option(help="KEY=VALUE to filter by.")] = None,
+    collection: _Collection = "",
+    address: Address = HERE,
+    output: Form = Output.TABLE,
+) -> None:
+    """Have an agent remember a text, to be found again by what it means."""
+    from servers.cli.memories import remember
+
+    kept = scope.value, session, meta or [], collection
+    done(remember(address, agent, text, *kept, output))
+
+
+@memory.command()
+def recall(
+    agent: _Agent,
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    top_k: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=-1, max=1, help="The least similarity.")
+    ] = None,
+    session: Annotated[str, typer.Option(help="Those of this session, too.")] = "",
+    where: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE that its metadata has.")
+    ] = None,
+    collection: _Collection = "",
+    address: Address = HERE,
+    output: Form = Output.TABLE,
+) -> None:
+    """Find what an agent remembers by what it means."""
+    from servers.cli.memories import recall
+
+    asked = top_k, threshold, session, where or [], collection
+    done(recall(address, agent, query, *asked, output))
+
+
+@memory.command()
+def forget(
+    agent: _Agent,
+    memory_id: Annotated[
+        str, typer.Argument(metavar="[MEMORY]", help="Its id.", show_default=False)
+    ] = "",
+    session: Annotated[str, typer.Option(help="All of this session.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All that you may see.")] = False,
+    collection: _Collection = "",
+    yes: _Yes = False,
+    address: Address = HERE,
+) -> None:
+    """Forget a memory, those of a session, or all."""
+    from servers.cli.memories import forget
+
+    if everything and not yes:
+        typer.confirm(f"Forget all memories of {agent!r} that you may see?", abort=True)
+    done(forget(address, agent, memory_id, session, everything, collection))
