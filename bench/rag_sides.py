@@ -121,7 +121,9 @@ class Alone:
         return Took(time.perf_counter() - began)
 
     async def ask(self, queries: Sequence[str], callers: int) -> list[float]:
-        return await asked(lambda text: self.router.embed(EmbedRequest((text,))), queries, callers)
+        query = Purpose.QUERY  # so that it is asked again also where documents are remembered
+        embed = self.router.embed
+        return await asked(lambda text: embed(EmbedRequest((text,), (), query)), queries, callers)
 
 
 @dataclass(frozen=True, slots=True)
