@@ -1,6 +1,5 @@
 """kind: RAGPipeline. How documents are cut, embedded, kept and found again."""
 
-from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -8,10 +7,8 @@ from pydantic import Field, model_validator
 from servers.domain.chat import ModelRef
 from servers.kernel.fields import Count, Flag, Number, Share
 from servers.kernel.manifest import Manifest, Strict
-from servers.kernel.paths import Wrong
 from servers.kernel.spelling import Spelling
 from servers.kernel.vectors.manifest import Embedding, VectorStore
-from servers.kernel.vectors.opening import HYBRID
 from servers.kernel.vectors.stores import StorePlace
 from servers.rag.chunkers import SEPARATORS, Cutting
 
@@ -94,15 +91,6 @@ class RAGPipeline(Manifest):
         spelling.rename("spec.retrieval", {"max_results": "top_k"})
         spelling.words("spec.vector_store.backend", {"chromadb": "chroma"})
         spelling.words("spec.reranking.provider", {"cross_encoder": "sentence_transformers"})
-
-    def inconsistencies(self) -> Iterator[Wrong]:
-        store, hybrid = self.spec.vector_store, self.spec.retrieval.hybrid
-        if hybrid and store.backend not in HYBRID:
-            yield Wrong(
-                ("spec", "retrieval", "hybrid"),
-                f"the backend {store.backend!r} finds no words in this version; "
-                f"use one of {', '.join(HYBRID)}, or remove the key",
-            )
 
     @property
     def name(self) -> str:

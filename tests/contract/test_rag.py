@@ -345,8 +345,9 @@ class TestEveryStore:
         store = {"backend": backend}
         if backend == "pgvector":
             store["dsn"] = request.getfixturevalue("postgres").schema()
+        said = pipeline(vector_store=store, retrieval={"hybrid": True})
         for _ in range(2):  # the second time after a restart
-            async with service(tmp_path, router, pipeline(vector_store=store)) as rag:
+            async with service(tmp_path, router, said) as rag:
                 for name, text in {"h": HOLIDAYS, "l": LUNCH, "s": SAFETY}.items():
                     await rag.ingest(ALICE, P, document(name, text, metadata={"name": name}))
                 assert await found(rag, "How long is my vacation?", top_k=1) == ["h"]
@@ -354,7 +355,7 @@ class TestEveryStore:
                 listed = await rag.documents(BOB, P)
                 assert [each.id for each in listed.documents] == ["h", "l", "s"]
                 assert (await rag.pipeline(ALICE, P)).chunks == 3
-        async with service(tmp_path, router, pipeline(vector_store=store)) as rag:
+        async with service(tmp_path, router, said) as rag:
             assert await rag.delete(ALICE, P, "h") == 1
             assert "h" not in await found(rag, "How long is my vacation?")
 

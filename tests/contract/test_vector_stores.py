@@ -1,15 +1,18 @@
 """What every `VectorStore` promises, over each backend alike."""
 
 import asyncio
+import math
 import os
+import re
+import unicodedata
 import uuid
+from dataclasses import replace
 
 import pytest
 
 from servers.domain.rag import Where
 from servers.kernel.errors import NotReady
 from servers.kernel.vectors.collection import Collection
-from servers.kernel.vectors.opening import HYBRID
 from servers.kernel.vectors.ports import Record, Scope, Space
 from tests.chroma_server import chroma_server_in
 from tests.contract.vector_fixture import (
@@ -25,17 +28,11 @@ from tests.contract.vector_fixture import (
 )
 
 BACKENDS = ("faiss", "pgvector", "qdrant", "chroma", "qdrant server", "chroma server")
-WITH_KEYWORDS = HYBRID
 ODD = 'Robert\'); DROP TABLE point;-- "$ne" {"$gt": ""} \'\''
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request, tmp_path) -> Backend:
-    return backend_of(request.param, request, tmp_path)
-
-
-@pytest.fixture(params=WITH_KEYWORDS)
-def reading(request, tmp_path) -> Backend:
     return backend_of(request.param, request, tmp_path)
 
 
@@ -263,25 +260,92 @@ async def test_what_was_stored_is_there_after_a_restart(backend):
         assert await store.count("acme") == 3
 
 
+TEXTS = {
+    "a": "The quick brown fox jumps over the lazy dog. The dog sleeps.",
+    "b": "A lazy dog, lazy as dogs are",
+    "c": "Fox and dog and FOX and fox_trot; stra\u00dfe \u65e5\u672c",
+    "d": "the the the the the",
+    "e": "Nothing of it: STRASSE, \ufb01sh & 42 chips",
+    "f": "fox " + "filler " * 300,
+    "g": "!?",
+}
+
+
+def bm25(texts: dict[str, str], query: str) -> list[str]:
+    """As the textbook has it, over texts as they are; all of one length where it matters not."""
+    words = {
+        name: re.findall(r"[\u3040-\u9fff]|[a-z0-9]+", _plain(text)) for name, text in texts.items()
+    }
+    scores = {}
+    for name, said in words.items():
+        for word in set(re.findall(r"[\u3040-\u9fff]|[a-z0-9]+", _plain(query))):
+            having = sum(word in each for each in words.values())
+            idf = math.log(1 + (len(words) - having + 0.5) / (having + 0.5))
+            n, length = said.count(word), len(said) / 160
+            if n:
+                weight = idf * n * 2.2 / (n + 1.2 * (0.25 + 0.75 * length))
+                scores[name] = scores.get(name, 0) + weight
+    return sorted(scores, key=lambda name: (-round(scores[name], 4), name))
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
 class TestKeywords:
-    async def test_find_what_has_the_words(self, reading):
-        async with reading.open() as store:
-            await store.prepare(SPACE)
-            texts = {"a": "the quick brown fox", "b": "a lazy dog", "c": "fox and dog and fox"}
-            for name, text in texts.items():
-                acl = ("alice",) if name == "c" else ()
-                await store.replace("acme", record(name, acl=acl), points(EAST, text=text))
-            await store.replace("other", record("d"), points(EAST, text="fox"))
+    @pytest.fixture
+    async def filled(self, store):
+        for n, (name, text) in enumerate(TEXTS.items()):
+            acl = ("alice",) if name == "c" else ()
+            point = replace(points(EAST)[0], text=text)
+            kept = record(name, acl=acl, metadata={"even": n % 2 == 0})
+            await store.replace("acme", kept, [point])
+            # What is out of scope is not counted.
+            await store.replace("other", record(name), [replace(point, text="fox lazy 42")])
+        return store
 
-            async def found(text, principal="alice", where=None):
-                scope = Scope("acme", principal)
-                hits = await store.keywords(scope, text, 10, where or {})
-                return {each.record.id for each in hits}
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "fox",
+            "Fox dog",
+            "the fox",
+            "lazy the",
+            "stra\u00dfe",
+            "\u65e5",
+            "fish 42 dog",
+            "fox FOX",
+        ],
+    )
+    async def test_are_ranked_as_bm25_has_it(self, filled, query):
+        for scope, where in [
+            (ACME, {}),
+            (Scope("acme", "alice"), {"even": True}),
+            (Scope("acme", "bob"), {}),
+        ]:
+            seen = {
+                name: text
+                for n, (name, text) in enumerate(TEXTS.items())
+                if (not where or n % 2 == 0) and not (name == "c" and scope.principal == "bob")
+            }
+            found = await filled.keywords(scope, query, 10, where)
+            assert [each.record.id for each in found] == bm25(seen, query)
+            assert {each.similarity for each in found} <= {0.0}
+            assert [each.text for each in found] == [TEXTS[each.record.id] for each in found]
 
-            assert await found("Fox") == {"a", "c"}
-            assert await found("fox lazy", "bob") == {"a", "b"}
-            assert await found(ODD + ' fox" OR NEAR( * -dog') == {"a", "b", "c"}
-            assert await found("!?") == await found("nothing") == set()
+    @pytest.mark.parametrize("query", ["!?", "", "nothingness", ODD.replace("TABLE", "")])
+    async def test_that_no_text_has_find_nothing(self, filled, query):
+        assert await filled.keywords(ACME, query, 10, {}) == []
+
+    async def test_of_texts_that_are_gone_find_nothing(self, filled):
+        await filled.replace("acme", record("b"), points(EAST, text="another"))
+        await filled.delete("acme", "a")
+        assert await filled.keywords(ACME, "lazy", 10, {}) == []
+        assert await filled.keywords(ACME, "another", 1, {}) != []
+
+    async def test_find_nothing_before_anything_is_prepared(self, backend):
+        async with backend.open() as store:
+            assert await store.keywords(ACME, "fox", 10, {}) == []
 
 
 def _fields(kept: Record):

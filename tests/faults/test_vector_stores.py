@@ -145,14 +145,14 @@ async def _tear(backend, store) -> None:
         ]
         await store._client.upsert(store._name, structs, wait=True)
     else:
-        from servers.kernel.vectors.chroma import _flat, _without_text
+        from servers.kernel.vectors.chroma import _flat
 
         await asyncio.to_thread(
             store._collection.upsert,
             ids=[f"torn/{p.index}" for p in late],
             embeddings=[list(p.vector) for p in late],
             documents=[p.text for p in late],
-            metadatas=[_flat(said) | _without_text(p) for p in late],
+            metadatas=[_flat(said) | payloads.of_point(p) for p in late],
         )
 
 

@@ -388,7 +388,6 @@ class TestPipelines:
             ("vector_store: {backend: milvus}", "spec.vector_store.backend"),
             ("vector_store: {backend: pgvector}", "needs a dsn"),
             ("vector_store: {collection: 'a; DROP'}", "is no name for a collection"),
-            ("{vector_store: {backend: qdrant}, retrieval: {hybrid: true}}", "finds no words"),
             ("retrieval: {top_k: 0}", "spec.retrieval.top_k"),
             ("retrival: {top_k: 1}", "retrieval"),
         ],

@@ -1,15 +1,21 @@
 """Vectors in Chroma: its library in a folder, or a server. Needs the extra `chroma`.
 
 Chroma compares plain values only, so that lists (who may see a record, what it can be filtered
-by) are keys of their own: `acl:@alice`, `mark:["lang","de"]`, `field:lang`. A new version of a
-record is written under ids of its own, point 0 last, and only then the older one is deleted;
+by) are keys of their own: `acl:@alice`, `mark:["lang","de"]`, `field:lang`. Its document is a
+text's words between spaces, as Chroma compares characters; the text is a key, too. A new version
+of a record is written under ids of its own, point 0 last, and only then the older one is deleted;
 what a torn write leaves behind is out of sight, as in `qdrant`.
+
+Its sparse vectors work in its cloud only, so that words are weighed here: of the texts that have
+any, the first `_MOST_WEIGHED` by how rare the words are that they have.
 """
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +28,7 @@ from chromadb.errors import ChromaError, NotFoundError
 from servers.domain.embeddings import Vector
 from servers.domain.rag import Where
 from servers.kernel.errors import InvalidInput, Unavailable
-from servers.kernel.vectors import payloads
+from servers.kernel.vectors import payloads, words
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.ports import (
     NO_FILTER,
@@ -33,9 +39,11 @@ from servers.kernel.vectors.ports import (
     Space,
     check_space,
     values_of,
+    without_words,
 )
 
 _BATCH = 1000  # points in one request
+_MOST_WEIGHED = 2000  # texts that have a query's words
 _PATIENCE = 60.0  # seconds for one answer
 _SETTINGS: dict[str, Any] = {"anonymized_telemetry": False}
 _LISTS = {"acl": "acl", "marks": "mark", "fields": "field"}  # of a payload -> keys in Chroma
@@ -95,6 +103,7 @@ class ChromaStore:
     def __init__(self, client: Any, name: str) -> None:
         self._client, self._name = client, name
         self._collection: Any = None
+        self._words = False  # whether documents are words
         self._space: Space | None = None
         self._lock = asyncio.Lock()  # of two writers of a record one must be last
 
@@ -107,6 +116,7 @@ class ChromaStore:
             except NotFoundError:
                 return None
             self._collection = found
+            self._words = "words" in found.metadata
             self._space = Space(found.metadata["model"], found.metadata["dimension"])
         return self._space
 
@@ -116,7 +126,7 @@ class ChromaStore:
                 await _called(
                     self._client.get_or_create_collection,
                     self._name,
-                    metadata={"model": space.model, "dimension": space.dimension},
+                    metadata={"model": space.model, "dimension": space.dimension, "words": 1},
                     configuration={"hnsw": {"space": "cosine", "ef_search": 200}},
                     embedding_function=None,
                 )
@@ -132,11 +142,18 @@ class ChromaStore:
                     self._collection.upsert,
                     ids=[f"{version}/{each.index}" for each in batch],
                     embeddings=[list(each.vector) for each in batch],
-                    documents=[each.text for each in batch],
-                    metadatas=[said | _without_text(each) for each in batch],
+                    documents=[self._document(each) for each in batch],
+                    metadatas=[said | self._said(each) for each in batch],
                 )
             older = _all([*_in(tenant, record.id), {"version": {"$ne": version}}])
             await _called(self._collection.delete, where=older)
+
+    def _document(self, point: Point) -> str:
+        return f" {' '.join(words.words(point.text))} " if self._words else point.text
+
+    def _said(self, point: Point) -> dict[str, Any]:
+        said = payloads.of_point(point)
+        return said if self._words else {key: said[key] for key in said if key != "text"}
 
     async def delete(self, tenant: str, record: str) -> int:
         if await self.space() is None:
@@ -183,13 +200,53 @@ class ChromaStore:
             include=["metadatas", "documents", "distances"],
         )
         rows = zip(found["metadatas"][0], found["documents"][0], found["distances"][0], strict=True)
-        said = [(_deep(each) | {"text": text}, 1 - distance) for each, text, distance in rows]
+        said = [({"text": text} | _deep(each), 1 - distance) for each, text, distance in rows]
+        return await self._whole(scope, said)
+
+    async def _whole(self, scope: Scope, said: list[tuple[dict[str, Any], float]]) -> list[Found]:
+        """Without what a torn write left behind; `similarity` is the score."""
         ids = sorted({payload["record"] for payload, _ in said})
-        heads = await self._heads(scope, [{"record": {"$in": ids}}]) if ids else []
+        everybody = Scope(scope.tenant)  # a newer version may be seen by others
+        heads = await self._heads(everybody, [{"record": {"$in": ids}}]) if ids else []
         return payloads.whole(said, heads)
 
     async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
-        raise NotImplementedError("a pipeline with this backend refuses `hybrid`")
+        asked = words.asked(text)
+        if await self.space() is None or not asked:
+            return []
+        if not self._words:
+            raise without_words(self._name)
+        seen = _all(_seen(scope, where))
+        texts = len(await self._ids(seen))
+        having = {each: await self._ids(seen, f" {each} ") for each in asked}
+        rare = {each: words.rarity(len(ids), texts) for each, ids in having.items() if ids}
+        most: Counter[str] = Counter()  # what a point can score
+        for each, rarity in rare.items():
+            most.update(dict.fromkeys(having[each], rarity))
+        said = await self._weighed([name for name, _ in most.most_common(_MOST_WEIGHED)], rare)
+        best = sorted(said, key=lambda each: -each[1])[: limit * 2]
+        found = await self._whole(scope, best)
+        return words.in_order(
+            ((each.similarity, replace(each, similarity=0.0)) for each in found), limit
+        )
+
+    async def _ids(self, where: Any, word: str | None = None) -> list[str]:
+        having = {"$contains": word} if word else None
+        found = await _called(self._collection.get, where=where, where_document=having, include=[])
+        return list(found["ids"])
+
+    async def _weighed(
+        self, ids: list[str], rare: Mapping[str, float]
+    ) -> list[tuple[dict[str, Any], float]]:
+        if not ids:
+            return []
+        include = ["metadatas", "documents"]
+        found = await _called(self._collection.get, ids=ids, include=include)
+        weights = (words.weighed(text.split()) for text in found["documents"])
+        return [
+            (_deep(each), sum(of.get(word, 0.0) * rarity for word, rarity in rare.items()))
+            for each, of in zip(found["metadatas"], weights, strict=True)
+        ]
 
     async def knows(self, tenant: str, key: str) -> bool:
         return bool(await self._get([{"tenant": tenant}, {f"field:{key}": True}], limit=1))
@@ -219,10 +276,6 @@ def _all(conditions: list[Any]) -> Any:
 
 def _any(conditions: list[Any]) -> Any:
     return conditions[0] if len(conditions) == 1 else {"$or": conditions}
-
-
-def _without_text(point: Point) -> dict[str, Any]:
-    return {key: value for key, value in payloads.of_point(point).items() if key != "text"}
 
 
 def _flat(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ query may see (tenant, access, metadata) is chosen in SQL and searched alone.
 import asyncio
 import os
 from array import array
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ import structlog
 from servers.domain.embeddings import Vector
 from servers.domain.rag import Where
 from servers.kernel.sqlite import Database, open_database
-from servers.kernel.vectors import rows
+from servers.kernel.vectors import rows, words
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.ports import (
     NO_FILTER,
@@ -41,6 +42,7 @@ T = TypeVar("T")
 
 _log = structlog.stdlib.get_logger("astromesh.vectors")
 _MOST_SEEN = 64  # scopes and filters whose numbers are kept
+_MOST_TIED = 1000  # as good as the last one by their words, of which the first by name are kept
 _SAVE_EVERY = 5.0  # seconds, at most, where something has changed
 
 
@@ -88,6 +90,8 @@ class FaissStore:
         dimension = self._space.dimension
         self._index, self._saved = await asyncio.to_thread(_read_index, self._file, dimension)
         await self._catch_up(self._saved)
+        while await self._database.write(partial(rows.read_words, most=1_000)):
+            pass
 
     async def _catch_up(self, since: int) -> None:
         """Bring the index to what SQLite has: numbers that are missing, and that are gone."""
@@ -205,8 +209,15 @@ class FaissStore:
         return self._seen[key]
 
     async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
-        read = partial(rows.keywords, scope=scope, text=text, limit=limit, where=where)
-        return await self._database.read(read)
+        if self._space is None:
+            return []
+        async with self._lock:
+            seen = await self._seen_by(scope, where)
+            having = await self._database.read(partial(rows.having, asked=words.asked(text)))
+            best = await asyncio.to_thread(_best, seen, having, limit)
+            found = await self._database.read(partial(rows.found, near=best))
+        scored = ((each.similarity, replace(each, similarity=0.0)) for each in found)
+        return words.in_order(scored, limit)
 
     async def knows(self, tenant: str, key: str) -> bool:
         return await self._database.read(partial(rows.knows, tenant=tenant, key=key))
@@ -247,6 +258,28 @@ def _nearest(index: Any, seen: "array[int]", vector: Vector, limit: int) -> list
     scores, numbers = index.search(asked, min(limit, len(seen)), params=parameters)
     pairs = zip(numbers[0].tolist(), scores[0].tolist(), strict=True)
     return [(number, score) for number, score in pairs if number >= 0]
+
+
+def _best(
+    seen: "array[int]", having: Mapping[str, Sequence[rows.Weight]], limit: int
+) -> list[tuple[int, float]]:
+    """Numbers and scores of the points that say most by BM25, and those as good as the last."""
+    numbers = np.sort(np.frombuffer(seen, np.int64))
+    scores = np.zeros(len(numbers))
+    for pairs in having.values():
+        if not pairs or not len(numbers):
+            continue
+        points = np.fromiter((point for point, _ in pairs), np.int64, len(pairs))
+        weights = np.fromiter((weight for _, weight in pairs), np.float64, len(pairs))
+        at = np.minimum(np.searchsorted(numbers, points), len(numbers) - 1)
+        there = numbers[at] == points
+        # A point has a word once, so that no place comes twice.
+        scores[at[there]] += weights[there] * words.rarity(int(there.sum()), len(numbers))
+    some = np.flatnonzero(scores)
+    order = some[np.argsort(-scores[some], kind="stable")]
+    last = scores[order[min(limit, len(order)) - 1]] - 0.0001 if len(order) else 0.0
+    order = order[scores[order] >= last][: limit + _MOST_TIED]
+    return list(zip(numbers[order].tolist(), scores[order].tolist(), strict=True))
 
 
 def _read_index(file: Path, dimension: int) -> tuple[Any, int]:

@@ -15,8 +15,6 @@ BACKENDS = Registry(
     chroma="servers.kernel.vectors.chroma:open_at",
 )
 
-HYBRID = ("faiss", "pgvector")  # those that find words, too
-
 
 @asynccontextmanager
 async def open_collection(backend: str, collection: Collection) -> AsyncIterator[VectorStore]:

@@ -2,10 +2,11 @@
 
 A collection is two tables of its own, as an index (HNSW, cosine) is of one length of vectors.
 The search goes on in the index until it has found enough of what may be seen (iterative scan,
-pgvector 0.8), so that a narrow filter loses nothing.
+pgvector 0.8), so that a narrow filter loses nothing. Words are kept as numbers: which ones a
+text has (an index finds those that have any), and what each weighs in it.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +17,7 @@ from servers.domain.embeddings import Vector
 from servers.domain.rag import Where
 from servers.kernel.errors import NotReady
 from servers.kernel.postgres import Connection, Postgres, open_postgres
+from servers.kernel.vectors import words
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.ports import (
     NO_FILTER,
@@ -78,6 +80,29 @@ class PgvectorStore:
             await connection.execute(_SPACES)
             # Wherever somebody has put it: that need not be on our search_path.
             self._type = await connection.fetchval(_EXTENSION)
+            await self._add_words(connection)
+
+    async def _add_words(self, connection: Connection) -> None:
+        """To a table that an older version made."""
+        points = await connection.fetchval("SELECT to_regclass($1)::oid", self._points)
+        sql = "SELECT 1 FROM pg_attribute WHERE attrelid = $1 AND attname = 'weights'"
+        if points is None or await connection.fetchval(sql, points):
+            return
+        await connection.execute(_WORDS.format(p=self._points, t=self._type))
+        sql = f"SELECT number, text FROM {self._points} WHERE number > $1 ORDER BY number LIMIT 500"
+        last = -1
+        while found := await connection.fetch(sql, last):
+            rows = [(number, *self._words(text)) for number, text in found]
+            await connection.executemany(
+                f"UPDATE {self._points} SET terms = $2::text::int[], "
+                f"weights = $3::text::{self._type}.sparsevec WHERE number = $1",
+                rows,
+            )
+            last = found[-1][0]
+
+    def _words(self, text: str) -> tuple[str, str]:
+        of = words.numbered(words.weights(text))
+        return _array(of), _sparse(of)
 
     def _unfit(self, error: Exception) -> NotReady:
         return NotReady(
@@ -136,12 +161,17 @@ class PgvectorStore:
             )
             await connection.execute(f"DELETE FROM {self._points} WHERE record = $1", number)
             rows = [
-                (number, tenant, each.index, each.text, each.start, each.end, _text(each.vector))
+                (
+                    *(number, tenant, each.index, each.text, each.start, each.end),
+                    *(_numbers(each.vector), *self._words(each.text)),
+                )
                 for each in points
             ]
             await connection.executemany(
                 f"INSERT INTO {self._points} (record, tenant, position, text, start, stop, "
-                f"vector) VALUES ($1, $2, $3, $4, $5, $6, $7::text::{self._type}.vector)",
+                "vector, terms, weights) VALUES ($1, $2, $3, $4, $5, $6, "
+                f"$7::text::{self._type}.vector, $8::text::int[], "
+                f"$9::text::{self._type}.sparsevec)",
                 rows,
             )
 
@@ -179,30 +209,41 @@ class PgvectorStore:
         distance = f"p.vector OPERATOR({self._type}.<=>) ${n + 1}::text::{self._type}.vector"
         sql = (
             f"SELECT 1 - ({distance}) AS near, {_POINT} "
-            f"FROM {self._points} p JOIN {self._records} r ON r.number = p.record "
-            f"WHERE p.tenant = $1 AND {condition} "
+            f"{self._from()} WHERE p.tenant = $1 AND {condition} "
             f"ORDER BY {distance} LIMIT ${n + 2}"
         )
 
         async def look(connection: Connection) -> list[asyncpg.Record]:
             async with connection.transaction(readonly=True):
                 await connection.execute(_SEARCHING.format(ef=min(1000, max(100, limit))))
-                return await connection.fetch(sql, *values, _text(vector), limit)
+                return await connection.fetch(sql, *values, _numbers(vector), limit)
 
         return [_found(row[1:], row[0]) for row in map(tuple, await self._postgres.steadily(look))]
 
     async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
+        asked = [words.number(word) for word in words.asked(text)]
         condition, values = _condition(scope, where)
         n = len(values)
-        # Any of the words; what is asked for most often weighs no less, which BM25 would see to.
-        sql = (
-            f"WITH q AS (SELECT replace(plainto_tsquery('simple', ${n + 1})::text, '&', '|')"
-            f"::tsquery AS words) SELECT {_POINT} "
-            f"FROM q, {self._points} p JOIN {self._records} r ON r.number = p.record "
-            f"WHERE p.words @@ q.words AND p.tenant = $1 AND {condition} "
-            f"ORDER BY ts_rank_cd(p.words, q.words, 1) DESC, p.record, p.position LIMIT ${n + 2}"
+        having = f"{self._from()} WHERE p.tenant = $1 AND {condition} AND p.terms"
+        counts = (
+            f"SELECT term, (SELECT count(*) {having} @> ARRAY[term]), (SELECT coalesce("
+            f"sum(r.points), 0) FROM {self._records} r WHERE {condition}) "
+            f"FROM unnest(${n + 1}::int[]) term"
         )
-        return [_found(tuple(row), 0.0) for row in await self._fetch(sql, *values, text, limit)]
+        found = await self._fetch(counts, *values, asked)
+        rare = {term: words.rarity(having, texts) for term, having, texts in found if having}
+        if not rare:
+            return []
+        product = f"p.weights OPERATOR({self._type}.<#>) ${n + 2}::text::{self._type}.sparsevec"
+        sql = (
+            f"SELECT -({product}) AS score, {_POINT} {having} && ${n + 1}::int[] "
+            f"ORDER BY round(-({product})::numeric, 4) DESC, r.id, p.position LIMIT ${n + 3}"
+        )
+        best = await self._fetch(sql, *values, list(rare), _sparse(rare), limit)
+        return words.in_order(((row[0], _found(row[1:], 0.0)) for row in map(tuple, best)), limit)
+
+    def _from(self) -> str:
+        return f"FROM {self._points} p JOIN {self._records} r ON r.number = p.record"
 
     async def knows(self, tenant: str, key: str) -> bool:
         sql = f"SELECT 1 FROM {self._records} WHERE tenant = $1 AND metadata ? $2 LIMIT 1"
@@ -228,10 +269,15 @@ _TABLES = """
         number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         record bigint NOT NULL REFERENCES {r} ON DELETE CASCADE, tenant text NOT NULL,
         position int NOT NULL, text text NOT NULL, start int NOT NULL, stop int NOT NULL,
-        vector {t}.vector({n}) NOT NULL,
-        words tsvector GENERATED ALWAYS AS (to_tsvector('simple', text)) STORED);
+        vector {t}.vector({n}) NOT NULL, terms int[] NOT NULL,
+        weights {t}.sparsevec NOT NULL);
     CREATE INDEX ON {p} (record);
-    CREATE INDEX ON {p} USING gin (words);
+    CREATE INDEX ON {p} USING gin (terms);
+"""
+_WORDS = """
+    ALTER TABLE {p} DROP COLUMN words, ADD COLUMN terms int[] NOT NULL DEFAULT '{{}}',
+        ADD COLUMN weights {t}.sparsevec NOT NULL DEFAULT '{{}}/1000000000';
+    CREATE INDEX ON {p} USING gin (terms);
 """
 _SEARCHING = "SET LOCAL hnsw.ef_search = {ef}; SET LOCAL hnsw.iterative_scan = strict_order"
 _LOCK = 7_263_041_955_110_412_322  # any number that no other program takes
@@ -266,9 +312,18 @@ def _found(row: Sequence[Any], similarity: float) -> Found:
     return Found(_record(rest), index, text, start, end, float(similarity))
 
 
+def _array(of: Mapping[int, float]) -> str:
+    return f"{{{','.join(map(str, of))}}}"
+
+
+def _sparse(of: Mapping[int, float]) -> str:
+    said = ",".join(f"{number}:{weight:.9g}" for number, weight in sorted(of.items()))
+    return f"{{{said}}}/{words.NUMBERS}"
+
+
 def _json(value: Any) -> str:
     return orjson.dumps(dict(value)).decode()
 
 
-def _text(vector: Vector) -> str:
+def _numbers(vector: Vector) -> str:
     return orjson.dumps(list(vector)).decode()

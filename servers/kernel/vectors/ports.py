@@ -107,8 +107,9 @@ class VectorStore(Protocol):
         ...
 
     async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
-        """Those with most of the words first; `similarity` is 0 there. Only where the backend
-        can do it: see `servers.kernel.vectors.opening`."""
+        """Those that have any of the words, best by BM25 (`servers.kernel.vectors.words`) first;
+        `similarity` is 0 there. What is out of scope is not counted either. Raises NotReady
+        (WORDS_NOT_KEPT) where the collection was made before its backend kept words."""
         ...
 
     async def knows(self, tenant: str, key: str) -> bool:
@@ -130,6 +131,15 @@ def check_space(kept: Space | None, wanted: Space, where: str) -> None:
             kept=f"{kept.model}/{kept.dimension}",
             got=f"{wanted.model}/{wanted.dimension}",
         )
+
+
+def without_words(name: str) -> NotReady:
+    return NotReady(
+        f"collection {name!r} was made before words were kept in it, and can't be searched for "
+        "them: name another collection and take the documents in again, or remove `hybrid`",
+        reason="WORDS_NOT_KEPT",
+        collection=name,
+    )
 
 
 def check_where(where: Where) -> None:

@@ -1,16 +1,17 @@
 """Vectors in Qdrant: a server, or its library in a folder. Needs the extra `qdrant`.
 
 A record's points carry all that is said of it; its point 0 stands for it where records are
-listed. A new version of a record is written under ids of its own, point 0 last, and only then
-the older one is deleted: a crash leaves one of them whole. What a torn write left behind is out of
-sight, as searches skip points whose version is not that of their record's newest point 0, and
-goes with the next write.
+listed. Words are a sparse vector beside the dense one. A new version of a record is written under
+ids of its own, point 0 last, and only then the older one is deleted: a crash leaves one of them
+whole. What a torn write left behind is out of sight, as searches skip points whose version is not
+that of their record's newest point 0, and goes with the next write.
 """
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -21,7 +22,7 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 from servers.domain.embeddings import Vector
 from servers.domain.rag import Where
 from servers.kernel.errors import Unavailable
-from servers.kernel.vectors import payloads
+from servers.kernel.vectors import payloads, words
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.ports import (
     NO_FILTER,
@@ -32,10 +33,12 @@ from servers.kernel.vectors.ports import (
     Space,
     check_space,
     values_of,
+    without_words,
 )
 
 _BATCH = 512  # points in one request
 _TIMEOUT = 30  # seconds
+_WORDS = "words"  # the sparse vector
 _INDEXED = ("tenant", "record", "acl", "version")
 _IDS = uuid.UUID("5b1f3f0e-7d0b-4a5e-9a53-1c5a6e8e2f10")  # any, for ids made from names
 
@@ -68,6 +71,7 @@ class QdrantStore:
     def __init__(self, client: AsyncQdrantClient, name: str, server: bool) -> None:
         self._client, self._name, self._server = client, name, server
         self._space: Space | None = None
+        self._words = False  # whether the collection has them
         self._lock = asyncio.Lock()  # of two writers of a record one must be last
 
     async def space(self) -> Space | None:
@@ -76,6 +80,7 @@ class QdrantStore:
                 if await self._client.collection_exists(self._name):
                     found = await self._client.get_collection(self._name)
                     said = found.config.metadata or {}
+                    self._words = _WORDS in (found.config.params.sparse_vectors or {})
                     self._space = Space(said["model"], said["dimension"])
         return self._space
 
@@ -90,6 +95,7 @@ class QdrantStore:
         await self._client.create_collection(
             self._name,
             vectors_config=q.VectorParams(size=space.dimension, distance=q.Distance.COSINE),
+            sparse_vectors_config={_WORDS: q.SparseVectorParams(modifier=q.Modifier.IDF)},
             metadata={"model": space.model, "dimension": space.dimension},
         )
         for key in _INDEXED if self._server else ():  # the library has no indexes
@@ -103,7 +109,7 @@ class QdrantStore:
         structs = [
             q.PointStruct(
                 id=str(uuid.uuid5(_IDS, f"{version}/{each.index}")),
-                vector=list(each.vector),
+                vector=self._vectors(each),
                 payload=said | payloads.of_point(each),
             )
             for each in reversed(points)  # point 0 makes the record seen
@@ -115,6 +121,10 @@ class QdrantStore:
                 older = _filter(Scope(tenant), {}, must=[_is("record", record.id)])
                 older.must_not = [_is("version", version)]
                 await self._delete(older)
+
+    def _vectors(self, point: Point) -> Any:
+        dense = list(point.vector)
+        return {"": dense, _WORDS: _sparse(words.weights(point.text))} if self._words else dense
 
     async def _delete(self, which: q.Filter) -> None:
         await self._client.delete(
@@ -173,13 +183,38 @@ class QdrantStore:
                 limit=limit,
                 with_payload=True,
             )
+        return await self._whole(scope, answer)
+
+    async def _whole(self, scope: Scope, answer: q.QueryResponse) -> list[Found]:
+        """Without what a torn write left behind; `similarity` is the score."""
         said = [(each.payload or {}, each.score) for each in answer.points]
         ids = sorted({payload["record"] for payload, _ in said})
-        heads = await self._heads(scope, [_any_of("record", ids)]) if ids else []
+        everybody = Scope(scope.tenant)  # a newer version may be seen by others
+        heads = await self._heads(everybody, [_any_of("record", ids)]) if ids else []
         return payloads.whole(said, heads)
 
     async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
-        raise NotImplementedError("a pipeline with this backend refuses `hybrid`")
+        asked = words.asked(text)
+        if await self.space() is None or not asked:
+            return []
+        if not self._words:
+            raise without_words(self._name)
+        seen = _filter(scope, where)
+        with _named():
+            answer = await self._client.query_points(
+                self._name,
+                query=_sparse(dict.fromkeys(asked, 1.0)),
+                using=_WORDS,
+                query_filter=seen,
+                search_params=q.SearchParams(idf=q.IdfCorpusParams(corpus=seen)),
+                limit=limit,
+                with_payload=True,
+            )
+        found = await self._whole(scope, answer)
+        return words.in_order(
+            ((each.similarity, replace(each, similarity=0.0)) for each in found),
+            limit,
+        )
 
     async def knows(self, tenant: str, key: str) -> bool:
         return await self._count(_filter(Scope(tenant), {}, must=[_is("fields", key)])) > 0
@@ -192,6 +227,11 @@ class QdrantStore:
             return 0
         with _named():
             return (await self._client.count(self._name, count_filter=which, exact=True)).count
+
+
+def _sparse(weights: Mapping[str, float]) -> q.SparseVector:
+    of = words.numbered(weights)
+    return q.SparseVector(indices=list(of), values=list(of.values()))
 
 
 def _is(key: str, value: str) -> q.FieldCondition:

@@ -1,14 +1,14 @@
-"""Records and points in SQLite, with their vectors and an index of their words (FTS5)."""
+"""Records and points in SQLite, with their vectors and the weights of their words."""
 
-import re
 import sqlite3
 from array import array
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import orjson
 
 from servers.domain.rag import Where
+from servers.kernel.vectors import words
 from servers.kernel.vectors.ports import Found, Point, Record, Scope, Space, values_of
 
 MIGRATIONS = (
@@ -35,12 +35,22 @@ MIGRATIONS = (
         INSERT INTO word (word, rowid, text) VALUES ('delete', old.number, old.text);
     END;
     """,
+    # Words as `servers.kernel.vectors.words` has them; `unread` is what was there before.
+    """
+    DROP TRIGGER point_new;
+    DROP TRIGGER point_gone;
+    DROP TABLE word;
+    CREATE TABLE word (
+        word INTEGER NOT NULL, point INTEGER NOT NULL, weight REAL NOT NULL,
+        PRIMARY KEY (word, point)) WITHOUT ROWID;
+    CREATE TABLE unread AS SELECT number FROM point;
+    """,
 )
 
 _RECORD = "r.id, r.title, r.uri, r.content_hash, r.points, r.metadata, r.acl, r.updated_at"
 _POINT = f"p.position, p.text, p.start, p.end, {_RECORD}"
-_MOST_WORDS = 64  # of a query
-_WORD = re.compile(r"\w+")
+
+Weight: TypeAlias = tuple[int, float]  # of a word, in the point of that number
 
 
 def space(connection: sqlite3.Connection) -> Space | None:
@@ -87,6 +97,7 @@ def replace(
         )
         values = (row, each.index, each.start, each.end, each.text, each.vector.tobytes())
         added.append(int(connection.execute(sql, values).lastrowid or 0))
+    _keep_words(connection, zip(added, (each.text for each in points), strict=True))
     connection.execute("UPDATE changes SET n = n + 1")
     return gone, added
 
@@ -94,10 +105,13 @@ def replace(
 def delete(connection: sqlite3.Connection, tenant: str, record: str) -> list[int]:
     """Returns the numbers of the points that are gone."""
     sql = (
-        "SELECT number FROM point WHERE record = "
+        "SELECT number, text FROM point WHERE record = "
         "(SELECT number FROM record WHERE tenant = ? AND id = ?)"
     )
-    gone = [number for (number,) in connection.execute(sql, (tenant, record))]
+    texts = connection.execute(sql, (tenant, record)).fetchall()
+    pairs = [row[:2] for row in _weights(texts)]
+    connection.executemany("DELETE FROM word WHERE word = ? AND point = ?", pairs)
+    gone = [number for number, _ in texts]
     connection.execute("DELETE FROM record WHERE tenant = ? AND id = ?", (tenant, record))
     if gone:
         connection.execute("UPDATE changes SET n = n + 1")
@@ -135,19 +149,34 @@ def found(connection: sqlite3.Connection, near: Sequence[tuple[int, float]]) -> 
     return [_found(rows[number], similarity) for number, similarity in near if number in rows]
 
 
-def keywords(
-    connection: sqlite3.Connection, scope: Scope, text: str, limit: int, where: Where
-) -> list[Found]:
-    asked = " OR ".join(f'"{word}"' for word in _WORD.findall(text)[:_MOST_WORDS])
-    if not asked:
-        return []
-    condition, values = _condition(scope, where)
-    sql = (
-        f"SELECT {_POINT} FROM word JOIN point p ON p.number = word.rowid "
-        f"JOIN record r ON r.number = p.record WHERE word MATCH ? AND {condition} "
-        "ORDER BY bm25(word), p.number LIMIT ?"
-    )
-    return [_found(row, 0.0) for row in connection.execute(sql, (asked, *values, limit))]
+def having(connection: sqlite3.Connection, asked: Sequence[str]) -> dict[str, list[Weight]]:
+    """The points that have each of the words, and what it weighs there."""
+    sql = "SELECT point, weight FROM word WHERE word = ?"
+    return {each: connection.execute(sql, (words.number(each),)).fetchall() for each in asked}
+
+
+def read_words(connection: sqlite3.Connection, most: int) -> int:
+    """Of points that an older version wrote. Returns how many are left."""
+    sql = "SELECT p.number, p.text FROM unread u JOIN point p USING (number) LIMIT ?"
+    texts = connection.execute(sql, (most,)).fetchall()
+    _keep_words(connection, texts)
+    read = [(number,) for number, _ in texts]
+    connection.executemany("DELETE FROM unread WHERE number = ?", read)
+    left = "SELECT count(*) FROM unread u JOIN point p USING (number)"
+    return int(connection.execute(left).fetchone()[0])
+
+
+def _keep_words(connection: sqlite3.Connection, texts: Iterable[tuple[int, str]]) -> None:
+    connection.executemany("INSERT INTO word VALUES (?, ?, ?)", _weights(texts))
+
+
+def _weights(texts: Iterable[tuple[int, str]]) -> list[tuple[int, int, float]]:
+    """Word, point and weight; in the table's order, as its pages are then found faster."""
+    rows = []
+    for point, text in texts:
+        of = words.numbered(words.weights(text))
+        rows += [(word, point, weight) for word, weight in of.items()]
+    return sorted(rows)
 
 
 def knows(connection: sqlite3.Connection, tenant: str, key: str) -> bool:

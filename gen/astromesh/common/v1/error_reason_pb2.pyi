@@ -499,6 +499,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """There is no collection of memories of that name; the message names those there are.
     INVALID_ARGUMENT. Metadata: {"collection": "facts"}
     """
+    ERROR_REASON_WORDS_NOT_KEPT: _ErrorReason.ValueType  # 223
+    """A collection was made before words were kept in it, and a search for words is asked for.
+    FAILED_PRECONDITION. Metadata: {"collection": "handbook"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists why calls fail, for programs to branch on.
@@ -987,5 +991,9 @@ NOT_FOUND. Metadata: {"memory": "m_..."}
 ERROR_REASON_COLLECTION_NOT_FOUND: ErrorReason.ValueType  # 202
 """There is no collection of memories of that name; the message names those there are.
 INVALID_ARGUMENT. Metadata: {"collection": "facts"}
+"""
+ERROR_REASON_WORDS_NOT_KEPT: ErrorReason.ValueType  # 223
+"""A collection was made before words were kept in it, and a search for words is asked for.
+FAILED_PRECONDITION. Metadata: {"collection": "handbook"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -759,6 +759,12 @@ class ErrorReason(betterproto2.Enum):
     INVALID_ARGUMENT. Metadata: {"collection": "facts"}
     """
 
+    WORDS_NOT_KEPT = 223
+    """
+    A collection was made before words were kept in it, and a search for words is asked for.
+    FAILED_PRECONDITION. Metadata: {"collection": "handbook"}
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -878,6 +884,7 @@ class ErrorReason(betterproto2.Enum):
             210: "ERROR_REASON_EPISODE_NOT_FOUND",
             201: "ERROR_REASON_MEMORY_NOT_FOUND",
             202: "ERROR_REASON_COLLECTION_NOT_FOUND",
+            223: "ERROR_REASON_WORDS_NOT_KEPT",
         }
 
     @classmethod
@@ -999,6 +1006,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_EPISODE_NOT_FOUND": 210,
             "ERROR_REASON_MEMORY_NOT_FOUND": 201,
             "ERROR_REASON_COLLECTION_NOT_FOUND": 202,
+            "ERROR_REASON_WORDS_NOT_KEPT": 223,
         }
 
 
