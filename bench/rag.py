@@ -37,7 +37,6 @@ from bench.rag_sides import MODES, Ours, Remembering, Side, Slice, Took, sides, 
 from bench.report import Spread, console, table, write
 from servers.cli.rag_measures import Answered, Question, questions_of, scores
 from servers.domain.rag import Document
-from servers.kernel.vectors.opening import HYBRID
 from servers.router.adapters.pool import open_providers
 from servers.router.ports import RouterSettings
 from servers.router.service import ModelRouter
@@ -137,7 +136,7 @@ async def measured_modes(
     found: dict[str, dict[str, float]] = {}
     for name, side in by.items():
         for mode in MODES:
-            if isinstance(side, Ours) and (mode != "hybrid" or name in HYBRID):
+            if isinstance(side, Ours):
                 found[f"{name}, {mode}"] = await found_by(side, mode, questions)
     rows = [
         (name, *(f"{each[key]:.3f}" for key in ("recall@10", "nDCG@10", "MRR")))
