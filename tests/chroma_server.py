@@ -1,5 +1,6 @@
 """A real Chroma server in a folder of its own, for tests."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -14,30 +15,59 @@ PATIENCE = 60  # seconds
 _PROGRAM = Path(sys.executable).parent / "chroma"
 
 
+class ChromaServer:
+    """Made by `chroma_server`. It can be killed and started again, and remembers everything."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._folder, self._port = folder, port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        data = str(self._folder / "data")
+        words = ["run", "--host", "127.0.0.1", "--port", str(self._port), "--path", data]
+        with (self._folder / "log").open("ab") as log:
+            command = [_PROGRAM, *words]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
+        self._wait()
+
+    def _wait(self) -> None:
+        end = time.monotonic() + PATIENCE
+        log = self._folder / "log"
+        while True:
+            assert self._process is not None
+            assert self._process.poll() is None, log.read_text()
+            assert time.monotonic() < end, log.read_text()
+            try:
+                with urllib.request.urlopen(f"{self.address}/api/v2/heartbeat", timeout=1):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(PATIENCE)
+            self._process = None
+
+
+@contextmanager
+def chroma_server(folder: Path) -> Iterator[ChromaServer]:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    server = ChromaServer(folder, port)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
 @contextmanager
 def chroma_server_in(folder: Path) -> Iterator[str]:
     """Its address."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    words = ["run", "--host", "127.0.0.1", "--port", str(port), "--path", str(folder / "data")]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([_PROGRAM, *words], stdout=log, stderr=log, cwd=folder)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        _wait(process, address, folder / "log")
-        yield address
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
-
-
-def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while True:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < end, log.read_text()
-        try:
-            with urllib.request.urlopen(f"{address}/api/v2/heartbeat", timeout=1):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
+    with chroma_server(folder) as server:
+        yield server.address

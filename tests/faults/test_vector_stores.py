@@ -15,17 +15,19 @@ from servers.kernel.vectors import faiss, payloads
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.opening import open_collection
 from servers.kernel.vectors.ports import Scope
+from tests.chroma_server import chroma_server
 from tests.contract.vector_fixture import ACME, EAST, NORTH, SPACE, UP, points, record
 from tests.postgres_server import postgres_server
 
 ROOT = Path(__file__).parents[2]
 
-# Writes versions of ten records, round by round, and says what was acknowledged.
+# Three writers at once, each of versions of ten records of its own. Says what was acknowledged.
 WRITER = """
 import asyncio, sys
 from pathlib import Path
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.opening import open_collection
+from tests.chroma_server import chroma_server
 from tests.contract.vector_fixture import EAST, SPACE, points, record
 
 async def main(backend, folder, address):
@@ -33,11 +35,15 @@ async def main(backend, folder, address):
     async with open_collection(backend, collection) as store:
         await store.prepare(SPACE)
         print("ready", flush=True)
-        for n in range(1, 100_000):
-            name, size = f"r{n % 10}", n % 7 + 1
-            kept = record(name, content_hash=str(n), updated_at=float(n))
-            await store.replace("acme", kept, points(*[EAST] * size))
-            print(n, flush=True)
+
+        async def write(who):
+            for n in range(1, 100_000):
+                name, size = f"{who}{n % 10}", n % 7 + 1
+                kept = record(name, content_hash=str(n), updated_at=float(n))
+                await store.replace("acme", kept, points(*[EAST] * size))
+                print(who, n, flush=True)
+
+        await asyncio.gather(*map(write, "abc"))
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -48,20 +54,26 @@ async def test_what_a_killed_process_had_acknowledged_is_there(backend, request,
     address = request.getfixturevalue("postgres").schema() if backend == "pgvector" else ""
     last = await asyncio.to_thread(_killed, backend, tmp_path, address)
     async with open_collection(backend, Collection("doomed", tmp_path, address)) as store:
-        kept = {each.id: each for each in await store.records(ACME, "", 100)}
-        versions = {name: int(each.content_hash) for name, each in kept.items()}
-        for n in range(max(1, last - 9), last + 1):
-            assert versions[f"r{n % 10}"] in (n, n + 10)
-        found = await store.search(ACME, EAST, 1000, {})
-        for name, each in kept.items():
-            indexes = [hit.index for hit in found if hit.record.id == name]
-            assert sorted(indexes) == list(range(each.points))
-            assert each.points == versions[name] % 7 + 1
-        await store.replace("acme", record("r0"), points(NORTH))
+        await _has_all(store, last)
+        await store.replace("acme", record("a0"), points(NORTH))
 
 
-def _killed(backend: str, folder: Path, address: str) -> int:
-    """The number of the last write that a process acknowledged before it was killed."""
+async def _has_all(store, last: dict[str, int]) -> None:
+    """Whole versions, and none older than what was acknowledged."""
+    kept = {each.id: each for each in await store.records(ACME, "", 100)}
+    versions = {name: int(each.content_hash) for name, each in kept.items()}
+    for who, end in last.items():
+        for n in range(max(1, end - 9), end + 1):
+            assert versions[f"{who}{n % 10}"] in (n, n + 10)
+    found = await store.search(ACME, EAST, 1000, {})
+    for name, each in kept.items():
+        indexes = [hit.index for hit in found if hit.record.id == name]
+        assert sorted(indexes) == list(range(each.points))
+        assert each.points == versions[name] % 7 + 1
+
+
+def _killed(backend: str, folder: Path, address: str) -> dict[str, int]:
+    """Of each writer the last write that was acknowledged before the process was killed."""
     words = [sys.executable, "-c", WRITER, backend, str(folder), address]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}"}
     with subprocess.Popen(
@@ -69,10 +81,10 @@ def _killed(backend: str, folder: Path, address: str) -> int:
     ) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
-        heard = [int(process.stdout.readline()) for _ in range(60)]
+        heard = [process.stdout.readline() for _ in range(60)]
         process.send_signal(signal.SIGKILL)
-        heard += [int(line) for line in process.stdout.read().splitlines()]
-    return heard[-1]
+        heard += process.stdout.readlines()
+    return {who: int(n) for who, n in map(str.split, heard)}
 
 
 class TestFaiss:
@@ -177,6 +189,33 @@ async def test_a_postgresql_that_loses_its_power_keeps_what_it_acknowledged():
             kept = {each.id for each in await store.records(ACME, "", 10_000)}
             assert {f"r{n}" for n in done} <= kept
             assert await store.count("acme") == 2 * len(kept)
+
+
+async def test_a_chroma_server_that_is_killed_keeps_what_it_acknowledged(tmp_path):
+    with chroma_server(tmp_path) as server:
+        collection = Collection("killed", tmp_path, server.address)
+        async with open_collection("chroma", collection) as store:
+            await store.prepare(SPACE)
+            last: dict[str, int] = {}
+            done: list[int] = []
+
+            async def write(who: str) -> None:
+                for n in range(1, 10_000):
+                    kept = record(f"{who}{n % 10}", content_hash=str(n), updated_at=float(n))
+                    await store.replace("acme", kept, points(*[EAST] * (n % 7 + 1)))
+                    last[who] = n
+                    done.append(n)
+
+            writing = [asyncio.create_task(write(who)) for who in "abc"]
+            await _reaches(done, 60)
+            await asyncio.to_thread(server.stop, signal.SIGKILL)
+            ends = await asyncio.gather(*writing, return_exceptions=True)
+            assert [type(each) for each in ends] == [Unavailable] * 3
+            with pytest.raises(Unavailable):
+                await store.search(ACME, EAST, 1, {})
+            await asyncio.to_thread(server.start)
+            await _has_all(store, last)  # the store that was open goes on
+            await store.replace("acme", record("a0"), points(NORTH))
 
 
 async def _reaches(done: list[int], count: int) -> None:
