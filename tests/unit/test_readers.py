@@ -24,6 +24,11 @@ def test_a_pdf_with_any_damage_is_read_or_refused(start, end, instead):
     assert read_or_refused(PDF[:start] + instead + PDF[end:], readers.PDF)
 
 
+@pytest.mark.parametrize("depth", [150, 1000])
+def test_json_of_any_depth_is_read_or_refused(depth):
+    assert read_or_refused(b"[" * depth + b"1" + b"]" * depth, readers.JSON)
+
+
 def read_or_refused(content: bytes, kind: str) -> bool:
     try:
         contents = readers.read(content, kind)

@@ -15,6 +15,7 @@ from servers.rag.ports import Contents
 MOST_BYTES = 64 << 20  # of a file
 MOST_CHARACTERS = 16 << 20  # of its text
 _MOST_PAGES = 5_000
+_DEEPEST = 200  # of what stands in what, in JSON
 _MOST_UNPACKED = 256 << 20  # bytes, of a DOCX
 
 TEXT, MARKDOWN, HTML = "text/plain", "text/markdown", "text/html"
@@ -177,14 +178,16 @@ def _json(content: bytes) -> Contents:
     return Contents("\n\n".join(texts), title if isinstance(title, str) else "")
 
 
-def _lines(value: Any, path: str) -> Iterator[str]:
+def _lines(value: Any, path: str, depth: int = 0) -> Iterator[str]:
+    if depth > _DEEPEST:
+        raise _unreadable(f"it is nested more than {_DEEPEST} deep")
     match value:
         case dict():
             for key, each in value.items():
-                yield from _lines(each, f"{path}.{key}" if path else key)
+                yield from _lines(each, f"{path}.{key}" if path else key, depth + 1)
         case list():
             for index, each in enumerate(value):
-                yield from _lines(each, f"{path}[{index}]")
+                yield from _lines(each, f"{path}[{index}]", depth + 1)
         case None:
             return
         case str():
