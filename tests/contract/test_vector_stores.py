@@ -7,6 +7,7 @@ import re
 import unicodedata
 import uuid
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -172,6 +173,36 @@ class TestAFilter:
             False,
         ]
         assert not await filled.knows("other", "lang")
+
+    async def test_keeps_what_a_plain_comparison_keeps(self, store):
+        """Whatever keys and values there are: a store has no names of its own for them."""
+        chance = Random(5)
+        keys = ["lang", "a.b", "$or", "tenant", "acl", "version", "index", "", "mark:x", ODD]
+        values = [0, 1, 1.0, -1, 0.5, True, False, "", "1", "true", "*", "%", "_", "{}", ODD]
+
+        def some(most: int) -> dict:
+            return {each: chance.choice(values) for each in chance.sample(keys, most)}
+
+        kept = {f"d{n}": some(chance.randrange(7)) for n in range(25)}
+        for name, metadata in kept.items():
+            await store.replace("acme", record(name, metadata=metadata), points(EAST))
+        asked: list[Where] = [some(chance.choice([1, 1, 2])) for _ in range(25)]
+        asked += [{key: tuple(chance.sample(values, 3))} for key in keys]
+        for where in asked:
+            expected = [name for name, metadata in kept.items() if _fits(metadata, where)]
+            found = [name for name, _ in await names(store, where=where, limit=100)]
+            assert sorted(found) == sorted(expected), where
+
+
+def _fits(metadata, where: Where) -> bool:
+    def same(left, right) -> bool:
+        return left == right and isinstance(left, bool) == isinstance(right, bool)
+
+    lists = {key: v if isinstance(v, tuple) else (v,) for key, v in where.items()}
+    return all(
+        key in metadata and any(same(metadata[key], each) for each in wanted)
+        for key, wanted in lists.items()
+    )
 
 
 class TestReplace:
