@@ -12,6 +12,7 @@
 
 #include "arrays.hpp"
 #include "astromesh/diverse.hpp"
+#include "astromesh/parts.hpp"
 #include "bindings.hpp"
 
 using astromesh::Half;
@@ -23,6 +24,11 @@ using Hits = std::vector<std::vector<Hit>>;
 static std::size_t wanted(py::ssize_t k) {
   if (k < 1) throw py::value_error("k: " + std::to_string(k) + " is less than 1");
   return static_cast<std::size_t>(k);
+}
+
+static std::size_t workers(py::ssize_t threads) {
+  if (threads < 1) throw py::value_error("threads: " + std::to_string(threads) + " is less than 1");
+  return static_cast<std::size_t>(threads);
 }
 
 static Metric metric_of(const std::string& name) {
@@ -69,8 +75,8 @@ static auto with_rows(const py::object& given, const Work& work) {
 }
 
 static py::tuple top_k(const py::object& queries, const py::object& rows, py::ssize_t k,
-                       const std::string& metric_name) {
-  const std::size_t most = wanted(k);
+                       const std::string& metric_name, py::ssize_t threads) {
+  const std::size_t most = wanted(k), at_work = workers(threads);
   const Metric metric = metric_of(metric_name);
   const Floats query_array = floats(queries);
   return with_rows(rows, [&]<typename Row>(const py::array& array, const Row* data) {
@@ -80,7 +86,7 @@ static py::tuple top_k(const py::object& queries, const py::object& rows, py::ss
     {
       py::gil_scoped_release unlocked;  // the arrays keep the memory alive
       const astromesh::PlainRows<Row> plain{q, data, count, astromesh::best_tiles<Row>()};
-      hits = astromesh::nearest(plain, q.count, most, metric);
+      hits = astromesh::nearest(plain, q.count, most, metric, at_work);
     }
     return arrays_of(hits, std::min(most, count), metric);
   });
@@ -89,8 +95,8 @@ static py::tuple top_k(const py::object& queries, const py::object& rows, py::ss
 static py::tuple code_top_k(const py::object& queries, const py::object& codes,
                             const py::object& scales, const py::object& squares,
                             const py::object& sums, py::ssize_t k,
-                            const std::string& metric_name) {
-  const std::size_t most = wanted(k);
+                            const std::string& metric_name, py::ssize_t threads) {
+  const std::size_t most = wanted(k), at_work = workers(threads);
   const Metric metric = metric_of(metric_name);
   const Floats query_array = floats(queries), scale_array = floats(scales);
   const auto code_array = array_of<std::int8_t>(codes, "int8");
@@ -107,7 +113,7 @@ static py::tuple code_top_k(const py::object& queries, const py::object& codes,
   {
     py::gil_scoped_release unlocked;
     const astromesh::CodedRows coded{q, rows, astromesh::best_code_kernels()};
-    hits = astromesh::nearest(coded, q.count, most, metric);
+    hits = astromesh::nearest(coded, q.count, most, metric, at_work);
   }
   return arrays_of(hits, std::min(most, rows.count), metric);
 }
@@ -178,11 +184,11 @@ static std::vector<double> neighbours(const py::object& rows) {
 
 void add_nearest(py::module_& m) {
   m.def("top_k", &top_k, py::arg("queries"), py::arg("rows"), py::arg("k"),
-        py::arg("metric") = "cosine",
+        py::arg("metric") = "cosine", py::arg("threads") = 1,
         "See servers.kernel.native.nearest.top_k. The arrays must not be written to meanwhile.");
   m.def("code_top_k", &code_top_k, py::arg("queries"), py::arg("codes"), py::arg("scales"),
         py::arg("squares"), py::arg("sums"), py::arg("k"), py::arg("metric") = "cosine",
-        "See servers.kernel.native.nearest.code_top_k.");
+        py::arg("threads") = 1, "See servers.kernel.native.nearest.code_top_k.");
   m.def("rescore", &rescore, py::arg("queries"), py::arg("rows"), py::arg("candidates"),
         py::arg("k"), py::arg("metric") = "cosine", "See servers.kernel.native.nearest.rescore.");
   m.def("mmr", &mmr, py::arg("query"), py::arg("rows"), py::arg("k"), py::arg("trade") = 0.5,

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "astromesh/diverse.hpp"
+#include "astromesh/parts.hpp"
 
 using namespace astromesh;
 
@@ -145,6 +146,10 @@ void every_kernel_gives_the_same_answer() {
         };
         const auto first = found(tiles<Row>().front());
         for (const auto& kernel : tiles<Row>()) check(same(found(kernel), first), "one answer");
+        const PlainRows<Row> plain{
+            {queries.data(), asked, size}, rows.data(), count, tiles<Row>().front()};
+        for (const std::size_t threads : {2, 3, 5000})
+          check(same(nearest(plain, asked, k, metric, threads, 1024), first), "by any number");
         for (const auto& hits : first) {
           check(hits.size() == std::min(k, count), "as many as there are");
           check(std::ranges::is_sorted(hits, comes_first), "best first, then by row");

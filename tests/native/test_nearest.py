@@ -88,6 +88,10 @@ class TestWhatIsAskedFor:
         with pytest.raises(ValueError, match=f"^k: {k} is less than 1$"):
             top_k([[1]], [[1]], k)
 
+    def test_is_found_by_one_thread_at_least(self, top_k):
+        with pytest.raises(ValueError, match=r"threads: 0 is less than 1"):
+            top_k([[1]], [[1]], 1, threads=0)
+
     def test_has_a_known_metric(self, top_k):
         with pytest.raises(ValueError, match=r"^metric: 'L1' is none of cosine, dot, l2$"):
             top_k([[1]], [[1]], 1, "L1")
@@ -317,6 +321,22 @@ class TestManyRows:
             alone = native.top_k(rows[i : i + 1], rows, 10, metric)
             assert together[0][i].tolist() == alone[0][0].tolist()
             assert together[1][i].tolist() == alone[1][0].tolist()
+
+    @pytest.mark.parametrize("threads", [2, 3, 64])
+    @pytest.mark.parametrize("metric", nearest.METRICS)
+    def test_are_searched_by_several_threads_as_by_one(self, metric, threads):
+        dice = np.random.default_rng(7)
+        rows = dice.integers(-2, 3, (30_000, 60)).astype(np.float32)  # with many ties
+        queries = dice.integers(-2, 3, (5, 60)).astype(np.float32)
+        codes = nearest.quantise(rows)
+        coded_rows = codes.codes, codes.scales, codes.squares, codes.sums
+        for some in (queries, queries[:1]):
+            assert listed(native.top_k(some, rows, 50, metric, threads=threads)) == listed(
+                native.top_k(some, rows, 50, metric)
+            )
+            assert listed(
+                native.code_top_k(some, *coded_rows, 50, metric, threads=threads)
+            ) == listed(native.code_top_k(some, *coded_rows, 50, metric))
 
     def test_codes_and_rows_together_find_the_best(self):
         dice = np.random.default_rng(5)

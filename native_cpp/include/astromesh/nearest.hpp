@@ -281,13 +281,10 @@ struct Bar {
   }
 };
 
-// The k rows nearest to each query, best first; of equals the lower row comes first.
+// Of the rows from `begin` to `end` the k nearest to each query. k must be 1 or more.
 template <typename Rows>
-std::vector<std::vector<Hit>> nearest(const Rows& rows, std::size_t queries, std::size_t k,
-                                      Metric metric) {
-  std::vector<std::vector<Hit>> out(queries);
-  k = std::min(k, rows.count());
-  if (k == 0 || queries == 0) return out;
+std::vector<Best> nearest_of(const Rows& rows, std::size_t begin, std::size_t end,
+                             std::size_t queries, std::size_t k, Metric metric) {
   std::vector<Best> best(queries, Best{k});
   std::vector<Bar> bars;
   for (std::size_t i = 0; i < queries; ++i)
@@ -297,8 +294,8 @@ std::vector<std::vector<Hit>> nearest(const Rows& rows, std::size_t queries, std
   const std::size_t size = std::clamp<std::size_t>(cache / rows.bytes() / 4 * 4, 4, kMostRows);
   const std::size_t at_once = rows.at_once();
   Block block{size, at_once};
-  for (std::size_t first = 0; first < rows.count(); first += size) {
-    const std::size_t some = std::min(size, rows.count() - first);
+  for (std::size_t first = begin; first < end; first += size) {
+    const std::size_t some = std::min(size, end - first);
     rows.measure(first, some, block);
     for (std::size_t query = 0; query < queries; ++query) {
       if (queries > 1 && query % at_once == 0) rows.multiply(query, first, some, block);
@@ -314,8 +311,7 @@ std::vector<std::vector<Hit>> nearest(const Rows& rows, std::size_t queries, std
       bars[query] = bar;
     }
   }
-  for (std::size_t i = 0; i < queries; ++i) out[i] = std::move(best[i]).in_order();
-  return out;
+  return best;
 }
 
 // The k best of some rows, which must be in order.

@@ -21,7 +21,7 @@ def recursive_chunks(
 def sentence_spans(text: str) -> list[tuple[int, int]]: ...
 def sentence_chunks(text: str, size: int, overlap: int = 0) -> list[tuple[int, int]]: ...
 def top_k(
-    queries: ArrayLike, rows: ArrayLike, k: int, metric: str = "cosine"
+    queries: ArrayLike, rows: ArrayLike, k: int, metric: str = "cosine", threads: int = 1
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
 def code_top_k(
     queries: ArrayLike,
@@ -31,6 +31,7 @@ def code_top_k(
     sums: ArrayLike,
     k: int,
     metric: str = "cosine",
+    threads: int = 1,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
 def rescore(
     queries: ArrayLike, rows: ArrayLike, candidates: ArrayLike, k: int, metric: str = "cosine"

@@ -20,13 +20,17 @@ Found: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float64]]
 Terms: TypeAlias = tuple[float, float, float]
 
 
-def top_k(queries: ArrayLike, rows: ArrayLike, k: int, metric: str = "cosine") -> Found:
+def top_k(
+    queries: ArrayLike, rows: ArrayLike, k: int, metric: str = "cosine", threads: int = 1
+) -> Found:
     """The k rows nearest to each query: row numbers and scores, both of shape (queries, k).
 
     Best first; there are fewer than k where there are fewer rows. Rows are taken as float32, or
-    as float16 where they are; scores are of those numbers, computed in double. Raises ValueError
-    for k below 1, an unknown metric, shapes that don't agree and queries that aren't finite.
+    as float16 where they are; scores are of those numbers, computed in double. `threads`: how
+    many may work on it, which changes nothing but the time. Raises ValueError for k or threads
+    below 1, an unknown metric, shapes that don't agree and queries that aren't finite.
     """
+    _check_threads(threads)
     wanted, matrix = _checked(queries, rows, k, metric)
     listed = matrix.astype(np.float64).tolist()
     return _found(
@@ -70,11 +74,13 @@ def code_top_k(
     sums: ArrayLike,
     k: int,
     metric: str = "cosine",
+    threads: int = 1,
 ) -> Found:
     """`top_k` over the arrays of `Codes`, with queries coded in the same way.
 
     Products of codes are exact; lengths are those of the vectors themselves.
     """
+    _check_threads(threads)
     wanted, matrix = _checked(queries, codes, k, metric, np.int8)
     coded, steps = _coded(wanted)
     row_scales = np.asarray(scales, np.float32).tolist()
@@ -151,6 +157,11 @@ def _found(scored: list[list[tuple[int, float]]], k: int, metric: str, count: in
     shape = len(best), min(k, count)
     rows = np.array([[row for row, _ in hits] for hits in best], np.int64).reshape(shape)
     return rows, np.array([[score for _, score in hits] for hits in best]).reshape(shape)
+
+
+def _check_threads(threads: int) -> None:
+    if threads < 1:
+        raise ValueError(f"threads: {threads} is less than 1")
 
 
 def _checked(
