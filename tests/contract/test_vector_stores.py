@@ -28,7 +28,7 @@ from tests.contract.vector_fixture import (
     unit,
 )
 
-BACKENDS = ("faiss", "pgvector", "qdrant", "chroma", "qdrant server", "chroma server")
+BACKENDS = ("faiss", "array", "pgvector", "qdrant", "chroma", "qdrant server", "chroma server")
 ODD = 'Robert\'); DROP TABLE point;-- "$ne" {"$gt": ""} \'\''
 
 

@@ -7,19 +7,20 @@ built anew. Deleted vectors leave both.
 
 Exact search, not approximate: an index of one machine's documents is small enough, and what a
 query may see (tenant, access, metadata) is chosen in SQL and searched alone.
+
+Without the package `faiss` the index is an array, made anew at each start, and our own compiled
+functions search it: the same answers from the same folder.
 """
 
 import asyncio
-import os
 from array import array
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import faiss
 import numpy as np
 import structlog
 
@@ -28,6 +29,7 @@ from servers.domain.rag import Where
 from servers.kernel.sqlite import Database, open_database
 from servers.kernel.vectors import rows, words
 from servers.kernel.vectors.collection import Collection
+from servers.kernel.vectors.index import Index, NewIndex, best_index, read_index, write_index
 from servers.kernel.vectors.ports import (
     NO_FILTER,
     Found,
@@ -48,12 +50,12 @@ _SAVE_EVERY = 5.0  # seconds, at most, where something has changed
 
 @asynccontextmanager
 async def open_faiss(
-    folder: Path, name: str, save_every: float = _SAVE_EVERY
+    folder: Path, name: str, save_every: float = _SAVE_EVERY, new_index: NewIndex | None = None
 ) -> AsyncIterator["FaissStore"]:
-    """Raises as `open_database`."""
+    """`new_index` None: FAISS, where it is installed. Raises as `open_database`."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     async with open_database(folder / f"{name}.db", rows.MIGRATIONS) as database:
-        store = FaissStore(database, folder / f"{name}.faiss", name)
+        store = FaissStore(database, folder / f"{name}.faiss", name, new_index or best_index())
         await store.load()
         saving = asyncio.create_task(store.keep_saved(save_every))
         try:
@@ -72,11 +74,12 @@ def open_at(collection: Collection) -> AbstractAsyncContextManager["FaissStore"]
 class FaissStore:
     """Made by `open_faiss`. One at a time changes the index, and nobody searches meanwhile."""
 
-    def __init__(self, database: Database, file: Path, name: str) -> None:
+    def __init__(self, database: Database, file: Path, name: str, new_index: NewIndex) -> None:
         self._database, self._file, self._name = database, file, name
+        self._new_index = new_index
         self._lock = asyncio.Lock()
         self._space: Space | None = None
-        self._index: Any = None
+        self._index: Index | None = None
         self._saved = -1  # the change up to which the file is
         self._seen: dict[tuple[Scope, str], array[int]] = {}  # until something changes
         self._at_work: set[asyncio.Task[Any]] = set()
@@ -87,25 +90,25 @@ class FaissStore:
         self._space = await self._database.read(rows.space)
         if self._space is None:
             return
-        dimension = self._space.dimension
-        self._index, self._saved = await asyncio.to_thread(_read_index, self._file, dimension)
-        await self._catch_up(self._saved)
+        read = partial(read_index, self._file, self._space.dimension, self._new_index)
+        index, self._saved = await asyncio.to_thread(read)
+        await self._catch_up(index, self._saved)
+        self._index = index
         while await self._database.write(partial(rows.read_words, most=1_000)):
             pass
 
-    async def _catch_up(self, since: int) -> None:
+    async def _catch_up(self, index: Index, since: int) -> None:
         """Bring the index to what SQLite has: numbers that are missing, and that are gone."""
-        assert self._space
         change = await self._database.read(rows.change)
         if change == since:
             return
-        held = set(await asyncio.to_thread(_numbers, self._index))
+        held = await asyncio.to_thread(index.numbers)
         kept = set(await self._database.read(rows.numbers))
-        await asyncio.to_thread(_remove, self._index, held - kept)
+        await asyncio.to_thread(index.remove, held - kept)
         missing = sorted(kept - held)
         for part in (missing[at : at + 10_000] for at in range(0, len(missing), 10_000)):
             found = await self._database.read(partial(rows.vectors, numbers=part))
-            await asyncio.to_thread(_add, self._index, found, self._space.dimension)
+            await asyncio.to_thread(index.add, found)
         _log.info("index brought up to date", added=len(missing), removed=len(held - kept))
 
     async def keep_saved(self, every: float) -> None:
@@ -126,7 +129,7 @@ class FaissStore:
         async with self._lock:
             change = await self._database.read(rows.change)
             if change != self._saved:
-                await asyncio.to_thread(_write_index, self._index, self._file, change)
+                await asyncio.to_thread(write_index, self._index, self._file, change)
                 self._saved = change
 
     # -- what the port asks for --------------------------------------------------------------
@@ -139,7 +142,7 @@ class FaissStore:
             check_space(self._space, space, f"collection {self._name!r}")
             if self._space is None:
                 await self._database.write(partial(rows.remember, space=space))
-                self._index = _new_index(space.dimension)
+                self._index = self._new_index(space.dimension)
                 self._space = space
 
     async def replace(self, tenant: str, record: Record, points: Sequence[Point]) -> None:
@@ -171,11 +174,10 @@ class FaissStore:
             return len(removed)
 
     def _change(self, removed: Iterable[int], added: Sequence[tuple[int, Vector]]) -> None:
-        assert self._space
+        assert self._index
         self._seen.clear()
-        _remove(self._index, removed)
-        packed = [(number, each.tobytes()) for number, each in added]
-        _add(self._index, packed, self._space.dimension)
+        self._index.remove(removed)
+        self._index.add([(number, each.tobytes()) for number, each in added])
 
     async def record(self, scope: Scope, record: str) -> Record | None:
         return await self._database.read(partial(rows.record, scope=scope, name=record))
@@ -189,13 +191,13 @@ class FaissStore:
     async def search(
         self, scope: Scope, vector: Vector, limit: int, where: Where
     ) -> Sequence[Found]:
-        if self._space is None:
+        if self._index is None:
             return []
         async with self._lock:
             seen = await self._seen_by(scope, where)
             if not seen:
                 return []
-            near = await asyncio.to_thread(_nearest, self._index, seen, vector, limit)
+            near = await asyncio.to_thread(self._index.nearest, seen, vector, limit)
             return await self._database.read(partial(rows.found, near=near))
 
     async def _seen_by(self, scope: Scope, where: Where) -> "array[int]":
@@ -226,38 +228,7 @@ class FaissStore:
         return await self._database.read(partial(rows.count, tenant=tenant))
 
 
-# -- FAISS, in threads -----------------------------------------------------------------------
-
-
-def _new_index(dimension: int) -> Any:
-    return faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
-
-
-def _numbers(index: Any) -> Iterator[int]:
-    return iter(faiss.vector_to_array(index.id_map).tolist())
-
-
-def _remove(index: Any, numbers: Iterable[int]) -> None:
-    gone = np.fromiter(numbers, np.int64)
-    if len(gone):
-        index.remove_ids(gone)
-
-
-def _add(index: Any, vectors: Sequence[tuple[int, bytes]], dimension: int) -> None:
-    if vectors:
-        numbers = np.array([number for number, _ in vectors], np.int64)
-        packed = np.frombuffer(b"".join(each for _, each in vectors), np.float32)
-        index.add_with_ids(packed.reshape(-1, dimension), numbers)
-
-
-def _nearest(index: Any, seen: "array[int]", vector: Vector, limit: int) -> list[tuple[int, float]]:
-    """Numbers and similarities of the best ones among those that are seen."""
-    selector = faiss.IDSelectorBatch(np.frombuffer(seen, np.int64))
-    asked = np.frombuffer(vector, np.float32).reshape(1, -1)
-    parameters = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
-    scores, numbers = index.search(asked, min(limit, len(seen)), params=parameters)
-    pairs = zip(numbers[0].tolist(), scores[0].tolist(), strict=True)
-    return [(number, score) for number, score in pairs if number >= 0]
+# -- in threads -------------------------------------------------------------------------------
 
 
 def _best(
@@ -280,31 +251,3 @@ def _best(
     last = scores[order[min(limit, len(order)) - 1]] - 0.0001 if len(order) else 0.0
     order = order[scores[order] >= last][: limit + _MOST_TIED]
     return list(zip(numbers[order].tolist(), scores[order].tolist(), strict=True))
-
-
-def _read_index(file: Path, dimension: int) -> tuple[Any, int]:
-    """The saved index and the change up to which it is; an empty one where it is unreadable."""
-    try:
-        body = file.read_bytes()
-        change, packed = int.from_bytes(body[:8], "little"), body[8:]
-        index = faiss.deserialize_index(np.frombuffer(packed, np.uint8))
-        if index.d != dimension:
-            raise ValueError(f"vectors of {index.d} numbers")
-        return index, change
-    except FileNotFoundError:
-        return _new_index(dimension), -1
-    except (OSError, ValueError, RuntimeError, AssertionError) as error:
-        _log.warning("index is built anew", file=str(file), error=str(error))
-        return _new_index(dimension), -1
-
-
-def _write_index(index: Any, file: Path, change: int) -> None:
-    """Whole or not at all: a crash leaves the file that was there."""
-    fresh = file.with_suffix(".new")
-    with fresh.open("wb") as out:
-        out.write(change.to_bytes(8, "little"))
-        out.write(faiss.serialize_index(index).tobytes())
-        out.flush()
-        os.fsync(out.fileno())
-    fresh.chmod(0o600)
-    fresh.replace(file)
