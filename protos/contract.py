@@ -15,6 +15,7 @@ from google.protobuf.descriptor_pb2 import (
 )
 
 OURS = "astromesh."
+SERVED = (OURS, "google.longrunning")  # packages whose services are ours to serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def read(descriptors: bytes) -> Contract:
             _index_message(contract, scope, message)
         for enum in file.enum_type:
             contract.enums[f"{scope}.{enum.name}"] = enum
-        if file.package.startswith(OURS):
+        if file.package.startswith(SERVED):
             contract.services.update({f"{scope}.{s.name}": s for s in file.service})
             contract.comments.update(_comments(file, scope))
     return contract

@@ -25,6 +25,10 @@ GOOGLEAPIS = ROOT / "build" / "googleapis"
 # No proto imports these, but a program can only show the details of an error, as Envoy does
 # in a REST answer, if it knows their types.
 ERROR_DETAILS = "google/rpc/error_details.proto"
+# The other client has to know them, too: RPCs answer with operations.
+OPERATIONS = ["google/longrunning/operations.proto", "google/rpc/status.proto"]
+# Files that the wheel has under another name than its own generated code knows them by.
+RENAMED = {"google/longrunning/operations_proto.proto": OPERATIONS[0]}
 
 
 def main() -> int:
@@ -47,7 +51,7 @@ def fetch_googleapis() -> None:
     """Copies Google's protos out of their wheel, so that protoc and buf read the same ones."""
     for file in metadata.files("googleapis-common-protos") or ():
         if file.suffix == ".proto":
-            target = GOOGLEAPIS / file
+            target = GOOGLEAPIS / RENAMED.get(file.as_posix(), file)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(str(file.locate()), target)
 
@@ -69,7 +73,8 @@ def write(gen: Path) -> None:
 
     client = gen / "astromesh_client"
     client.mkdir()
-    protoc([*sources, ERROR_DETAILS], f"--python_betterproto2_out=client_generation=async:{client}")
+    foreign = [ERROR_DETAILS, *OPERATIONS]
+    protoc([*sources, *foreign], f"--python_betterproto2_out=client_generation=async:{client}")
 
 
 def protoc(sources: list[str], *options: str) -> None:

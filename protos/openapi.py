@@ -92,7 +92,8 @@ class Document:
 
     def operation(self, method: MethodDescriptorProto, binding: Binding) -> Schema:
         in_path = re.findall(r"{([^=}]+)", binding.path)
-        operation: Schema = {"parameters": [*self.path_parameters(method.input_type, in_path)]}
+        open_ones = [name for name in in_path if f"{{{name}}}" in url(binding.path)]
+        operation: Schema = {"parameters": [*self.path_parameters(method.input_type, open_ones)]}
         if binding.body != "*":
             apart = {*in_path, binding.body}
             operation["parameters"] += self.query_parameters(method.input_type, apart)
@@ -238,8 +239,14 @@ def at_most_one(names: list[str]) -> Schema:
 
 
 def url(path: str) -> str:
-    """A path template without the patterns that OpenAPI can't say."""
-    return re.sub(r"{([^=}]+)=[^}]*}", r"{\1}", path)
+    """A path template without the patterns that OpenAPI can't say: what a pattern begins with
+    is part of the path."""
+    return re.sub(r"{([^=}]+)=([^}]*?)(\*{0,2})}", _plain, path)
+
+
+def _plain(found: re.Match[str]) -> str:
+    name, beginning, wildcard = found.groups()
+    return beginning + (f"{{{name}}}" if wildcard else "")
 
 
 def first_sentence(prose: str) -> str:

@@ -17,6 +17,7 @@ from astromesh.memory.v1 import memory_service_pb2_grpc
 from astromesh.rag.v1 import rag_service_pb2_grpc
 from astromesh.router.v1 import router_service_pb2_grpc
 from astromesh.tools.v1 import tool_service_pb2_grpc
+from google.longrunning import operations_pb2_grpc
 
 from servers.agents.remote import RemoteAgents
 from servers.agents.servicer import AgentServicer
@@ -27,7 +28,7 @@ from servers.assembly.rag import open_rag
 from servers.assembly.router import open_router
 from servers.config import MeshConfig
 from servers.domain.caller import Caller
-from servers.domain.services import Agents, Memory, Rag, Router, Tools
+from servers.domain.services import Agents, Ingestions, Memory, Rag, Router, Tools
 from servers.kernel import serving
 from servers.kernel.health import HealthServicer, Readiness
 from servers.kernel.netguard import allow, guarded_client
@@ -35,7 +36,8 @@ from servers.kernel.serving import Service, serve
 from servers.memory.remote import RemoteMemory
 from servers.memory.servicer import MemoryServicer
 from servers.rag.remote import RemoteRag
-from servers.rag.servicer import RagServicer
+from servers.rag.remote_ingestions import RemoteIngestions
+from servers.rag.servicer import OperationsServicer, RagServicer
 from servers.router.guard import GuardedRouter
 from servers.router.remote import RemoteRouter
 from servers.router.servicer import RouterServicer
@@ -53,6 +55,7 @@ _ROUTER = "astromesh.router.v1.RouterService"
 _MEMORY = "astromesh.memory.v1.MemoryService"
 _TOOLS = "astromesh.tools.v1.ToolService"
 _RAG = "astromesh.rag.v1.RagService"
+_OPERATIONS = "google.longrunning.Operations"
 _HEALTH = "astromesh.common.v1.HealthService"
 
 _DIALLING = [
@@ -73,6 +76,7 @@ class Mesh:
     memory: Memory
     tools: Tools
     rag: Rag
+    ingestions: Ingestions
     local: frozenset[str]  # those that this process runs and serves
     drain: Callable[[], Awaitable[None]]  # gives the runs of this process time to end
     key_variables: frozenset[str] = frozenset()  # that callers of the router may name
@@ -110,10 +114,12 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
             tools = await _open_tools(config, stack)
 
         rag: Rag
+        ingestions: Ingestions
         if "rag" in config.remote:
-            rag = RemoteRag(await dial("rag"))
+            channel = await dial("rag")
+            rag, ingestions = RemoteRag(channel), RemoteIngestions(channel)
         else:
-            rag = await open_rag(config, stack, router)
+            rag, ingestions = await open_rag(config, stack, router)
 
         # The runtime takes Protocols. It cannot tell which branches were taken above.
         agents: Agents
@@ -129,7 +135,17 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
             watch = watching(config.agents_dir, config.declaring, take)
             await stack.enter_async_context(watch)
 
-        yield Mesh(agents, router, memory, tools, rag, config.local, drain, config.key_variables)
+        yield Mesh(
+            agents,
+            router,
+            memory,
+            tools,
+            rag,
+            ingestions,
+            config.local,
+            drain,
+            config.key_variables,
+        )
 
 
 async def _open_tools(config: MeshConfig, stack: AsyncExitStack) -> ToolService:
@@ -156,6 +172,14 @@ async def serve_mesh(mesh: Mesh, *, host: str = "127.0.0.1", port: int) -> Async
     On leaving, runs get time to end before their calls are cut.
     """
     served = [service for name, service in _services(mesh).items() if name in mesh.local]
+    if "rag" in mesh.local:
+        served.append(
+            _service(
+                _OPERATIONS,
+                operations_pb2_grpc.add_OperationsServicer_to_server,
+                OperationsServicer(mesh.ingestions),
+            )
+        )
     readiness = Readiness({service.name: _ready for service in served} | {_HEALTH: _ready})
     health = HealthServicer(readiness, VERSION, lambda: _count(mesh))
     served.append(
@@ -194,7 +218,7 @@ def _services(mesh: Mesh) -> dict[str, Service]:
         "rag": _service(
             _RAG,
             rag_service_pb2_grpc.add_RagServiceServicer_to_server,
-            RagServicer(mesh.rag),
+            RagServicer(mesh.rag, mesh.ingestions),
         ),
     }
 

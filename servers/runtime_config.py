@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from servers.domain.chat import ModelRef
 from servers.kernel.addresses import kind_of, postgres_address, redis_address
-from servers.kernel.fields import Count, FunctionPath, Name, Seconds, Secret, Share, ToolName
+from servers.kernel.fields import Count, FunctionPath, Large, Name, Seconds, Secret, Share, ToolName
 from servers.kernel.later import Later
 from servers.kernel.manifest import Manifest, Strict
 from servers.kernel.spelling import Spelling
@@ -220,6 +220,17 @@ class UsageSettings(Strict):
     keep_days: Count = 400
 
 
+class IngestionSettings(Strict):
+    """Ingestions that go on behind the caller's back. `tenant_bytes`: at most so many of the
+    bytes that wait are one tenant's. `wait_seconds`: how long what is away is waited for."""
+
+    concurrency: Annotated[Count, Field(le=64)] = 2
+    spool_bytes: Large = 1 << 30
+    tenant_bytes: Large | None = None
+    wait_seconds: Seconds = 86_400.0
+    keep_days: Count = 7
+
+
 class RuntimeSpec(Strict):
     api: Api = Api()
     defaults: Defaults = Defaults()
@@ -231,6 +242,7 @@ class RuntimeSpec(Strict):
     memory: MemorySettings = MemorySettings()
     usage: UsageSettings = UsageSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    ingestion: IngestionSettings = IngestionSettings()
     peers: tuple[str, ...] = ()
     observability: dict[str, object] = {}  # noqa: RUF012
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from astromesh.rag.v1 import document_pb2 as docs
 from astromesh.rag.v1 import rag_service_pb2 as pb
 from astromesh.rag.v1.rag_service_pb2_grpc import RagServiceStub
 
@@ -25,10 +26,10 @@ from servers.rag.remote import messages_of
 
 _SHOWN = 160  # characters of a passage
 _OUTCOMES = {
-    pb.INGEST_OUTCOME_CREATED: "created",
-    pb.INGEST_OUTCOME_REPLACED: "replaced",
-    pb.INGEST_OUTCOME_UNCHANGED: "unchanged",
-    pb.INGEST_OUTCOME_FAILED: "failed",
+    docs.INGEST_OUTCOME_CREATED: "created",
+    docs.INGEST_OUTCOME_REPLACED: "replaced",
+    docs.INGEST_OUTCOME_UNCHANGED: "unchanged",
+    docs.INGEST_OUTCOME_FAILED: "failed",
 }
 _PASSAGES: Columns = {
     "SCORE": lambda found: f"{found.score:.4f}",
@@ -92,7 +93,7 @@ class Tally:
         self.faults.append((name, why))
 
     def add(self, told: pb.IngestDocumentsResponse) -> None:
-        if told.outcome == pb.INGEST_OUTCOME_FAILED:
+        if told.outcome == docs.INGEST_OUTCOME_FAILED:
             self.failed(told.id, told.error_message)
             return
         self.outcomes[_OUTCOMES[told.outcome]] += 1
@@ -213,7 +214,7 @@ async def list_pipelines(address: str, form: Output) -> None:
 
 
 async def list_documents(address: str, pipeline: str, form: Output) -> None:
-    found: list[pb.StoredDocument] = []
+    found: list[docs.StoredDocument] = []
     request = pb.ListDocumentsRequest(pipeline=pipeline, page_size=1000)
     async with connected(address) as channel:
         while True:

@@ -20,6 +20,7 @@ from servers.domain.embeddings import (
 )
 from servers.domain.episodes import Episodes
 from servers.domain.graphs import Graph
+from servers.domain.ingestions import Ingestion, IngestionFilter, IngestionPage
 from servers.domain.memory import (
     Backlog,
     Details,
@@ -262,6 +263,45 @@ class Rag(Protocol):
 
     async def chunk(self, caller: Caller, pipeline: str, text: str) -> Sequence[Chunk]:
         """How the pipeline would cut the text."""
+        ...
+
+
+class Ingestions(Protocol):
+    """Documents that are taken in behind the caller's back.
+    Specification: tests/contract/test_ingestions.py."""
+
+    async def start(
+        self,
+        caller: Caller,
+        pipeline: str,
+        documents: AsyncIterator[Document],
+        request_id: str = "",
+    ) -> Ingestion:
+        """Returns once all of them are on disk. The same request_id gives the same one."""
+        ...
+
+    async def get(self, caller: Caller, name: str) -> Ingestion: ...
+
+    async def list(
+        self, caller: Caller, where: IngestionFilter, page_size: int = 0, page_token: str = ""
+    ) -> IngestionPage:
+        """Newest first."""
+        ...
+
+    async def cancel(self, caller: Caller, name: str) -> None:
+        """The document in hand still comes to its end. One that is over stays as it is."""
+        ...
+
+    async def delete(self, caller: Caller, name: str) -> None:
+        """Forget one that is over."""
+        ...
+
+    async def wait(self, caller: Caller, name: str, seconds: float) -> Ingestion:
+        """How it stands once it is over, or after so many seconds."""
+        ...
+
+    def watch(self, caller: Caller, name: str) -> AsyncGenerator[Ingestion, None]:
+        """How it stands, then each time it got on, until it is over."""
         ...
 
 

@@ -32,6 +32,8 @@ ERROR: Final = "error.type"
 RUN: Final = "astromesh.run.id"
 COST: Final = "astromesh.cost.usd"  # also a histogram
 BUDGET: Final = "astromesh.budget.name"
+PIPELINE: Final = "astromesh.rag.pipeline"
+OUTCOME: Final = "astromesh.rag.outcome"  # created, replaced, unchanged or failed
 
 # Histograms, in seconds unless they end in usage, usd, refusals or lost.
 CALL_DURATION: Final = "rpc.server.call.duration"
@@ -40,6 +42,7 @@ FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
 TOKENS: Final = "gen_ai.client.token.usage"
 AGENT_DURATION: Final = "gen_ai.invoke_agent.duration"
 TOOL_DURATION: Final = "gen_ai.execute_tool.duration"
+DOCUMENT_DURATION: Final = "astromesh.rag.document.duration"
 REFUSALS: Final = "astromesh.budget.refusals"  # 1 for each budget that was short
 USAGE_LOST: Final = "astromesh.usage.lost"  # calls that could not be put on record
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from astromesh.rag.v1 import document_pb2 as docs
 from astromesh.rag.v1 import rag_service_pb2 as pb
 from google.protobuf import struct_pb2
 
@@ -22,15 +23,15 @@ from servers.domain.rag import (
 from servers.kernel.chat_wire import json_from, json_to, refused, time_from, time_to
 
 _OUTCOMES = {
-    IngestOutcome.CREATED: pb.INGEST_OUTCOME_CREATED,
-    IngestOutcome.REPLACED: pb.INGEST_OUTCOME_REPLACED,
-    IngestOutcome.UNCHANGED: pb.INGEST_OUTCOME_UNCHANGED,
-    IngestOutcome.FAILED: pb.INGEST_OUTCOME_FAILED,
+    IngestOutcome.CREATED: docs.INGEST_OUTCOME_CREATED,
+    IngestOutcome.REPLACED: docs.INGEST_OUTCOME_REPLACED,
+    IngestOutcome.UNCHANGED: docs.INGEST_OUTCOME_UNCHANGED,
+    IngestOutcome.FAILED: docs.INGEST_OUTCOME_FAILED,
 }
 _BY_NUMBER = {number: outcome for outcome, number in _OUTCOMES.items()}
 
 
-def document_from(wire: pb.Document) -> Document:
+def document_from(wire: docs.Document) -> Document:
     if wire.text and wire.content:
         raise refused("document.text", "say text or content, not both")
     return Document(
@@ -44,8 +45,8 @@ def document_from(wire: pb.Document) -> Document:
     )
 
 
-def document_to(document: Document) -> pb.Document:
-    return pb.Document(
+def document_to(document: Document) -> docs.Document:
+    return docs.Document(
         id=document.id,
         content=document.content,
         media_type=document.media_type,
@@ -56,7 +57,7 @@ def document_to(document: Document) -> pb.Document:
     )
 
 
-def stored_from(wire: pb.StoredDocument) -> StoredDocument:
+def stored_from(wire: docs.StoredDocument) -> StoredDocument:
     return StoredDocument(
         wire.id,
         wire.title,
@@ -69,8 +70,8 @@ def stored_from(wire: pb.StoredDocument) -> StoredDocument:
     )
 
 
-def stored_to(document: StoredDocument) -> pb.StoredDocument:
-    return pb.StoredDocument(
+def stored_to(document: StoredDocument) -> docs.StoredDocument:
+    return docs.StoredDocument(
         id=document.id,
         title=document.title,
         uri=document.uri,
@@ -82,11 +83,11 @@ def stored_to(document: StoredDocument) -> pb.StoredDocument:
     )
 
 
-def outcome_from(wire: "pb.IngestOutcome.ValueType") -> IngestOutcome:
+def outcome_from(wire: "docs.IngestOutcome.ValueType") -> IngestOutcome:
     return _BY_NUMBER[wire]
 
 
-def outcome_to(outcome: IngestOutcome) -> "pb.IngestOutcome.ValueType":
+def outcome_to(outcome: IngestOutcome) -> "docs.IngestOutcome.ValueType":
     return _OUTCOMES[outcome]
 
 

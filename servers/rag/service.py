@@ -94,6 +94,14 @@ class RagPipelines:
             return Ingested(document.id, failed, 0, error.reason, error.message)
         return Ingested(document.id, outcome, stored.chunks)
 
+    async def ready(self, pipeline: str) -> None:
+        """Raises what keeps it from taking documents in."""
+        await self._store(self._pipeline(pipeline))
+
+    def declared(self, pipeline: str) -> RAGPipeline:
+        """Raises NotFound (PIPELINE_NOT_FOUND), NotReady (PIPELINE_NOT_READY)."""
+        return self._pipeline(pipeline)
+
     async def query(self, caller: Caller, query: PassageQuery) -> Sequence[Passage]:
         said = self._pipeline(query.pipeline)
         store = await self._store(said)

@@ -1,23 +1,32 @@
 """A RAG service over the real router with the model that every mesh has, and real stores."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
 import yaml
 from astromesh.rag.v1 import rag_service_pb2_grpc
+from google.longrunning import operations_pb2_grpc
 
 from servers.domain.caller import Caller
 from servers.domain.rag import Document, PassageQuery
-from servers.domain.services import Rag, Router
+from servers.domain.services import Ingestions, Rag, Router
+from servers.kernel.ids import new_id
+from servers.kernel.sqlite import open_database
 from servers.kernel.status import StatusInterceptor
 from servers.kernel.vectors.stores import Stores, store_at
 from servers.rag.adapters import readers
+from servers.rag.adapters.spool import SqliteSpool
+from servers.rag.adapters.spool_rows import MIGRATIONS
 from servers.rag.declared import read_pipelines
+from servers.rag.ingestions import SpooledIngestions
 from servers.rag.remote import RemoteRag
+from servers.rag.remote_ingestions import RemoteIngestions
 from servers.rag.service import RagPipelines
-from servers.rag.servicer import RagServicer
+from servers.rag.servicer import OperationsServicer, RagServicer
+from servers.rag.working import Work, Worker
 from servers.router.adapters.pool import open_providers
 from servers.router.ports import RouterSettings
 from servers.router.service import ModelRouter
@@ -56,9 +65,37 @@ async def in_process(rag: Rag) -> AsyncIterator[Rag]:
 
 
 @contextlib.asynccontextmanager
+async def ingesting(
+    folder: Path, router: Router, work: Work, *pipelines: dict, most: int = 1 << 20
+) -> AsyncIterator[SpooledIngestions]:
+    """Ingestions on disk; `.pipelines` is what takes documents in."""
+    async with (
+        service(folder, router, *pipelines) as kept,
+        open_database(folder / "ingestions.db", MIGRATIONS) as database,
+    ):
+        spool = SqliteSpool(database, most, most, time.time)
+        async with Worker(spool, kept, work, time.time) as worker:
+            yield SpooledIngestions(spool, worker, kept.declared, time.time, new_id)
+
+
+@contextlib.asynccontextmanager
+async def dialled(ingestions: Ingestions) -> AsyncIterator[Ingestions]:
+    server = grpc.aio.server(interceptors=[StatusInterceptor()])
+    # What is asked of ingestions asks nothing of the pipelines.
+    servicer = RagServicer(None, ingestions)
+    rag_service_pb2_grpc.add_RagServiceServicer_to_server(servicer, server)
+    operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(ingestions), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield RemoteIngestions(channel)
+    await server.stop(None)
+
+
+@contextlib.asynccontextmanager
 async def over_the_wire(rag: Rag) -> AsyncIterator[Rag]:
     server = grpc.aio.server(interceptors=[StatusInterceptor()])
-    rag_service_pb2_grpc.add_RagServiceServicer_to_server(RagServicer(rag), server)
+    rag_service_pb2_grpc.add_RagServiceServicer_to_server(RagServicer(rag, None), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

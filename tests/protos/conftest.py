@@ -31,11 +31,11 @@ def pool(descriptors):
 
 @pytest.fixture(scope="session")
 def services(descriptors, pool):
-    """Our services, by name."""
+    """Our services, and Google's that we serve, by name."""
     names = [
         f"{file.package}.{service.name}"
         for file in descriptors.file
-        if file.package.startswith("astromesh.")
+        if file.package.startswith(("astromesh.", "google.longrunning"))
         for service in file.service
     ]
     return [pool.FindServiceByName(name) for name in sorted(names)]

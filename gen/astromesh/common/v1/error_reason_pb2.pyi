@@ -503,6 +503,26 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A collection was made before words were kept in it, and a search for words is asked for.
     FAILED_PRECONDITION. Metadata: {"collection": "handbook"}
     """
+    ERROR_REASON_OPERATION_NOT_FOUND: _ErrorReason.ValueType  # 216
+    """There is no long-running operation of that name, or it is another tenant's.
+    NOT_FOUND. Metadata: {"operation": "operations/5b0c..."}
+    """
+    ERROR_REASON_OPERATION_RUNNING: _ErrorReason.ValueType  # 217
+    """An operation that goes on can't be deleted: cancel it, or wait for its end.
+    FAILED_PRECONDITION. Metadata: {"operation": "operations/5b0c..."}
+    """
+    ERROR_REASON_INGESTION_QUEUE_FULL: _ErrorReason.ValueType  # 218
+    """So many contents wait to be taken in that there is no room for more.
+    RESOURCE_EXHAUSTED. Metadata: {"limit": "1073741824"}
+    """
+    ERROR_REASON_OPERATION_CANCELLED: _ErrorReason.ValueType  # 219
+    """An operation ended because somebody cancelled it. In `error` of an operation.
+    CANCELLED. Metadata: {"operation": "operations/5b0c..."}
+    """
+    ERROR_REASON_OPERATION_GAVE_UP: _ErrorReason.ValueType  # 220
+    """An operation ended because what it needs was away for too long. In `error` of an operation.
+    UNAVAILABLE. Metadata: {"operation": "operations/5b0c..."}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists why calls fail, for programs to branch on.
@@ -995,5 +1015,25 @@ INVALID_ARGUMENT. Metadata: {"collection": "facts"}
 ERROR_REASON_WORDS_NOT_KEPT: ErrorReason.ValueType  # 223
 """A collection was made before words were kept in it, and a search for words is asked for.
 FAILED_PRECONDITION. Metadata: {"collection": "handbook"}
+"""
+ERROR_REASON_OPERATION_NOT_FOUND: ErrorReason.ValueType  # 216
+"""There is no long-running operation of that name, or it is another tenant's.
+NOT_FOUND. Metadata: {"operation": "operations/5b0c..."}
+"""
+ERROR_REASON_OPERATION_RUNNING: ErrorReason.ValueType  # 217
+"""An operation that goes on can't be deleted: cancel it, or wait for its end.
+FAILED_PRECONDITION. Metadata: {"operation": "operations/5b0c..."}
+"""
+ERROR_REASON_INGESTION_QUEUE_FULL: ErrorReason.ValueType  # 218
+"""So many contents wait to be taken in that there is no room for more.
+RESOURCE_EXHAUSTED. Metadata: {"limit": "1073741824"}
+"""
+ERROR_REASON_OPERATION_CANCELLED: ErrorReason.ValueType  # 219
+"""An operation ended because somebody cancelled it. In `error` of an operation.
+CANCELLED. Metadata: {"operation": "operations/5b0c..."}
+"""
+ERROR_REASON_OPERATION_GAVE_UP: ErrorReason.ValueType  # 220
+"""An operation ended because what it needs was away for too long. In `error` of an operation.
+UNAVAILABLE. Metadata: {"operation": "operations/5b0c..."}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

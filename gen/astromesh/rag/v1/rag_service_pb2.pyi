@@ -8,13 +8,12 @@ vectors of them, which store keeps them and how a query finds them. Documents be
 tenant; one with an `acl` is seen by the principals it names, and by nobody else.
 """
 
+from astromesh.rag.v1 import document_pb2 as _document_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -25,151 +24,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _IngestOutcome:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _IngestOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IngestOutcome.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    INGEST_OUTCOME_UNSPECIFIED: _IngestOutcome.ValueType  # 0
-    """Not said."""
-    INGEST_OUTCOME_CREATED: _IngestOutcome.ValueType  # 1
-    """It is new."""
-    INGEST_OUTCOME_REPLACED: _IngestOutcome.ValueType  # 2
-    """It has taken the place of an earlier one with the same id."""
-    INGEST_OUTCOME_UNCHANGED: _IngestOutcome.ValueType  # 3
-    """It was there already, the same in all: nothing was done."""
-    INGEST_OUTCOME_FAILED: _IngestOutcome.ValueType  # 4
-    """It could not be taken in. Only in streams; elsewhere that is an error."""
-
-class IngestOutcome(_IngestOutcome, metaclass=_IngestOutcomeEnumTypeWrapper):
-    """IngestOutcome is how the taking in of a document ended."""
-
-INGEST_OUTCOME_UNSPECIFIED: IngestOutcome.ValueType  # 0
-"""Not said."""
-INGEST_OUTCOME_CREATED: IngestOutcome.ValueType  # 1
-"""It is new."""
-INGEST_OUTCOME_REPLACED: IngestOutcome.ValueType  # 2
-"""It has taken the place of an earlier one with the same id."""
-INGEST_OUTCOME_UNCHANGED: IngestOutcome.ValueType  # 3
-"""It was there already, the same in all: nothing was done."""
-INGEST_OUTCOME_FAILED: IngestOutcome.ValueType  # 4
-"""It could not be taken in. Only in streams; elsewhere that is an error."""
-Global___IngestOutcome: _TypeAlias = IngestOutcome  # noqa: Y015
-
-@_typing.final
-class Document(_message.Message):
-    """Document is what a caller wants to be found."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    CONTENT_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
-    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
-    TITLE_FIELD_NUMBER: _builtins.int
-    URI_FIELD_NUMBER: _builtins.int
-    METADATA_FIELD_NUMBER: _builtins.int
-    ACL_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """Its name in the pipeline: 1 to 512 printable characters, a path or an address, say."""
-    content: _builtins.bytes
-    """What it holds, as the file is. At most 64 MiB."""
-    text: _builtins.str
-    """What it holds, where that is plain text: instead of `content`."""
-    media_type: _builtins.str
-    """What kind of file it is. Empty: told by the ending of `id`, else plain text. One of
-    text/plain, text/markdown, text/html, application/pdf, text/csv, application/json and
-    application/vnd.openxmlformats-officedocument.wordprocessingml.document.
-    """
-    title: _builtins.str
-    """What people call it. Empty: what the document says itself, else its id."""
-    uri: _builtins.str
-    """Where it can be read, for citations."""
-    @_builtins.property
-    def metadata(self) -> _struct_pb2.Struct:
-        """Texts, numbers and truth values to filter by, 64 at the most."""
-
-    @_builtins.property
-    def acl(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The principals who may see it. Empty: everybody of the tenant."""
-
-    def __init__(
-        self,
-        *,
-        id: _builtins.str = ...,
-        content: _builtins.bytes = ...,
-        text: _builtins.str = ...,
-        media_type: _builtins.str = ...,
-        title: _builtins.str = ...,
-        uri: _builtins.str = ...,
-        metadata: _struct_pb2.Struct | None = ...,
-        acl: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acl", b"acl", "content", b"content", "id", b"id", "media_type", b"media_type", "metadata", b"metadata", "text", b"text", "title", b"title", "uri", b"uri"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Document: _TypeAlias = Document  # noqa: Y015
-
-@_typing.final
-class StoredDocument(_message.Message):
-    """StoredDocument is a document that a pipeline has taken in."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    TITLE_FIELD_NUMBER: _builtins.int
-    URI_FIELD_NUMBER: _builtins.int
-    CONTENT_HASH_FIELD_NUMBER: _builtins.int
-    CHUNKS_FIELD_NUMBER: _builtins.int
-    METADATA_FIELD_NUMBER: _builtins.int
-    ACL_FIELD_NUMBER: _builtins.int
-    UPDATE_TIME_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """Its id."""
-    title: _builtins.str
-    """What people call it."""
-    uri: _builtins.str
-    """Where it can be read."""
-    content_hash: _builtins.str
-    """SHA-256 of what was taken in, in hexadecimal digits."""
-    chunks: _builtins.int
-    """How many chunks it has."""
-    @_builtins.property
-    def metadata(self) -> _struct_pb2.Struct:
-        """What it can be filtered by."""
-
-    @_builtins.property
-    def acl(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The principals who may see it. Empty: everybody of the tenant."""
-
-    @_builtins.property
-    def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was stored."""
-
-    def __init__(
-        self,
-        *,
-        id: _builtins.str = ...,
-        title: _builtins.str = ...,
-        uri: _builtins.str = ...,
-        content_hash: _builtins.str = ...,
-        chunks: _builtins.int = ...,
-        metadata: _struct_pb2.Struct | None = ...,
-        acl: _abc.Iterable[_builtins.str] | None = ...,
-        update_time: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acl", b"acl", "chunks", b"chunks", "content_hash", b"content_hash", "id", b"id", "metadata", b"metadata", "title", b"title", "update_time", b"update_time", "uri", b"uri"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___StoredDocument: _TypeAlias = StoredDocument  # noqa: Y015
 
 @_typing.final
 class IngestDocumentRequest(_message.Message):
@@ -182,14 +36,14 @@ class IngestDocumentRequest(_message.Message):
     pipeline: _builtins.str
     """The pipeline's name."""
     @_builtins.property
-    def document(self) -> Global___Document:
+    def document(self) -> _document_pb2.Document:
         """The document."""
 
     def __init__(
         self,
         *,
         pipeline: _builtins.str = ...,
-        document: Global___Document | None = ...,
+        document: _document_pb2.Document | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -207,17 +61,17 @@ class IngestDocumentResponse(_message.Message):
 
     DOCUMENT_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
-    outcome: Global___IngestOutcome.ValueType
+    outcome: _document_pb2.IngestOutcome.ValueType
     """What was done."""
     @_builtins.property
-    def document(self) -> Global___StoredDocument:
+    def document(self) -> _document_pb2.StoredDocument:
         """The document as it is stored."""
 
     def __init__(
         self,
         *,
-        document: Global___StoredDocument | None = ...,
-        outcome: Global___IngestOutcome.ValueType = ...,
+        document: _document_pb2.StoredDocument | None = ...,
+        outcome: _document_pb2.IngestOutcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -241,14 +95,14 @@ class IngestDocumentsRequest(_message.Message):
     more_content: _builtins.bytes
     """More of the content of the document before: messages hold 4 MiB at the most."""
     @_builtins.property
-    def document(self) -> Global___Document:
+    def document(self) -> _document_pb2.Document:
         """The next document."""
 
     def __init__(
         self,
         *,
         pipeline: _builtins.str = ...,
-        document: Global___Document | None = ...,
+        document: _document_pb2.Document | None = ...,
         more_content: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
@@ -272,7 +126,7 @@ class IngestDocumentsResponse(_message.Message):
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id."""
-    outcome: Global___IngestOutcome.ValueType
+    outcome: _document_pb2.IngestOutcome.ValueType
     """What was done."""
     chunks: _builtins.int
     """How many chunks it has."""
@@ -284,7 +138,7 @@ class IngestDocumentsResponse(_message.Message):
         self,
         *,
         id: _builtins.str = ...,
-        outcome: Global___IngestOutcome.ValueType = ...,
+        outcome: _document_pb2.IngestOutcome.ValueType = ...,
         chunks: _builtins.int = ...,
         error_reason: _builtins.str = ...,
         error_message: _builtins.str = ...,
@@ -525,13 +379,13 @@ class ListDocumentsResponse(_message.Message):
     next_page_token: _builtins.str
     """Ask with this for the next page. Empty: there is none."""
     @_builtins.property
-    def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredDocument]:
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[_document_pb2.StoredDocument]:
         """The documents, by id."""
 
     def __init__(
         self,
         *,
-        documents: _abc.Iterable[Global___StoredDocument] | None = ...,
+        documents: _abc.Iterable[_document_pb2.StoredDocument] | None = ...,
         next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

@@ -3,7 +3,9 @@
 import grpc
 import warnings
 
+from astromesh.rag.v1 import ingestion_pb2 as astromesh_dot_rag_dot_v1_dot_ingestion__pb2
 from astromesh.rag.v1 import rag_service_pb2 as astromesh_dot_rag_dot_v1_dot_rag__service__pb2
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -51,6 +53,21 @@ class RagServiceStub:
                 '/astromesh.rag.v1.RagService/IngestDocuments',
                 request_serializer=astromesh_dot_rag_dot_v1_dot_rag__service__pb2.IngestDocumentsRequest.SerializeToString,
                 response_deserializer=astromesh_dot_rag_dot_v1_dot_rag__service__pb2.IngestDocumentsResponse.FromString,
+                _registered_method=True)
+        self.CreateIngestion = channel.unary_unary(
+                '/astromesh.rag.v1.RagService/CreateIngestion',
+                request_serializer=astromesh_dot_rag_dot_v1_dot_ingestion__pb2.CreateIngestionRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.UploadIngestion = channel.stream_unary(
+                '/astromesh.rag.v1.RagService/UploadIngestion',
+                request_serializer=astromesh_dot_rag_dot_v1_dot_ingestion__pb2.UploadIngestionRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.WatchIngestion = channel.unary_stream(
+                '/astromesh.rag.v1.RagService/WatchIngestion',
+                request_serializer=astromesh_dot_rag_dot_v1_dot_ingestion__pb2.WatchIngestionRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
         self.Query = channel.unary_unary(
                 '/astromesh.rag.v1.RagService/Query',
@@ -119,6 +136,43 @@ class RagServiceServicer:
 
         Errors:
         * INVALID_ARGUMENT: the first message names no pipeline, or a part follows no document.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateIngestion(self, request, context):
+        """CreateIngestion takes documents over and begins to take them in. It answers with an
+        operation once they are safe on disk: they are taken in even if this process dies.
+
+        The operation is asked for, listed, cancelled and waited for with google.longrunning.Operations.
+        Its `metadata` is an IngestionMetadata, its `response` an IngestionResponse. A document that
+        can't be taken in doesn't stop the others. A store or a model that is away is waited for.
+
+        Errors:
+        * INVALID_ARGUMENT: there is no document, or a field is wrong.
+        * ALREADY_EXISTS: the request_id was used with other documents.
+        * RESOURCE_EXHAUSTED: too much waits to be taken in already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadIngestion(self, request_iterator, context):
+        """UploadIngestion is CreateIngestion for documents that don't fit into one message.
+
+        Errors: as for CreateIngestion. A stream that breaks off begins nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchIngestion(self, request, context):
+        """WatchIngestion tells how an operation stands, then each time it gets on, until it is done.
+        Who reads slowly is told the newest only. Leaving doesn't cancel the operation.
+
+        Errors:
+        * NOT_FOUND: there is no such operation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,6 +247,21 @@ def add_RagServiceServicer_to_server(servicer, server):
                     servicer.IngestDocuments,
                     request_deserializer=astromesh_dot_rag_dot_v1_dot_rag__service__pb2.IngestDocumentsRequest.FromString,
                     response_serializer=astromesh_dot_rag_dot_v1_dot_rag__service__pb2.IngestDocumentsResponse.SerializeToString,
+            ),
+            'CreateIngestion': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateIngestion,
+                    request_deserializer=astromesh_dot_rag_dot_v1_dot_ingestion__pb2.CreateIngestionRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'UploadIngestion': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadIngestion,
+                    request_deserializer=astromesh_dot_rag_dot_v1_dot_ingestion__pb2.UploadIngestionRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'WatchIngestion': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchIngestion,
+                    request_deserializer=astromesh_dot_rag_dot_v1_dot_ingestion__pb2.WatchIngestionRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'Query': grpc.unary_unary_rpc_method_handler(
                     servicer.Query,
@@ -287,6 +356,87 @@ class RagService:
             '/astromesh.rag.v1.RagService/IngestDocuments',
             astromesh_dot_rag_dot_v1_dot_rag__service__pb2.IngestDocumentsRequest.SerializeToString,
             astromesh_dot_rag_dot_v1_dot_rag__service__pb2.IngestDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateIngestion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.rag.v1.RagService/CreateIngestion',
+            astromesh_dot_rag_dot_v1_dot_ingestion__pb2.CreateIngestionRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadIngestion(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/astromesh.rag.v1.RagService/UploadIngestion',
+            astromesh_dot_rag_dot_v1_dot_ingestion__pb2.UploadIngestionRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchIngestion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/astromesh.rag.v1.RagService/WatchIngestion',
+            astromesh_dot_rag_dot_v1_dot_ingestion__pb2.WatchIngestionRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

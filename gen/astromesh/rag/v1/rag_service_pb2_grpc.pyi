@@ -8,8 +8,10 @@ vectors of them, which store keeps them and how a query finds them. Documents be
 tenant; one with an `acl` is seen by the principals it names, and by nobody else.
 """
 
+from astromesh.rag.v1 import ingestion_pb2 as _ingestion_pb2
 from astromesh.rag.v1 import rag_service_pb2 as _rag_service_pb2
 from collections import abc as _abc
+from google.longrunning import operations_pb2 as _operations_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 
@@ -49,6 +51,31 @@ class RagServiceStub:
 
     Errors:
       * INVALID_ARGUMENT: the first message names no pipeline, or a part follows no document.
+    """
+    CreateIngestion: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.CreateIngestionRequest, _operations_pb2.Operation]
+    """CreateIngestion takes documents over and begins to take them in. It answers with an
+    operation once they are safe on disk: they are taken in even if this process dies.
+
+    The operation is asked for, listed, cancelled and waited for with google.longrunning.Operations.
+    Its `metadata` is an IngestionMetadata, its `response` an IngestionResponse. A document that
+    can't be taken in doesn't stop the others. A store or a model that is away is waited for.
+
+    Errors:
+      * INVALID_ARGUMENT: there is no document, or a field is wrong.
+      * ALREADY_EXISTS: the request_id was used with other documents.
+      * RESOURCE_EXHAUSTED: too much waits to be taken in already.
+    """
+    UploadIngestion: _aio.StreamUnaryMultiCallable[_ingestion_pb2.UploadIngestionRequest, _operations_pb2.Operation]
+    """UploadIngestion is CreateIngestion for documents that don't fit into one message.
+
+    Errors: as for CreateIngestion. A stream that breaks off begins nothing.
+    """
+    WatchIngestion: _aio.UnaryStreamMultiCallable[_ingestion_pb2.WatchIngestionRequest, _operations_pb2.Operation]
+    """WatchIngestion tells how an operation stands, then each time it gets on, until it is done.
+    Who reads slowly is told the newest only. Leaving doesn't cancel the operation.
+
+    Errors:
+      * NOT_FOUND: there is no such operation.
     """
     Query: _aio.UnaryUnaryMultiCallable[_rag_service_pb2.QueryRequest, _rag_service_pb2.QueryResponse]
     """Query finds the passages that say most about a text.
@@ -125,6 +152,49 @@ class RagServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
           * INVALID_ARGUMENT: the first message names no pipeline, or a part follows no document.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateIngestion(
+        self,
+        request: _ingestion_pb2.CreateIngestionRequest,
+        context: _aio.ServicerContext[_ingestion_pb2.CreateIngestionRequest, _abc.Awaitable[_operations_pb2.Operation]],
+    ) -> _abc.Awaitable[_operations_pb2.Operation]:
+        """CreateIngestion takes documents over and begins to take them in. It answers with an
+        operation once they are safe on disk: they are taken in even if this process dies.
+
+        The operation is asked for, listed, cancelled and waited for with google.longrunning.Operations.
+        Its `metadata` is an IngestionMetadata, its `response` an IngestionResponse. A document that
+        can't be taken in doesn't stop the others. A store or a model that is away is waited for.
+
+        Errors:
+          * INVALID_ARGUMENT: there is no document, or a field is wrong.
+          * ALREADY_EXISTS: the request_id was used with other documents.
+          * RESOURCE_EXHAUSTED: too much waits to be taken in already.
+        """
+
+    @_abc_1.abstractmethod
+    def UploadIngestion(
+        self,
+        request_iterator: _abc.AsyncIterator[_ingestion_pb2.UploadIngestionRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_ingestion_pb2.UploadIngestionRequest], _abc.Awaitable[_operations_pb2.Operation]],
+    ) -> _abc.Awaitable[_operations_pb2.Operation]:
+        """UploadIngestion is CreateIngestion for documents that don't fit into one message.
+
+        Errors: as for CreateIngestion. A stream that breaks off begins nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchIngestion(
+        self,
+        request: _ingestion_pb2.WatchIngestionRequest,
+        context: _aio.ServicerContext[_ingestion_pb2.WatchIngestionRequest, _abc.AsyncIterator[_operations_pb2.Operation]],
+    ) -> _abc.AsyncIterator[_operations_pb2.Operation]:
+        """WatchIngestion tells how an operation stands, then each time it gets on, until it is done.
+        Who reads slowly is told the newest only. Leaving doesn't cancel the operation.
+
+        Errors:
+          * NOT_FOUND: there is no such operation.
         """
 
     @_abc_1.abstractmethod

@@ -765,6 +765,36 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION. Metadata: {"collection": "handbook"}
     """
 
+    OPERATION_NOT_FOUND = 216
+    """
+    There is no long-running operation of that name, or it is another tenant's.
+    NOT_FOUND. Metadata: {"operation": "operations/5b0c..."}
+    """
+
+    OPERATION_RUNNING = 217
+    """
+    An operation that goes on can't be deleted: cancel it, or wait for its end.
+    FAILED_PRECONDITION. Metadata: {"operation": "operations/5b0c..."}
+    """
+
+    INGESTION_QUEUE_FULL = 218
+    """
+    So many contents wait to be taken in that there is no room for more.
+    RESOURCE_EXHAUSTED. Metadata: {"limit": "1073741824"}
+    """
+
+    OPERATION_CANCELLED = 219
+    """
+    An operation ended because somebody cancelled it. In `error` of an operation.
+    CANCELLED. Metadata: {"operation": "operations/5b0c..."}
+    """
+
+    OPERATION_GAVE_UP = 220
+    """
+    An operation ended because what it needs was away for too long. In `error` of an operation.
+    UNAVAILABLE. Metadata: {"operation": "operations/5b0c..."}
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -885,6 +915,11 @@ class ErrorReason(betterproto2.Enum):
             201: "ERROR_REASON_MEMORY_NOT_FOUND",
             202: "ERROR_REASON_COLLECTION_NOT_FOUND",
             223: "ERROR_REASON_WORDS_NOT_KEPT",
+            216: "ERROR_REASON_OPERATION_NOT_FOUND",
+            217: "ERROR_REASON_OPERATION_RUNNING",
+            218: "ERROR_REASON_INGESTION_QUEUE_FULL",
+            219: "ERROR_REASON_OPERATION_CANCELLED",
+            220: "ERROR_REASON_OPERATION_GAVE_UP",
         }
 
     @classmethod
@@ -1007,6 +1042,11 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_MEMORY_NOT_FOUND": 201,
             "ERROR_REASON_COLLECTION_NOT_FOUND": 202,
             "ERROR_REASON_WORDS_NOT_KEPT": 223,
+            "ERROR_REASON_OPERATION_NOT_FOUND": 216,
+            "ERROR_REASON_OPERATION_RUNNING": 217,
+            "ERROR_REASON_INGESTION_QUEUE_FULL": 218,
+            "ERROR_REASON_OPERATION_CANCELLED": 219,
+            "ERROR_REASON_OPERATION_GAVE_UP": 220,
         }
 
 

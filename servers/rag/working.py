@@ -1,0 +1,248 @@
+"""Takes in what the spool holds, some documents at a time, until there is nothing left.
+
+What is wrong with a document is that document's end. What is wrong with the store, the
+model or the pipeline is waited for: it is nobody's fault who sent documents.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from time import perf_counter
+from types import TracebackType
+from typing import Protocol, Self
+
+import structlog
+
+from servers.domain.caller import Caller
+from servers.domain.ingestions import Ingestion, IngestionState
+from servers.domain.rag import Document, Ingested, IngestOutcome, StoredDocument
+from servers.kernel.errors import AstromeshError, Exhausted, Interrupted, OutOfTime, Unavailable
+from servers.kernel.telemetry import DOCUMENT_DURATION, OUTCOME, PIPELINE, record, span
+from servers.rag.ports import Spool
+from servers.rag.turns import Turns
+
+_PASSING = (Unavailable, Exhausted, OutOfTime, Interrupted)  # another try may go well
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_log = structlog.stdlib.get_logger("astromesh.rag")
+
+
+class Pipelines(Protocol):
+    """Where documents are taken in."""
+
+    async def ready(self, pipeline: str) -> None:
+        """Raises what keeps the pipeline from taking documents in."""
+        ...
+
+    async def ingest(
+        self, caller: Caller, pipeline: str, document: Document
+    ) -> tuple[StoredDocument, IngestOutcome]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Bounds, all in seconds but the first."""
+
+    lanes: int = 2  # documents at once
+    document: float = 900.0  # for one document
+    patience: float = 86_400.0  # for what is away
+    drain: float = 10.0  # for documents in hand when the process ends
+
+
+@dataclass(slots=True)
+class _Trouble:
+    why: str
+    since: float
+    pause: float
+    timer: asyncio.TimerHandle
+
+
+class Worker:
+    """Owned by who opens the service. Leaving lets the documents in hand come to an end;
+    what is left is taken in after the next start."""
+
+    def __init__(
+        self, spool: Spool, pipelines: Pipelines, work: Work, now: Callable[[], float]
+    ) -> None:
+        self._spool, self._pipelines, self._work, self._now = spool, pipelines, work, now
+        self._turns = Turns()
+        self._lanes: list[asyncio.Task[None]] = []
+        self._busy: set[asyncio.Task[None]] = set()
+        self._hands: dict[str, str] = {}  # ingestion -> the document in hand
+        self._troubles: dict[str, _Trouble] = {}
+        self._watchers: dict[str, set[asyncio.Event]] = {}
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        for each in await self._spool.running():
+            self._turns.add(each.tenant, each.id)
+        self._lanes = [asyncio.create_task(self._lane()) for _ in range(self._work.lanes)]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closing = True
+        for trouble in self._troubles.values():
+            trouble.timer.cancel()
+        try:
+            if self._busy:
+                await asyncio.wait(self._busy, timeout=self._work.drain)
+        finally:
+            for lane in self._lanes:
+                lane.cancel()
+            for lane in self._lanes:
+                with suppress(asyncio.CancelledError):
+                    await lane
+
+    def begin(self, ingestion: Ingestion) -> None:
+        self._turns.add(ingestion.tenant, ingestion.id)
+
+    def hurry(self, ingestion: Ingestion) -> None:
+        """Something was said about it that it need not wait any longer for."""
+        if trouble := self._troubles.pop(ingestion.id, None):
+            trouble.timer.cancel()
+            self._turns.put_back(ingestion.tenant, ingestion.id)
+        self._tell(ingestion.id)
+
+    def seen(self, ingestion: Ingestion) -> Ingestion:
+        """With what only this process knows of it."""
+        if ingestion.over:
+            return ingestion
+        trouble = self._troubles.get(ingestion.id)
+        current = self._hands.get(ingestion.id, "")
+        return replace(ingestion, current=current, waiting=trouble.why if trouble else "")
+
+    @contextmanager
+    def changes(self, ingestion: str) -> Iterator[asyncio.Event]:
+        """An event that is set each time the ingestion gets on."""
+        event = asyncio.Event()
+        self._watchers.setdefault(ingestion, set()).add(event)
+        try:
+            yield event
+        finally:
+            self._watchers[ingestion].discard(event)
+            if not self._watchers[ingestion]:
+                del self._watchers[ingestion]
+
+    def _tell(self, ingestion: str) -> None:
+        for event in self._watchers.get(ingestion, ()):
+            event.set()
+
+    async def _lane(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        while not self._closing:
+            ingestion = await self._turns.take()
+            self._busy.add(task)
+            try:
+                await self._turn(ingestion)
+            finally:
+                self._busy.discard(task)
+
+    async def _turn(self, name: str) -> None:
+        """One document of one ingestion. The lane outlives whatever goes wrong."""
+        ingestion: Ingestion | None = None
+        try:
+            ingestion = await self._spool.get(name)
+            if ingestion is None or ingestion.over:
+                return
+            if await self._step(ingestion):
+                self._turns.put_back(ingestion.tenant, name)
+        except AstromeshError as error:  # the state folder, then
+            self._pause(name, ingestion, error.message, error.retry_after)
+        except Exception as error:
+            _log.exception("ingestion broke", operation=name, error=repr(error))
+            self._pause(name, ingestion, "an internal error; the log has it", None)
+        finally:
+            self._tell(name)
+
+    async def _step(self, ingestion: Ingestion) -> bool:
+        """Whether there is more to do now."""
+        if ingestion.cancel:
+            await self._end(ingestion, IngestionState.CANCELLED)
+            return False
+        entry = await self._spool.next(ingestion.id)
+        if entry is None:
+            await self._end(ingestion, IngestionState.DONE)
+            return False
+        number, document = entry
+        self._hands[ingestion.id] = document.id
+        self._tell(ingestion.id)
+        try:
+            told = await self._taken_in(ingestion, document)
+        except AstromeshError as error:
+            return await self._bear(ingestion, error)
+        finally:
+            self._hands.pop(ingestion.id, None)
+        await self._spool.settle(ingestion.id, number, told)
+        self._troubles.pop(ingestion.id, None)
+        return True
+
+    async def _taken_in(self, ingestion: Ingestion, document: Document) -> Ingested:
+        """How the document ended. Raises what is not its own fault."""
+        await self._pipelines.ready(ingestion.pipeline)
+        caller = Caller(ingestion.tenant, ingestion.principal, ingestion.id)
+        began = perf_counter()
+        with span("ingest document", {PIPELINE: ingestion.pipeline}) as traced:
+            try:
+                told = await self._attempt(caller, ingestion.pipeline, document)
+            finally:
+                took = perf_counter() - began
+            traced.set_attribute(OUTCOME, told.outcome.value)
+        labels = {PIPELINE: ingestion.pipeline, OUTCOME: told.outcome.value}
+        record(DOCUMENT_DURATION, took, labels)
+        return told
+
+    async def _attempt(self, caller: Caller, pipeline: str, document: Document) -> Ingested:
+        failed = IngestOutcome.FAILED
+        try:
+            async with asyncio.timeout(self._work.document):
+                stored, outcome = await self._pipelines.ingest(caller, pipeline, document)
+        except TimeoutError:
+            says = f"it took longer than {self._work.document:.0f} s"
+            return Ingested(document.id, failed, 0, "DEADLINE_EXCEEDED", says)
+        except _PASSING:
+            raise
+        except AstromeshError as error:
+            return Ingested(document.id, failed, 0, error.reason, error.message)
+        except Exception as error:  # a bug must not hold up the others for ever
+            _log.exception("document broke", document=document.id, error=repr(error))
+            return Ingested(document.id, failed, 0, "INTERNAL", "an internal error")
+        return Ingested(document.id, outcome, stored.chunks)
+
+    async def _bear(self, ingestion: Ingestion, error: AstromeshError) -> bool:
+        trouble = self._troubles.get(ingestion.id)
+        if trouble and self._now() - trouble.since > self._work.patience:
+            await self._end(ingestion, IngestionState.GAVE_UP, error.message)
+            return False
+        self._pause(ingestion.id, ingestion, error.message, error.retry_after)
+        return False
+
+    def _pause(
+        self, name: str, ingestion: Ingestion | None, why: str, retry_after: float | None
+    ) -> None:
+        before = self._troubles.get(name)
+        usual = min(before.pause * 2, _LONGEST_PAUSE) if before else _FIRST_PAUSE
+        pause = min(max(usual, retry_after or 0.0), _LONGEST_PAUSE)
+        tenant = ingestion.tenant if ingestion else ""
+        timer = asyncio.get_running_loop().call_later(pause, self._turns.add, tenant, name)
+        since = before.since if before else self._now()
+        self._troubles[name] = _Trouble(why, since, pause, timer)
+        _log.warning("ingestion waits", operation=name, seconds=round(pause, 1), error=why)
+
+    async def _end(self, ingestion: Ingestion, state: IngestionState, why: str = "") -> None:
+        await self._spool.end(ingestion.id, state, why)
+        if trouble := self._troubles.pop(ingestion.id, None):
+            trouble.timer.cancel()
+        _log.info(
+            "ingestion ended",
+            operation=ingestion.id,
+            pipeline=ingestion.pipeline,
+            state=state.value,
+            documents=ingestion.documents,
+            failed=ingestion.failed,
+        )
