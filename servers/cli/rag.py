@@ -81,6 +81,14 @@ class Folder:
         metadata = dict(pairs(self.meta))
         return Document(name, path.read_bytes(), uri=uri, metadata=metadata, acl=tuple(self.acl))
 
+    async def read(self, files: Sequence[Path]) -> AsyncIterator[tuple[Document | None, str]]:
+        """Each as a document, or why it is none."""
+        for path in files:
+            try:
+                yield await asyncio.to_thread(self.document, path), ""
+            except (OSError, InvalidInput) as error:
+                yield None, f"{clean(str(path))}: {error}"
+
 
 @dataclass(slots=True)
 class Tally:
@@ -120,17 +128,23 @@ def _scalar(value: str) -> Scalar:
     return value
 
 
-async def ingest(address: str, pipeline: str, folder: Folder) -> int:
-    """Gives the exit code: not 0 where any document could not be taken in."""
+async def files_of(folder: Folder) -> list[Path]:
+    """Raises InvalidInput for what is wrong before anything is sent."""
     files = await asyncio.to_thread(folder.files)
     if not files:
         raise InvalidInput(
             f"there is no document in {str(folder.path)!r}; what can be read ends in "
             + ", ".join(ENDINGS)
         )
-    list(pairs(folder.meta))  # says what is wrong before anything is sent
+    list(pairs(folder.meta))
+    return files
+
+
+async def ingest(address: str, pipeline: str, folder: Folder) -> int:
+    """Gives the exit code: not 0 where any document could not be taken in."""
+    files = await files_of(folder)
     tally, begun = Tally(), time.monotonic()
-    with _progress(len(files)) as advance:
+    with progress(len(files)) as advance:
 
         async def documents() -> AsyncIterator[Document]:
             for path in files:
@@ -149,7 +163,7 @@ async def ingest(address: str, pipeline: str, folder: Folder) -> int:
     return FAILED if tally.faults else 0
 
 
-class _progress:
+class progress:
     """A bar, where somebody watches."""
 
     def __init__(self, total: int) -> None:
@@ -162,17 +176,17 @@ class _progress:
         self._bar = Progress(*columns, console=console, disable=not sys.stderr.isatty())
         self._task = self._bar.add_task("ingest", total=total, at="")
 
-    def __enter__(self) -> "_progress":
+    def __enter__(self) -> "progress":
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, at: str) -> None:
+    def __call__(self, at: str, steps: int = 1) -> None:
         from rich.markup import escape
 
-        self._bar.update(self._task, advance=1, at=escape(clean(at)[-60:]))
+        self._bar.update(self._task, advance=steps, at=escape(clean(at)[-60:]))
 
 
 def _summary(tally: Tally, seconds: float) -> None:

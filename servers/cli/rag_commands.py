@@ -6,9 +6,12 @@ from typing import Annotated
 import typer
 
 from servers.cli.choices import Output
+from servers.cli.operations_commands import operations
 from servers.cli.options import HERE, Address, Form, done
 
 rag = typer.Typer(help="Take documents in and look things up in them.", no_args_is_help=True)
+
+rag.add_typer(operations, name="operations")
 
 _Pipeline = Annotated[str, typer.Option("--pipeline", "-p", help="The RAG pipeline.")]
 
@@ -28,13 +31,21 @@ def ingest(
     uri: Annotated[
         str, typer.Option(help="Where the folder can be read, for citations: https://...")
     ] = "",
+    background: Annotated[
+        bool, typer.Option("--background", help="Only hand them over; print the operation's name.")
+    ] = False,
     address: Address = HERE,
 ) -> None:
     """Take in all documents of a folder. What is there already, unchanged, is passed over: after
     an interruption the same command goes on."""
     from servers.cli.rag import Folder, ingest
 
-    raise typer.Exit(done(ingest(address, pipeline, Folder(folder, uri, meta or [], acl or []))))
+    documents = Folder(folder, uri, meta or [], acl or [])
+    if background:
+        from servers.cli.operations import ingest_in_background
+
+        raise typer.Exit(done(ingest_in_background(address, pipeline, documents)))
+    raise typer.Exit(done(ingest(address, pipeline, documents)))
 
 
 @rag.command()

@@ -55,6 +55,7 @@ class _Trouble:
     since: float
     pause: float
     timer: asyncio.TimerHandle
+    rests: bool = True  # until its next try
 
 
 class Worker:
@@ -103,10 +104,15 @@ class Worker:
 
     def hurry(self, ingestion: Ingestion) -> None:
         """Something was said about it that it need not wait any longer for."""
-        if trouble := self._troubles.pop(ingestion.id, None):
+        trouble = self._troubles.get(ingestion.id)
+        if trouble and trouble.rests:  # else it has its turn already, and must not have two
             trouble.timer.cancel()
-            self._turns.put_back(ingestion.tenant, ingestion.id)
+            self._resume(ingestion.tenant, ingestion.id)
         self._tell(ingestion.id)
+
+    def _resume(self, tenant: str, name: str) -> None:
+        self._troubles[name].rests = False
+        self._turns.put_back(tenant, name)
 
     def seen(self, ingestion: Ingestion) -> Ingestion:
         """With what only this process knows of it."""
@@ -229,7 +235,7 @@ class Worker:
         usual = min(before.pause * 2, _LONGEST_PAUSE) if before else _FIRST_PAUSE
         pause = min(max(usual, retry_after or 0.0), _LONGEST_PAUSE)
         tenant = ingestion.tenant if ingestion else ""
-        timer = asyncio.get_running_loop().call_later(pause, self._turns.add, tenant, name)
+        timer = asyncio.get_running_loop().call_later(pause, self._resume, tenant, name)
         since = before.since if before else self._now()
         self._troubles[name] = _Trouble(why, since, pause, timer)
         _log.warning("ingestion waits", operation=name, seconds=round(pause, 1), error=why)

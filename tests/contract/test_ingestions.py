@@ -166,3 +166,11 @@ class TestWhatWaits:
         async with ingesting(folder, router, Work(), pipeline()) as after:
             ended = await after.wait(ALICE, begun.name, PATIENCE)
         assert (ended.state, ended.created) == (DONE, 1)
+
+    async def test_ends_where_what_it_needs_stays_away(self, reached, tmp_path, router):
+        work = Work(patience=0.0)
+        files = (pipeline("away", **AWAY), pipeline())
+        async with ingesting(tmp_path, router, work, *files) as kept, reached(kept) as ingestions:
+            begun = await start(ingestions, document("a.md", HOLIDAYS), into="away")
+            ended = await ingestions.wait(ALICE, begun.name, PATIENCE)
+        assert (ended.state, ended.done) == (IngestionState.GAVE_UP, 0)

@@ -1,0 +1,133 @@
+"""Ingestions behind the caller's back: begun, listed, looked at, waited for, cancelled."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+
+from astromesh.rag.v1 import ingestion_pb2 as pb
+from astromesh.rag.v1.rag_service_pb2_grpc import RagServiceStub
+from google.longrunning import operations_pb2 as lro
+from google.longrunning.operations_pb2_grpc import OperationsStub
+
+from servers.cli.choices import Output
+from servers.cli.client import connected
+from servers.cli.failures import FAILED
+from servers.cli.output import Columns, show_all, show_one
+from servers.cli.rag import Folder, files_of, progress
+from servers.cli.text import clean
+from servers.domain.rag import Document
+from servers.rag.remote_ingestions import uploaded
+
+
+def _metadata(operation: lro.Operation) -> pb.IngestionMetadata:
+    metadata = pb.IngestionMetadata()
+    operation.metadata.Unpack(metadata)
+    return metadata
+
+
+def _state(operation: lro.Operation) -> str:
+    if not operation.done:
+        return "waiting" if _metadata(operation).waiting else "running"
+    return "ended" if operation.HasField("error") else "done"
+
+
+_COLUMNS: Columns = {
+    "NAME": lambda operation: operation.name,
+    "STATE": _state,
+    "PIPELINE": lambda operation: _metadata(operation).pipeline,
+    "DONE": lambda operation: f"{_metadata(operation).done}/{_metadata(operation).documents}",
+    "FAILED": lambda operation: _metadata(operation).failed,
+    "CHUNKS": lambda operation: _metadata(operation).chunks,
+    "CREATED": lambda operation: (
+        _metadata(operation).create_time.ToDatetime().isoformat(" ", "seconds")
+    ),
+    "SAYS": lambda operation: operation.error.message or _metadata(operation).waiting,
+}
+
+
+async def ingest_in_background(address: str, pipeline: str, folder: Folder) -> int:
+    """Gives the exit code: not 0 where a file could not be read."""
+    files, faults = await files_of(folder), 0
+
+    async def documents() -> AsyncIterator[Document]:
+        nonlocal faults
+        async for document, fault in folder.read(files):
+            if document:
+                yield document
+            else:
+                faults += 1
+                print(f"error: {fault}", file=sys.stderr)
+
+    async with connected(address) as channel:
+        sent = uploaded(pipeline, documents())
+        operation = await RagServiceStub(channel).UploadIngestion(sent)
+    print(operation.name)
+    return FAILED if faults else 0
+
+
+async def list_operations(address: str, only: str, form: Output) -> None:
+    found: list[lro.Operation] = []
+    request = lro.ListOperationsRequest(name="operations", filter=only, page_size=1000)
+    async with connected(address) as channel:
+        while True:
+            page = await OperationsStub(channel).ListOperations(request)
+            found += page.operations
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+    show_all(found, _COLUMNS, form)
+
+
+async def get_operation(address: str, name: str, form: Output) -> None:
+    async with connected(address) as channel:
+        operation = await OperationsStub(channel).GetOperation(_named(name))
+    show_one(operation, _COLUMNS, form)
+
+
+async def cancel_operation(address: str, name: str) -> None:
+    request = lro.CancelOperationRequest(name=_named(name).name)
+    async with connected(address) as channel:
+        await OperationsStub(channel).CancelOperation(request)
+    print(f"cancelled {clean(request.name)}")
+
+
+async def wait_operation(address: str, name: str, seconds: float | None) -> int:
+    """Shows how it gets on. Gives the exit code: not 0 where anything failed."""
+    request = pb.WatchIngestionRequest(name=_named(name).name)
+    async with connected(address) as channel:
+        shown = progress(
+            _metadata(await OperationsStub(channel).GetOperation(_named(name))).documents
+        )
+        try:
+            with shown as advance:
+                before = 0
+                async with asyncio.timeout(seconds):
+                    async for operation in RagServiceStub(channel).WatchIngestion(request):
+                        now = _metadata(operation)
+                        advance(now.waiting or now.current_document, now.done - before)
+                        before = now.done
+        except TimeoutError:
+            print(f"error: {clean(request.name)} goes on after {seconds} s", file=sys.stderr)
+            return FAILED
+    return _told(operation)
+
+
+def _told(operation: lro.Operation) -> int:
+    response = pb.IngestionResponse()
+    operation.response.Unpack(response)
+    for each in response.failures:
+        print(f"error: {clean(each.id)}: {clean(each.error_message)}", file=sys.stderr)
+    if operation.HasField("error"):
+        print(f"error: {clean(operation.error.message)}", file=sys.stderr)
+    end = _metadata(operation)
+    print(
+        f"{end.done} of {end.documents} documents: {end.created} created, {end.replaced} replaced, "
+        f"{end.unchanged} unchanged, {end.failed} failed"
+    )
+    print(f"{end.chunks} chunks")
+    return FAILED if end.failed or operation.HasField("error") else 0
+
+
+def _named(name: str) -> lro.GetOperationRequest:
+    full = name if name.startswith("operations/") else f"operations/{name}"
+    return lro.GetOperationRequest(name=full)
