@@ -11,7 +11,7 @@ from servers.domain.caller import Caller
 from servers.domain.rag import Chunk, Document, IngestOutcome
 from servers.kernel.errors import Denied, InvalidInput
 from servers.kernel.vectors.embedding import Embedder
-from servers.kernel.vectors.ports import Point, Record, Scope, VectorStore, wrong
+from servers.kernel.vectors.ports import Point, Record, Scope, VectorStore, check_value, wrong
 from servers.rag import tokens
 from servers.rag.chunkers import cut, semantic, sentences
 from servers.rag.manifest import RAGPipeline
@@ -27,14 +27,17 @@ def check_document(document: Document) -> None:
     _check_name("document.id", document.id)
     if len(document.title) > _LONGEST_NAME or len(document.uri) > _LONGEST_TEXT:
         raise wrong("document.title", "title or uri is too long")
+    check_value("document.title", document.title)
+    check_value("document.uri", document.uri)
     if len(document.metadata) > _MOST_KEYS:
         raise wrong("document.metadata", f"more than {_MOST_KEYS} keys")
     for key, value in document.metadata.items():
         _check_name(f"document.metadata.{key}"[:100], key)
-        if isinstance(value, str) and (len(value) > _LONGEST_TEXT or "\0" in value):
-            raise wrong(f"document.metadata.{key}", "the text is too long, or holds NUL")
         if not isinstance(value, str | int | float | bool):
             raise wrong(f"document.metadata.{key}", "expected a text, a number, true or false")
+        if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+            raise wrong(f"document.metadata.{key}", f"longer than {_LONGEST_TEXT} characters")
+        check_value(f"document.metadata.{key}", value)
     if len(document.acl) > _MOST_PRINCIPALS:
         raise wrong("document.acl", f"more than {_MOST_PRINCIPALS} principals")
     for principal in document.acl:

@@ -9,7 +9,7 @@ from servers.domain.embeddings import Purpose, RerankRequest
 from servers.domain.rag import Passage, PassageQuery, Where
 from servers.domain.services import Router
 from servers.kernel.vectors.embedding import Embedder
-from servers.kernel.vectors.ports import Found, Scope, VectorStore, check_where, wrong
+from servers.kernel.vectors.ports import Found, Scope, VectorStore, check_where, is_storable, wrong
 from servers.rag.manifest import RAGPipeline
 
 MOST_PASSAGES = 1000
@@ -24,6 +24,8 @@ def check_query(query: PassageQuery) -> None:
         raise wrong("query", "say what is looked for: it is empty")
     if len(query.text) > _LONGEST_QUERY:
         raise wrong("query", f"longer than {_LONGEST_QUERY} characters")
+    if not is_storable(query.text):
+        raise wrong("query", "it holds NUL, or half a character: remove it")
     if query.top_k is not None and not 1 <= query.top_k <= MOST_PASSAGES:
         raise wrong("top_k", f"{query.top_k} is not from 1 to {MOST_PASSAGES}")
     threshold = query.similarity_threshold

@@ -1,5 +1,6 @@
 """The RAG service: pipelines by name, and what is done with them."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 
@@ -22,7 +23,7 @@ from servers.kernel import paging
 from servers.kernel.errors import AstromeshError, InvalidInput, NotFound, NotReady
 from servers.kernel.explain import nearest
 from servers.kernel.vectors.embedding import Embedder
-from servers.kernel.vectors.ports import Record, Scope, VectorStore
+from servers.kernel.vectors.ports import Record, Scope, VectorStore, is_storable
 from servers.kernel.vectors.stores import Stores
 from servers.rag.ahead import ahead
 from servers.rag.declared import DeclaredPipeline
@@ -111,7 +112,8 @@ class RagPipelines:
 
     async def delete(self, caller: Caller, pipeline: str, document: str) -> int:
         store = await self._store(self._pipeline(pipeline))
-        if await store.record(Scope(caller.tenant, caller.principal), document) is None:
+        seen = Scope(caller.tenant, caller.principal)
+        if not is_storable(document) or await store.record(seen, document) is None:
             raise NotFound(f"there is no document {document!r} in {pipeline!r}", document=document)
         return await store.delete(caller.tenant, document)
 
@@ -129,7 +131,8 @@ class RagPipelines:
         return DocumentPage(page, paging.token(scope, page[-1].id) if more else "")
 
     async def pipelines(self, caller: Caller) -> Sequence[PipelineInfo]:
-        return [await self._info(caller, each) for each in self._declared.values()]
+        # At once: each that is away may take its time to say so.
+        return await asyncio.gather(*(self._info(caller, each) for each in self._declared.values()))
 
     async def pipeline(self, caller: Caller, name: str) -> PipelineInfo:
         return await self._info(caller, self._named(name))

@@ -96,6 +96,6 @@ def seen_by(principal: str) -> list[str]:
 
 def mark(key: str, value: Scalar) -> str:
     """1 and 1.0 are the same number, as they are in JSON."""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
         value = int(value)
     return orjson.dumps([key, value]).decode()

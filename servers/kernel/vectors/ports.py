@@ -6,6 +6,7 @@ which model its vectors are of, and takes no others.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from types import MappingProxyType
 from typing import Protocol
 
@@ -23,6 +24,7 @@ class Space:
 
 
 NO_FILTER: Where = MappingProxyType({})
+_MOST_FIELDS = 64  # of a filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +144,34 @@ def without_words(name: str) -> NotReady:
     )
 
 
+def is_storable(text: str) -> bool:
+    """PostgreSQL takes no NUL, and nobody half a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
+
+
+def check_value(place: str, value: Scalar) -> None:
+    """Raises InvalidInput for what not every store can keep."""
+    if isinstance(value, str) and not is_storable(value):
+        raise wrong(place, "the text holds NUL, or half a character: remove it")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise wrong(place, "the number has more than 64 bits: write it as a text")
+    if isinstance(value, float) and not isfinite(value):
+        raise wrong(place, f"{value} is no number")
+
+
 def check_where(where: Where) -> None:
     """Raises InvalidInput for what no store can compare."""
+    if len(where) > _MOST_FIELDS:
+        raise wrong("filter", f"{len(where)} fields are too many: {_MOST_FIELDS} at most")
     for key, value in where.items():
         values = value if isinstance(value, tuple) else (value,)
         if not values:
             raise wrong(f"filter.{key}", "the list is empty: name a value")
         if not all(isinstance(each, Scalar) for each in values):
             raise wrong(f"filter.{key}", "expected a text, a number, true or false, or a list")
+        check_value("filter", key)
+        for each in values:
+            check_value(f"filter.{key}", each)
 
 
 def values_of(where: Where) -> list[tuple[str, tuple[Scalar, ...]]]:
