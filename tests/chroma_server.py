@@ -47,6 +47,16 @@ class ChromaServer:
             except (urllib.error.URLError, OSError):
                 time.sleep(0.05)
 
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """It takes connections meanwhile, and answers nobody."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None:
             self._process.send_signal(how)

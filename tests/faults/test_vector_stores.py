@@ -12,6 +12,7 @@ import pytest
 
 from servers.kernel.errors import Unavailable
 from servers.kernel.vectors import faiss, payloads
+from servers.kernel.vectors.chroma import _sessions
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.opening import open_collection
 from servers.kernel.vectors.ports import Scope
@@ -216,6 +217,21 @@ async def test_a_chroma_server_that_is_killed_keeps_what_it_acknowledged(tmp_pat
             await asyncio.to_thread(server.start)
             await _has_all(store, last)  # the store that was open goes on
             await store.replace("acme", record("a0"), points(NORTH))
+
+
+async def test_a_chroma_server_that_hangs_keeps_nobody_else_waiting(tmp_path):
+    """Neither those who need a thread for something else, nor for ever those who asked it."""
+    with chroma_server(tmp_path) as server:
+        async with open_collection("chroma", Collection("hung", tmp_path, server.address)) as store:
+            await store.prepare(SPACE)
+            await store.replace("acme", record("a"), points(EAST))
+            assert all(each.timeout.read for each in _sessions(store._client))
+            with server.hung():
+                asked = [asyncio.create_task(store.count("acme")) for _ in range(40)]
+                await asyncio.sleep(0)
+                await asyncio.wait_for(asyncio.to_thread(int), 5)
+                assert not any(each.done() for each in asked)
+            assert await asyncio.gather(*asked) == [1] * 40
 
 
 async def _reaches(done: list[int], count: int) -> None:

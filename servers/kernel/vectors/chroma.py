@@ -14,6 +14,7 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -45,6 +46,7 @@ from servers.kernel.vectors.ports import (
 _BATCH = 1000  # points in one request
 _MOST_WEIGHED = 2000  # texts that have a query's words
 _PATIENCE = 60.0  # seconds for one answer
+_THREADS = 8
 _SETTINGS: dict[str, Any] = {"anonymized_telemetry": False}
 _LISTS = {"acl": "acl", "marks": "mark", "fields": "field"}  # of a payload -> keys in Chroma
 
@@ -52,21 +54,28 @@ _LISTS = {"acl": "acl", "marks": "mark", "fields": "field"}  # of a payload -> k
 @asynccontextmanager
 async def open_at(collection: Collection) -> AsyncIterator["ChromaStore"]:
     """Raises Unavailable (STORE_UNAVAILABLE) where nobody answers."""
-    if not collection.address:
-        await asyncio.to_thread(collection.folder.mkdir, parents=True, exist_ok=True)
-    client = await _called(partial(_client, collection))
+    # Of its own: where Chroma hangs, what others do in threads goes on.
+    threads = ThreadPoolExecutor(_THREADS, "chroma")
     try:
-        store = ChromaStore(client, collection.name)
-        await store.space()
-        yield store
+        client = await _called(threads, _client, collection)
+        try:
+            store = ChromaStore(client, collection.name, threads)
+            await store.space()
+            yield store
+        finally:
+            await asyncio.to_thread(_close, client)
     finally:
-        await asyncio.to_thread(_close, client)
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _sessions(client: Any) -> list[httpx.Client]:
+    servers = client._server, client._admin_client._server
+    return [each._session for each in servers if hasattr(each, "_session")]
 
 
 def _close(client: Any) -> None:
     # Its connections, which Chroma itself leaves open.
-    servers = client._server, client._admin_client._server
-    sessions = [each._session for each in servers if hasattr(each, "_session")]
+    sessions = _sessions(client)
     client.close()
     for session in sessions:
         session.close()
@@ -76,32 +85,39 @@ def _client(collection: Collection) -> Any:
     """Blocks. The server's client is that for threads, too: of the one for asyncio all in a
     process share their headers, and would send one server's key to another."""
     if not collection.address:
+        collection.folder.mkdir(parents=True, exist_ok=True)
         return chromadb.PersistentClient(str(collection.folder), settings=Settings(**_SETTINGS))
     parts = urlsplit(collection.address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidInput("vector_store.url: expected http://HOST:PORT")
     secure, key = parts.scheme == "https", collection.api_key
-    return chromadb.HttpClient(
+    client = chromadb.HttpClient(
         host=parts.hostname,
         port=parts.port or (443 if secure else 8000),
         ssl=secure,
         headers={"Authorization": f"Bearer {key}"} if key else None,
         settings=Settings(**_SETTINGS),
     )
+    for session in _sessions(client):
+        session.timeout = httpx.Timeout(_PATIENCE)  # Chroma sets none: threads would wait for ever
+    return client
 
 
-async def _called(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+async def _called(
+    threads: ThreadPoolExecutor, function: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
     """In a thread, as the library blocks."""
+    loop = asyncio.get_running_loop()
     with _named():
         async with asyncio.timeout(_PATIENCE):
-            return await asyncio.to_thread(partial(function, *args, **kwargs))
+            return await loop.run_in_executor(threads, partial(function, *args, **kwargs))
 
 
 class ChromaStore:
     """Made by `open_at`."""
 
-    def __init__(self, client: Any, name: str) -> None:
-        self._client, self._name = client, name
+    def __init__(self, client: Any, name: str, threads: ThreadPoolExecutor) -> None:
+        self._client, self._name, self._threads = client, name, threads
         self._collection: Any = None
         self._words = False  # whether documents are words
         self._space: Space | None = None
@@ -110,9 +126,8 @@ class ChromaStore:
     async def space(self) -> Space | None:
         if self._space is None:
             try:
-                found = await _called(
-                    self._client.get_collection, self._name, embedding_function=None
-                )
+                get = self._client.get_collection
+                found = await _called(self._threads, get, self._name, embedding_function=None)
             except NotFoundError:
                 return None
             self._collection = found
@@ -120,10 +135,20 @@ class ChromaStore:
             self._space = Space(found.metadata["model"], found.metadata["dimension"])
         return self._space
 
+    async def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await _called(self._threads, function, *args, **kwargs)
+        except NotFoundError as error:  # of a server that was started without its data, say
+            self._space = None  # the next one looks for it again
+            raise Unavailable(
+                f"collection {self._name!r} is gone from Chroma: take the documents in again",
+                reason="STORE_UNAVAILABLE",
+            ) from error
+
     async def prepare(self, space: Space) -> None:
         async with self._lock:
             if await self.space() is None:
-                await _called(
+                await self._call(
                     self._client.get_or_create_collection,
                     self._name,
                     metadata={"model": space.model, "dimension": space.dimension, "words": 1},
@@ -138,7 +163,7 @@ class ChromaStore:
         last_first = list(reversed(points))  # point 0 makes the record seen
         async with self._lock:
             for batch in (last_first[at : at + _BATCH] for at in range(0, len(points), _BATCH)):
-                await _called(
+                await self._call(
                     self._collection.upsert,
                     ids=[f"{version}/{each.index}" for each in batch],
                     embeddings=[list(each.vector) for each in batch],
@@ -146,7 +171,7 @@ class ChromaStore:
                     metadatas=[said | self._said(each) for each in batch],
                 )
             older = _all([*_in(tenant, record.id), {"version": {"$ne": version}}])
-            await _called(self._collection.delete, where=older)
+            await self._call(self._collection.delete, where=older)
 
     def _document(self, point: Point) -> str:
         return f" {' '.join(words.words(point.text))} " if self._words else point.text
@@ -160,7 +185,7 @@ class ChromaStore:
             return 0
         async with self._lock:
             there = await self.record(Scope(tenant), record)
-            await _called(self._collection.delete, where=_all(_in(tenant, record)))
+            await self._call(self._collection.delete, where=_all(_in(tenant, record)))
         return there.points if there else 0
 
     async def record(self, scope: Scope, record: str) -> Record | None:
@@ -184,7 +209,9 @@ class ChromaStore:
         if await self.space() is None:
             return []
         where = _all(conditions)
-        found = await _called(self._collection.get, where=where, include=["metadatas"], limit=limit)
+        found = await self._call(
+            self._collection.get, where=where, include=["metadatas"], limit=limit
+        )
         return list(found["metadatas"])
 
     async def search(
@@ -192,7 +219,7 @@ class ChromaStore:
     ) -> Sequence[Found]:
         if await self.space() is None:
             return []
-        found = await _called(
+        found = await self._call(
             self._collection.query,
             query_embeddings=[list(vector)],
             n_results=limit,
@@ -232,7 +259,9 @@ class ChromaStore:
 
     async def _ids(self, where: Any, word: str | None = None) -> list[str]:
         having = {"$contains": word} if word else None
-        found = await _called(self._collection.get, where=where, where_document=having, include=[])
+        found = await self._call(
+            self._collection.get, where=where, where_document=having, include=[]
+        )
         return list(found["ids"])
 
     async def _weighed(
@@ -241,7 +270,7 @@ class ChromaStore:
         if not ids:
             return []
         include = ["metadatas", "documents"]
-        found = await _called(self._collection.get, ids=ids, include=include)
+        found = await self._call(self._collection.get, ids=ids, include=include)
         weights = (words.weighed(text.split()) for text in found["documents"])
         return [
             (_deep(each), sum(of.get(word, 0.0) * rarity for word, rarity in rare.items()))

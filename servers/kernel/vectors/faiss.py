@@ -124,6 +124,9 @@ class FaissStore:
         await self.save()
 
     async def save(self) -> None:
+        await self._whole(self._save())
+
+    async def _save(self) -> None:
         if self._index is None:
             return
         async with self._lock:
@@ -138,6 +141,9 @@ class FaissStore:
         return self._space
 
     async def prepare(self, space: Space) -> None:
+        await self._whole(self._prepare(space))
+
+    async def _prepare(self, space: Space) -> None:
         async with self._lock:
             check_space(self._space, space, f"collection {self._name!r}")
             if self._space is None:
@@ -152,7 +158,8 @@ class FaissStore:
         return await self._whole(self._delete(tenant, record))
 
     async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        """Whoever leaves early leaves the index as SQLite is."""
+        """Whoever leaves early leaves the index as SQLite is, and nobody changes it while a
+        thread still looks."""
         task = asyncio.create_task(work)
         self._at_work.add(task)
         task.add_done_callback(self._at_work.discard)
@@ -193,6 +200,9 @@ class FaissStore:
     ) -> Sequence[Found]:
         if self._index is None:
             return []
+        return await self._whole(self._search(scope, vector, limit, where))
+
+    async def _search(self, scope: Scope, vector: Vector, limit: int, where: Where) -> list[Found]:
         async with self._lock:
             seen = await self._seen_by(scope, where)
             if not seen:

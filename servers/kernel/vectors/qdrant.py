@@ -9,19 +9,22 @@ that of their record's newest point 0, and goes with the next write.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
-from qdrant_client import AsyncQdrantClient
+from qdrant_client import AsyncQdrantClient, QdrantClient
 from qdrant_client import models as q
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
 
 from servers.domain.embeddings import Vector
 from servers.domain.rag import Where
-from servers.kernel.errors import Unavailable
+from servers.kernel.errors import NotReady, Unavailable
 from servers.kernel.vectors import payloads, words
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.ports import (
@@ -46,6 +49,7 @@ _IDS = uuid.UUID("5b1f3f0e-7d0b-4a5e-9a53-1c5a6e8e2f10")  # any, for ids made fr
 @asynccontextmanager
 async def open_at(collection: Collection) -> AsyncIterator["QdrantStore"]:
     """Raises Unavailable (STORE_UNAVAILABLE) where nobody answers."""
+    client: Any
     if collection.address:
         client = AsyncQdrantClient(
             url=collection.address,
@@ -54,9 +58,7 @@ async def open_at(collection: Collection) -> AsyncIterator["QdrantStore"]:
             check_compatibility=False,
         )
     else:
-        await asyncio.to_thread(collection.folder.mkdir, parents=True, exist_ok=True)
-        folder = str(collection.folder / collection.name)
-        client = await asyncio.to_thread(AsyncQdrantClient, path=folder)
+        client = _Folder(collection.folder / collection.name)
     try:
         store = QdrantStore(client, collection.name, bool(collection.address))
         await store.space()
@@ -65,10 +67,55 @@ async def open_at(collection: Collection) -> AsyncIterator["QdrantStore"]:
         await client.close()
 
 
+class _Folder:
+    """The library in a folder, with the methods of the client. It works in the thread that
+    calls it, which is one of its own, and takes one call at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._thread = ThreadPoolExecutor(1, "qdrant")
+        self._client: QdrantClient | None = None
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        return partial(self._run, self._call, name)
+
+    async def close(self) -> None:
+        await self._run(self._close)
+        self._thread.shutdown(wait=False)
+
+    async def _run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(function, *args, **kwargs))
+
+    def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        if self._client is None:
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            self._client = _opened(self._folder)
+        return getattr(self._client, name)(*args, **kwargs)
+
+    def _close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+
+def _opened(folder: Path) -> QdrantClient:
+    try:
+        return QdrantClient(path=str(folder))
+    except RuntimeError as error:
+        if "already accessed" not in str(error):
+            raise
+        raise NotReady(
+            f"another process has {str(folder)!r} open: stop it, name another path, or let both "
+            "use a Qdrant server (vector_store.url)",
+            reason="STATE_IN_USE",
+            folder=str(folder),
+        ) from error
+
+
 class QdrantStore:
     """Made by `open_at`."""
 
-    def __init__(self, client: AsyncQdrantClient, name: str, server: bool) -> None:
+    def __init__(self, client: Any, name: str, server: bool) -> None:
         self._client, self._name, self._server = client, name, server
         self._space: Space | None = None
         self._words = False  # whether the collection has them
@@ -226,7 +273,8 @@ class QdrantStore:
         if await self.space() is None:
             return 0
         with _named():
-            return (await self._client.count(self._name, count_filter=which, exact=True)).count
+            found = await self._client.count(self._name, count_filter=which, exact=True)
+            return int(found.count)
 
 
 def _sparse(weights: Mapping[str, float]) -> q.SparseVector:

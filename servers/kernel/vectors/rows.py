@@ -156,14 +156,17 @@ def having(connection: sqlite3.Connection, asked: Sequence[str]) -> dict[str, li
 
 
 def read_words(connection: sqlite3.Connection, most: int) -> int:
-    """Of points that an older version wrote. Returns how many are left."""
-    sql = "SELECT p.number, p.text FROM unread u JOIN point p USING (number) LIMIT ?"
-    texts = connection.execute(sql, (most,)).fetchall()
-    _keep_words(connection, texts)
-    read = [(number,) for number, _ in texts]
-    connection.executemany("DELETE FROM unread WHERE number = ?", read)
-    left = "SELECT count(*) FROM unread u JOIN point p USING (number)"
-    return int(connection.execute(left).fetchone()[0])
+    """Of points that an older version wrote. Returns how many; 0: none are left."""
+    # By its rowid: to look for a number would read the whole table each time.
+    sql = "SELECT rowid, number FROM unread ORDER BY rowid LIMIT ?"
+    unread = connection.execute(sql, (most,)).fetchall()
+    if not unread:
+        return 0
+    sql = "SELECT number, text FROM point WHERE number IN (SELECT value FROM json_each(?))"
+    asked = _list([number for _, number in unread])
+    _keep_words(connection, connection.execute(sql, (asked,)).fetchall())
+    connection.execute("DELETE FROM unread WHERE rowid <= ?", (unread[-1][0],))
+    return len(unread)
 
 
 def _keep_words(connection: sqlite3.Connection, texts: Iterable[tuple[int, str]]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -45,8 +46,7 @@ class Stores:
     def __init__(self, open_store: OpenStore) -> None:
         self._open = open_store
         self._stack = AsyncExitStack()
-        self._opened: dict[StorePlace, VectorStore] = {}
-        self._locks: dict[StorePlace, asyncio.Lock] = {}
+        self._opened: dict[StorePlace, asyncio.Task[VectorStore]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,12 +57,21 @@ class Stores:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        for opening in self._opened.values():
+            opening.cancel()
+        await asyncio.gather(*self._opened.values(), return_exceptions=True)
         await self._stack.aclose()
 
     async def at(self, place: StorePlace) -> VectorStore:
-        """Raises what keeps it from being opened; who asks later tries again."""
-        async with self._locks.setdefault(place, asyncio.Lock()):
-            if place not in self._opened:
-                store = await self._stack.enter_async_context(self._open(place))
-                self._opened[place] = store
-            return self._opened[place]
+        """Raises what keeps it from being opened; who asks later tries again. Who leaves early
+        leaves the opening to go on: half an opening may hold a folder for good."""
+        opening = self._opened.get(place)
+        if opening is None:
+            opening = asyncio.create_task(self._stack.enter_async_context(self._open(place)))
+            opening.add_done_callback(partial(self._forget_failed, place))
+            self._opened[place] = opening
+        return await asyncio.shield(opening)
+
+    def _forget_failed(self, place: StorePlace, opening: asyncio.Task[VectorStore]) -> None:
+        if opening.cancelled() or opening.exception() is not None:
+            del self._opened[place]
