@@ -53,10 +53,10 @@ async def test_others_go_on_while_a_folder_is_searched(backend, tmp_path):
 class TestFaiss:
     async def test_nobody_writes_while_a_search_that_was_left_goes_on(self, tmp_path, monkeypatch):
         """FAISS would read memory that the writer has freed."""
-        gate = Gate(faiss._nearest)
-        monkeypatch.setattr(faiss, "_nearest", gate)
         async with faiss.open_faiss(tmp_path, "c") as store:
             await store.prepare(SPACE)
+            gate = Gate(store._index.nearest)
+            monkeypatch.setattr(store._index, "nearest", gate)
             await store.replace("acme", record("a"), points(EAST))
             search = asyncio.create_task(store.search(ACME, EAST, 1, {}))
             await asyncio.to_thread(gate.entered.wait, 20)
@@ -71,7 +71,7 @@ class TestFaiss:
         assert not wrote
 
     async def test_is_saved_by_one_at_a_time_when_it_closes(self, tmp_path, monkeypatch):
-        gate, at_once, most = Gate(faiss._write_index), [], []
+        gate, at_once, most = Gate(faiss.write_index), [], []
 
         def write(*args) -> None:
             at_once.append(1)
@@ -79,7 +79,7 @@ class TestFaiss:
             gate(*args)
             at_once.pop()
 
-        monkeypatch.setattr(faiss, "_write_index", write)
+        monkeypatch.setattr(faiss, "write_index", write)
         async with faiss.open_faiss(tmp_path, "c", save_every=0.0) as store:
             await store.prepare(SPACE)
             await asyncio.to_thread(gate.entered.wait, 20)

@@ -200,14 +200,16 @@ class FaissStore:
     ) -> Sequence[Found]:
         if self._index is None:
             return []
-        return await self._whole(self._search(scope, vector, limit, where))
+        return await self._whole(self._search(self._index, scope, vector, limit, where))
 
-    async def _search(self, scope: Scope, vector: Vector, limit: int, where: Where) -> list[Found]:
+    async def _search(
+        self, index: Index, scope: Scope, vector: Vector, limit: int, where: Where
+    ) -> list[Found]:
         async with self._lock:
             seen = await self._seen_by(scope, where)
             if not seen:
                 return []
-            near = await asyncio.to_thread(self._index.nearest, seen, vector, limit)
+            near = await asyncio.to_thread(index.nearest, seen, vector, limit)
             return await self._database.read(partial(rows.found, near=near))
 
     async def _seen_by(self, scope: Scope, where: Where) -> "array[int]":
