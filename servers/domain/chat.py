@@ -159,7 +159,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """Who says what follows, where that is not the first candidate as it was named.
+    """Who says what follows, where that is not the first candidate.
 
     A stream that is cut off has no Finish to say whose it was.
     """

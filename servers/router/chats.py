@@ -69,7 +69,8 @@ class Chats:
         return Race(attempts, speak, self.settings.hedging).run()
 
     def _voice(self, request: ChatRequest, attempt: Attempt) -> Voice:
-        return voice(attempt, self._asking(request), request.candidates[0])
+        first = self.candidates.target(request.candidates[0])
+        return voice(attempt, self._asking(request), first)
 
     async def _attempts(
         self, request: ChatRequest, trail: Trail, streamed: bool

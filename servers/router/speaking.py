@@ -4,11 +4,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeAlias
 
-from servers.domain.chat import Completion, Finish, ModelRef, Speaker, Step
+from servers.domain.chat import Completion, Finish, Speaker, Step
 from servers.kernel import telemetry
 from servers.router.attempt import Attempt
 from servers.router.gathering import steps_of
 from servers.router.ports import Ask, Provider, ProviderDown
+from servers.router.targets import Target
 
 Voice: TypeAlias = AsyncGenerator[Step, None]
 # Whom to ask, and what. Called inside the attempt, which is undone where there is no key.
@@ -27,7 +28,7 @@ async def whole(attempt: Attempt, prepare: Preparing) -> Completion | None:
     return None
 
 
-async def voice(attempt: Attempt, prepare: Preparing, expected: ModelRef) -> Voice:
+async def voice(attempt: Attempt, prepare: Preparing, expected: Target) -> Voice:
     """Pieces and one Finish; nothing at all where the candidate failed before it spoke.
 
     Says first who speaks where it is not the one that the caller expects.
@@ -68,7 +69,7 @@ def signed(finish: Finish, attempt: Attempt) -> Finish:
     )
 
 
-def _another(attempt: Attempt, expected: ModelRef) -> Speaker | None:
+def _another(attempt: Attempt, expected: Target) -> Speaker | None:
     target = attempt.candidate.target
     if (target.provider, target.model) == (expected.provider, expected.model):
         return None

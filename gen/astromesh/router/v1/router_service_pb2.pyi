@@ -352,7 +352,7 @@ class StreamCompleteResponse(_message.Message):
 
     @_builtins.property
     def speaker(self) -> Global___Speaker:
-        """Who says what follows, where that is not the first candidate as it was named."""
+        """Who says what follows, where that is not the first candidate."""
 
     def __init__(
         self,

@@ -1246,7 +1246,7 @@ class StreamCompleteResponse(betterproto2.Message):
         4, betterproto2.TYPE_MESSAGE, optional=True, group="step"
     )
     """
-    Who says what follows, where that is not the first candidate as it was named.
+    Who says what follows, where that is not the first candidate.
     """
 
 
