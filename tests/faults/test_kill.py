@@ -5,9 +5,10 @@ import contextlib
 import os
 import re
 import signal
+import sqlite3
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import grpc
@@ -59,6 +60,12 @@ class Victim:
         if self.process and self.process.returncode is None:
             self.process.send_signal(signal.SIGKILL)
             await self.process.wait()
+
+    def has_on_disk(self, text: str) -> bool:
+        """Whether an event with it was written: until then a crash may take it."""
+        with closing(sqlite3.connect(f"file:{self.folder}/state/runs.db?mode=ro", uri=True)) as db:
+            sql = "SELECT 1 FROM run_event WHERE instr(body, ?) > 0"
+            return db.execute(sql, (text.encode(),)).fetchone() is not None
 
     def sent(self) -> list[str]:
         path = self.folder / "sent"
@@ -116,7 +123,7 @@ async def test_a_tool_that_had_answered_is_not_called_again(victim):
     async with openai_server(*replies) as model:
         write_agents(victim.folder, agent("helper", model.endpoint, tools=TOOLS))
         run_id = await start_run(victim)
-        await until(lambda: len(model.requests) == 2)
+        await until(lambda: len(model.requests) == 2 and victim.has_on_disk("sent to ada"))
         await victim.kill()
         async with dialled(await victim.start()) as agents:
             run = (await seen(agents, run_id))[-1].payload.run

@@ -33,9 +33,9 @@ from tests.unit.agents.troubled import (
 
 class TestASession:
     async def test_of_two_runs_at_once_takes_one_where_the_agent_says_reject(self, alone):
-        async with alone(concurrency="reject") as (runtime, _, _):
+        async with alone(HANGS, concurrency="reject") as (runtime, _, _):
             told = await asyncio.gather(
-                *(runtime.run(ME, IN_SESSION) for _ in range(2)), return_exceptions=True
+                *(runtime.create_run(ME, IN_SESSION) for _ in range(2)), return_exceptions=True
             )
             assert sorted(type(each).__name__ for each in told) == ["NotReady", "Run"]
 
