@@ -5,6 +5,7 @@ import asyncio
 import gc
 import threading
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import chromadb
 import pytest
@@ -16,7 +17,7 @@ from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.opening import open_collection
 from servers.kernel.vectors.ports import Space
 from servers.kernel.vectors.stores import StorePlace, Stores, store_at
-from tests.contract.vector_fixture import ACME, EAST, NORTH, SPACE, points, record
+from tests.contract.vector_fixture import ACME, EAST, NORTH, SPACE, points, record, unit
 
 
 class Gate:
@@ -195,3 +196,23 @@ async def test_a_collection_that_is_gone_from_chroma_is_named_and_can_be_made_ag
         await store.replace("acme", record("a"), points(EAST))
         assert len(await store.search(ACME, EAST, 1, {})) == 1
         other.close()
+
+
+async def test_pgvector_finds_one_tenant_behind_the_points_of_many(postgres):
+    """However early a scan of the index gives up by the server's own settings."""
+    collection = Collection("many", Path("."), postgres.schema())
+    schema = collection.address.rpartition("=")[2]
+    async with open_collection("pgvector", collection) as store:
+        await store.prepare(SPACE)
+        around = [unit(1, n / 800, n % 7 / 100, n % 11 / 100) for n in range(800)]
+        await store.replace("other", record("theirs"), points(*around))
+        await store.replace("acme", record("mine"), points(NORTH))
+    # The plan of a large table: the index of vectors is all there is.
+    postgres.psql(f"DROP INDEX {schema}.vectors_many_p_record_idx")
+    postgres.psql("ALTER ROLE postgres SET hnsw.max_scan_tuples = 1")
+    try:
+        async with open_collection("pgvector", collection) as store:
+            found = await store.search(ACME, EAST, 1, {})
+    finally:
+        postgres.psql("ALTER ROLE postgres RESET hnsw.max_scan_tuples")
+    assert [each.record.id for each in found] == ["mine"]

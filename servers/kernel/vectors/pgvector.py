@@ -279,7 +279,12 @@ _WORDS = """
         ADD COLUMN weights {t}.sparsevec NOT NULL DEFAULT '{{}}/1000000000';
     CREATE INDEX ON {p} USING gin (terms);
 """
-_SEARCHING = "SET LOCAL hnsw.ef_search = {ef}; SET LOCAL hnsw.iterative_scan = strict_order"
+# Usually a scan gives up after 20,000 points, or what work_mem holds: with one tenant among many
+# that would lose what it should find.
+_SEARCHING = (
+    "SET LOCAL hnsw.ef_search = {ef}; SET LOCAL hnsw.iterative_scan = strict_order; "
+    "SET LOCAL hnsw.max_scan_tuples = 2147483647; SET LOCAL hnsw.scan_mem_multiplier = 1000"
+)
 _LOCK = 7_263_041_955_110_412_322  # any number that no other program takes
 
 
