@@ -67,9 +67,19 @@ class Folder:
             return [self.path]
         return sorted(filter(self._is_meant, self.path.rglob("*")))
 
+    def passed_over(self, taken: Sequence[Path]) -> Counter[str]:
+        """Of files that are of no kind that can be read, how many have which ending."""
+        if self.path.is_file():
+            return Counter()
+        files = set(filter(self._is_seen, self.path.rglob("*"))).difference(taken)
+        return Counter(each.suffix or "no ending" for each in files)
+
     def _is_meant(self, path: Path) -> bool:
+        return path.suffix.lower() in ENDINGS and self._is_seen(path)
+
+    def _is_seen(self, path: Path) -> bool:
         hidden = any(part.startswith(".") for part in path.relative_to(self.path).parts)
-        return not hidden and path.suffix.lower() in ENDINGS and path.is_file()
+        return not hidden and path.is_file()
 
     def document(self, path: Path) -> Document:
         """Raises OSError, and InvalidInput for what is too large to be sent."""
@@ -160,6 +170,10 @@ async def ingest(address: str, pipeline: str, folder: Folder) -> int:
                 tally.add(told)
                 advance(told.id)
     _summary(tally, time.monotonic() - begun)
+    over = await asyncio.to_thread(folder.passed_over, files)
+    if over:
+        kinds = ", ".join(f"{number} {clean(ending)}" for ending, number in over.most_common(8))
+        print(f"{over.total()} files of other kinds were passed over ({kinds})", file=sys.stderr)
     return FAILED if tally.faults else 0
 
 

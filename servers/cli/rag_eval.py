@@ -118,10 +118,10 @@ def _table(measured: Mapping[str, Mapping[str, float]], count: int) -> "Table":
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", title=f"{count} questions")
-    table.add_column("MEASURE")
+    table.add_column("MEASURE", no_wrap=True)
     for pipeline in measured:
-        table.add_column(Text(pipeline), justify="right", overflow="fold")
-        table.add_column("", width=max(8, 40 // len(measured)))
+        table.add_column(Text(pipeline), justify="right", overflow="fold", min_width=5)
+        table.add_column("", width=max(4, 40 // len(measured) - 4))
     (first, *_) = measured.values()
     for name in first:
         values = [each[name] for each in measured.values()]
