@@ -12,7 +12,7 @@ UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv),.tools/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
-# Those that fit every machine: not PyTorch (sentence-transformers), not CUDA (onnx-gpu).
+# Those that fit every machine: not PyTorch (sentence-transformers), not CUDA (onnx-gpu, faiss-gpu).
 EXTRAS := edge local onnx genai triton redis postgres tokens otel client rag faiss pgvector qdrant chroma plot
 # Tests wait for something half of their time: two processes run them. 0: this one does.
 WORKERS ?= 2

@@ -14,6 +14,7 @@ import pytest
 from servers.domain.rag import Where
 from servers.kernel.errors import NotReady
 from servers.kernel.vectors.collection import Collection
+from servers.kernel.vectors.index_gpu import gpus
 from servers.kernel.vectors.ports import Record, Scope, Space
 from tests.chroma_server import chroma_server_in
 from tests.contract.vector_fixture import (
@@ -28,7 +29,17 @@ from tests.contract.vector_fixture import (
     unit,
 )
 
-BACKENDS = ("faiss", "array", "pgvector", "qdrant", "chroma", "qdrant server", "chroma server")
+BACKENDS = (
+    "faiss",
+    "array",
+    "device",
+    "gpu",
+    "pgvector",
+    "qdrant",
+    "chroma",
+    "qdrant server",
+    "chroma server",
+)
 ODD = 'Robert\'); DROP TABLE point;-- "$ne" {"$gt": ""} \'\''
 
 
@@ -42,6 +53,8 @@ def backend_of(name, request, folder) -> Backend:
     address = ""
     if name == "pgvector":
         address = request.getfixturevalue("postgres").schema()
+    if name == "gpu" and not gpus():
+        pytest.skip("there is no GPU that FAISS can use")
     if name == "chroma server":
         address = request.getfixturevalue("chroma_server")
     if name == "qdrant server":

@@ -8,7 +8,6 @@ from math import sqrt
 
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.faiss import open_faiss
-from servers.kernel.vectors.index_flat import FlatIndex
 from servers.kernel.vectors.opening import open_collection
 from servers.kernel.vectors.ports import Point, Record, Scope, Space, VectorStore
 
@@ -29,8 +28,11 @@ class Backend:
         named = self.collection
         if name:
             named = Collection(name, named.folder, named.address)
-        if self.name == "array":  # as faiss, where its package isn't installed
-            async with open_faiss(named.folder, named.name, new_index=FlatIndex) as store:
+        if self.name in ("array", "device", "gpu"):
+            from tests.contract.index_fixture import INDEXES  # needs FAISS
+
+            index = INDEXES[self.name]
+            async with open_faiss(named.folder, named.name, new_index=index) as store:
                 yield store
             return
         async with open_collection(self.name, named) as store:

@@ -38,14 +38,15 @@ class NewIndex(Protocol):
 
 
 def best_index() -> NewIndex:
-    """FAISS, where it is installed."""
+    """FAISS, where it is installed; on a GPU, where there is one that it can use."""
     try:
         from servers.kernel.vectors.index_faiss import FaissIndex
+        from servers.kernel.vectors.index_gpu import GpuIndex, gpus
     except ModuleNotFoundError:
         from servers.kernel.vectors.index_flat import FlatIndex
 
         return FlatIndex
-    return FaissIndex
+    return GpuIndex if gpus() else FaissIndex
 
 
 def read_index(file: Path, dimension: int, new_index: NewIndex) -> tuple[Index, int]:
