@@ -10,6 +10,7 @@ from pathlib import Path
 import chromadb
 import pytest
 
+from servers.kernel import postgres as kernel_postgres
 from servers.kernel.errors import NotReady, Unavailable
 from servers.kernel.sqlite import open_database
 from servers.kernel.vectors import faiss, rows
@@ -216,3 +217,22 @@ async def test_pgvector_finds_one_tenant_behind_the_points_of_many(postgres):
     finally:
         postgres.psql("ALTER ROLE postgres RESET hnsw.max_scan_tuples")
     assert [each.record.id for each in found] == ["mine"]
+
+
+async def test_pgvector_takes_a_record_that_is_longer_at_work_than_one_answer(
+    postgres, monkeypatch
+):
+    monkeypatch.setattr(kernel_postgres, "_ANSWER", 1.0)
+    collection = Collection("long", Path("."), postgres.schema())
+    schema = collection.address.rpartition("=")[2]
+    async with open_collection("pgvector", collection) as store:
+        await store.prepare(SPACE)
+        slow = f"FUNCTION {schema}.slow()"
+        postgres.psql(
+            f"CREATE {slow} RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END'; "
+            f"CREATE TRIGGER slow BEFORE INSERT ON {schema}.vectors_long_p "
+            f"FOR EACH ROW EXECUTE {slow}"
+        )
+        await store.replace("acme", record("long"), points(*[EAST] * 1500))
+        assert await store.count("acme") == 1500

@@ -31,6 +31,7 @@ from servers.kernel.vectors.ports import (
 )
 
 _PATIENCE = 10.0  # seconds that work waits for a PostgreSQL that is away
+_BATCH = 200  # points of one statement
 _MOST_INDEXED = 2000  # numbers of a vector that HNSW takes
 _RECORD = "r.id, r.title, r.uri, r.content_hash, r.points, r.metadata::text, r.acl, r.updated_at"
 _POINT = f"p.position, p.text, p.start, p.stop, {_RECORD}"
@@ -167,13 +168,15 @@ class PgvectorStore:
                 )
                 for each in points
             ]
-            await connection.executemany(
+            sql = (
                 f"INSERT INTO {self._points} (record, tenant, position, text, start, stop, "
                 "vector, terms, weights) VALUES ($1, $2, $3, $4, $5, $6, "
                 f"$7::text::{self._type}.vector, $8::text::int[], "
-                f"$9::text::{self._type}.sparsevec)",
-                rows,
+                f"$9::text::{self._type}.sparsevec)"
             )
+            # Each part has the time of an answer, however many points there are.
+            for at in range(0, len(rows), _BATCH):
+                await connection.executemany(sql, rows[at : at + _BATCH])
 
     async def delete(self, tenant: str, record: str) -> int:
         if await self.space() is None:
