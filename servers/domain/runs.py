@@ -330,11 +330,16 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeFound:
-    """Passages were looked up: for the run's question, or by a tool call."""
+    """Passages were looked up: for the run's question, or by a tool call.
+
+    `text` is what the prompt says of those for the question. It is for the run's own log: a run
+    that goes on after a wait or a crash shows the same to its models. Services don't tell it.
+    """
 
     pipeline: str
     sources: tuple[Source, ...]
     call_id: str = ""
+    text: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,9 +352,10 @@ class RecalledMemory:
 
 @dataclass(frozen=True, slots=True)
 class MemoriesRecalled:
-    """Memories were found that bear on the run's question."""
+    """Memories were found that bear on the run's question. `text`: as of `KnowledgeFound`."""
 
     memories: tuple[RecalledMemory, ...]
+    text: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,13 @@ import yaml
 from servers.domain.caller import Caller
 from servers.domain.rag import Document
 from servers.domain.runs import (
+    Decision,
     KnowledgeFound,
     Noticed,
     RunRequest,
     RunState,
     ToolReturned,
+    Verdict,
 )
 from servers.domain.tools import Outcome
 from servers.kernel.errors import NotReady
@@ -125,6 +127,19 @@ class TestKnowledge:
                 await agents.run(ADA, ASK)
             assert "spec.knowledge.pipeline" in caught.value.message
             assert "'handbook'" in caught.value.message
+
+    async def test_stays_as_it_was_when_a_run_goes_on_after_it_waited(self, world):
+        calls = [Call("ask", json.dumps({}))]
+        tools = [{"name": "ask", "type": "client", "description": "Asks a person."}]
+        async with world(Reply((), calls=calls), ANSWER, tools=tools, **KNOWS) as (agents, model):
+            run = await agents.run(ADA, ASK)
+            assert run.state is RunState.WAITING_INPUT
+            (ask,) = run.waiting
+            decision = Decision(ask.call_id, Verdict.RESULT, content="yes")
+            run = await agents.resume(ADA, run.id, decision, wait=True)
+            assert run.state is RunState.COMPLETED
+            assert len(await told(agents, run, KnowledgeFound)) == 1
+            assert system(model, 1) == system(model, 0) != ""
 
 
 class TestATool:

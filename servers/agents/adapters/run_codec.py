@@ -218,7 +218,7 @@ _PAYLOADS: dict[str, Callable[[Tree], Payload]] = {
         **{**tree, "sources": tuple(Source(**each) for each in tree["sources"])}
     ),
     "memory": lambda tree: MemoriesRecalled(
-        tuple(RecalledMemory(**each) for each in tree["memories"])
+        tuple(RecalledMemory(**each) for each in tree["memories"]), tree.get("text", "")
     ),
     "noticed": lambda tree: Noticed(**tree),
     "restarted": lambda tree: Restarted(**tree),

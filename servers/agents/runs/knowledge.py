@@ -57,7 +57,11 @@ class Knowledge:
 
 
 async def for_the_question(knowledge: Knowledge, work: Work, means: Means) -> str:
-    """What the prompt says of it; empty where there is nothing. Raises Blocked."""
+    """What the prompt says of it; empty where there is nothing. Raises Blocked.
+
+    A run that goes on is told what it was told before: its answer may name those numbers."""
+    if work.replay.knowledge:
+        return work.replay.knowledge
     query = PassageQuery(knowledge.pipeline, work.run.query[:_LONGEST_QUERY], knowledge.top_k)
     try:
         with span("retrieval"):
@@ -69,14 +73,16 @@ async def for_the_question(knowledge: Knowledge, work: Work, means: Means) -> st
         found = _missed(work, knowledge, error.message)
     if not found:
         return ""
-    text = _numbered(found, _noted(work, knowledge.pipeline, found))
-    seen = await checked(means.rules, text, Direction.TOOL_RESULT)
+    sources = _sources(work, found)
+    seen = await checked(means.rules, _numbered(found, sources), Direction.TOOL_RESULT)
+    text = "" if seen.block else f"{_INTRODUCTION}\n\n{seen.text}"
+    work.journal.emit(KnowledgeFound(knowledge.pipeline, sources, text=text))
     for report in seen.reports:
         work.journal.emit(report)
     if seen.block:
         work.block = work.block or seen.block
         raise Blocked(seen.block)
-    return f"{_INTRODUCTION}\n\n{seen.text}"
+    return text
 
 
 async def by_tool(rag: Rag, work: Work, call: ToolCalled, limits: ToolLimits) -> ToolReturned:
@@ -97,7 +103,9 @@ async def by_tool(rag: Rag, work: Work, call: ToolCalled, limits: ToolLimits) ->
         return ToolReturned(call.call_id, call.name, error.message, Outcome.ERROR)
     if not found:
         return ToolReturned(call.call_id, call.name, _NOTHING)
-    text = _numbered(found, _noted(work, limits.pipeline, found, call.call_id))
+    sources = _sources(work, found)
+    work.journal.emit(KnowledgeFound(limits.pipeline, sources, call.call_id))
+    text = _numbered(found, sources)
     budget = limits.max_result_tokens
     shown, missing = cut(text, budget) if budget is not None else (text, 0)
     return ToolReturned(call.call_id, call.name, shown, truncated_tokens=missing)
@@ -109,19 +117,15 @@ def _missed(work: Work, knowledge: Knowledge, why: str) -> Sequence[Passage]:
     return ()
 
 
-def _noted(
-    work: Work, pipeline: str, found: Sequence[Passage], call_id: str = ""
-) -> Sequence[Source]:
-    """Number the passages, and tell of them."""
+def _sources(work: Work, found: Sequence[Passage]) -> tuple[Source, ...]:
+    """The passages with their numbers."""
     first = work.next_sources(len(found))
-    sources = tuple(
+    return tuple(
         Source(
             number, each.document, each.title, each.uri, each.start, each.end, round(each.score, 6)
         )
         for number, each in enumerate(found, first)
     )
-    work.journal.emit(KnowledgeFound(pipeline, sources, call_id))
-    return sources
 
 
 def _numbered(found: Sequence[Passage], sources: Sequence[Source]) -> str:

@@ -7,6 +7,7 @@ never fails a run: it goes on, and says so in its events.
 
 from dataclasses import dataclass
 
+from servers.agents.guardrails import Checked
 from servers.agents.ports import Lesson
 from servers.agents.runs.guarding import Blocked, checked
 from servers.agents.runs.happened import happened_before
@@ -86,27 +87,33 @@ async def _alone(recalling: Recalling, key: SessionKey, besides: Besides) -> Mem
 
 
 async def _shown(past: MemoryContext, work: Work, means: Means) -> str:
-    if not past.memories:
-        return ""
-    work.journal.emit(
-        MemoriesRecalled(
-            tuple(
-                RecalledMemory(each.id, each.collection, each.kind, round(each.similarity, 6))
-                for each in past.memories
-            )
-        )
+    """What a run that goes on was shown before stays as it was."""
+    if work.replay.memories or not past.memories:
+        return work.replay.memories
+    told = "\n".join(f"- {' '.join(each.text.split())}" for each in past.memories)
+    seen = await checked(means.rules, told, Direction.TOOL_RESULT)
+    memories = tuple(
+        RecalledMemory(each.id, each.collection, each.kind, round(each.similarity, 6))
+        for each in past.memories
     )
-    text = "\n".join(f"- {' '.join(each.text.split())}" for each in past.memories)
-    return f"{_INTRODUCTION}\n\n{await _checked(text, work, means)}"
+    text = "" if seen.block else f"{_INTRODUCTION}\n\n{seen.text}"
+    work.journal.emit(MemoriesRecalled(memories, text))
+    _report(seen, work)
+    return text
 
 
 async def _checked(text: str, work: Work, means: Means) -> str:
     if not text:
         return ""
     seen = await checked(means.rules, text, Direction.TOOL_RESULT)
+    _report(seen, work)
+    return seen.text
+
+
+def _report(seen: Checked, work: Work) -> None:
+    """Raises Blocked."""
     for report in seen.reports:
         work.journal.emit(report)
     if seen.block:
         work.block = work.block or seen.block
         raise Blocked(seen.block)
-    return seen.text

@@ -11,6 +11,7 @@ from servers.domain.runs import (
     Decided,
     Guarded,
     KnowledgeFound,
+    MemoriesRecalled,
     ModelReplied,
     ReasoningDelta,
     RunEvent,
@@ -42,7 +43,9 @@ class Replay:
         self.last_sequence = 0  # of all that is on record
         self.last_step = 0  # of what still holds: text after it is void
         self.model_calls = 0  # the highest number of one
-        self.sources = 0  # likewise, of what its tools have looked up
+        self.sources = 0  # likewise, of what was looked up
+        self.knowledge = ""  # what the prompt said of what was looked up for the question
+        self.memories = ""  # and of what was remembered
         for event in events:
             self._note(event)
 
@@ -54,8 +57,11 @@ class Replay:
             case ModelReplied() as reply:
                 self._replies[reply.node].append(reply)
                 self.model_calls = max(self.model_calls, reply.model_call)
-            case KnowledgeFound() as found if found.call_id:
+            case KnowledgeFound() as found:
                 self.sources = max(self.sources, *(each.number for each in found.sources))
+                self.knowledge = self.knowledge or found.text
+            case MemoriesRecalled(text=text):
+                self.memories = self.memories or text
             case ToolCalled() as call:
                 self._started[call.call_id] = call
             case ToolReturned() as result:
