@@ -55,7 +55,9 @@ async def open_agents(
         open_stores(config.state_dir, time.time, new_id, dsn=kept.dsn, lease=kept.lease_seconds)
     )
     summaries = await enter(Summaries())
-    lessons = await enter(open_database(config.state_dir / "lessons.db", sqlite_lessons.MIGRATIONS))
+    lessons = await enter(
+        open_database(config.state_dir / "lessons.db", sqlite_lessons.MIGRATIONS, erasing=True)
+    )
     learning = await enter(Learning(sqlite_lessons.SqliteLessons(lessons), time.time))
     planner = Planner(router, memory, tools, rag, PATTERNS, time.time, summaries, learning)
     catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)

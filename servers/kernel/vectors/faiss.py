@@ -54,7 +54,7 @@ async def open_faiss(
 ) -> AsyncIterator["FaissStore"]:
     """`new_index` None: FAISS, where it is installed. Raises as `open_database`."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    async with open_database(folder / f"{name}.db", rows.MIGRATIONS) as database:
+    async with open_database(folder / f"{name}.db", rows.MIGRATIONS, erasing=True) as database:
         store = FaissStore(database, folder / f"{name}.faiss", name, new_index or best_index())
         await store.load()
         saving = asyncio.create_task(store.keep_saved(save_every))
