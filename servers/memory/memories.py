@@ -65,6 +65,14 @@ def finds(reader: Reader, where: Where, session: str = "") -> Where:
     return theirs | {f"{_USER}{key}": value for key, value in where.items()}
 
 
+def is_his(reader: Reader, record: Record) -> bool:
+    """Whether he may name a memory by its id: one that he finds, in whichever session."""
+    if record.metadata["agent"] != reader.agent:
+        return False
+    whose = str(record.metadata["seen_by"])
+    return whose == "agent" or orjson.loads(whose)[1] == reader.principal
+
+
 def finds_the_same(reader: Reader, scope: MemoryScope) -> Where:
     """The condition under which a memory may be the same as one that he leaves."""
     return {"agent": reader.agent, "seen_by": seen_by(reader, scope)}

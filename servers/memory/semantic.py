@@ -216,9 +216,8 @@ class VectorMemory:
         return tuple(records.found_from(each, name) for each in kept)
 
     async def _forget_one(self, reader: Reader, id: str, store: VectorStore) -> int:
-        condition = records.finds(reader, {})
         record = await store.record(Scope(reader.tenant), id)
-        if record is None or not _fits(record, condition):
+        if record is None or not records.is_his(reader, record):
             raise NotFound(f"there is no memory {id!r}", reason="MEMORY_NOT_FOUND", memory=id)
         return await store.delete(reader.tenant, id)
 
@@ -247,15 +246,6 @@ async def _delete_all(store: VectorStore, tenant: str, condition: Where) -> int:
         gone += sum([await store.delete(tenant, each.id) for each in page])
         after = page[-1].id
     return gone
-
-
-def _fits(record: Record, condition: Where) -> bool:
-    """Whether a record is one of those that a condition of `finds` is about."""
-    for key, value in condition.items():
-        wanted = value if isinstance(value, tuple) else (value,)
-        if record.metadata.get(key) not in wanted:
-            return False
-    return True
 
 
 def _has_left_it(memory: Memory, remembered: Remembered) -> bool:

@@ -235,6 +235,13 @@ class TestForgetting:
         assert await memory.forget(ADA, Forgetting(id=kept.id)) == 1
         assert texts(await memory.recall(ADA, asks("tea"))) == [BOAT]
 
+    async def test_by_its_id_of_one_that_a_session_alone_finds(self, memory):
+        kept, _ = await memory.remember(ADA, note(TEA, scope=SESSION))
+        with pytest.raises(NotFound):
+            await memory.forget(replace(BOB, session="s1"), Forgetting(id=kept.id))
+        assert await memory.forget(replace(ADA, session=""), Forgetting(id=kept.id)) == 1
+        assert await memory.recall(ADA, asks("tea")) == ()
+
     async def test_of_what_somebody_else_has_is_refused(self, memory):
         kept, _ = await memory.remember(ADA, note(TEA))
         for reader in (BOB, replace(ADA, agent="other"), replace(ADA, tenant="elsewhere")):
