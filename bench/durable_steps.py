@@ -28,7 +28,8 @@ from bench.processes import ROOT
 from bench.report import Spread, table, write
 from servers.agents.adapters.opening import open_stores
 from servers.agents.ports import RunStore, Stores
-from servers.domain.runs import Run, RunEvent, RunState, ToolReturned
+from servers.domain.run_events import RunEvent, ToolReturned
+from servers.domain.runs import Run, RunState
 from tests.postgres_server import postgres_server
 
 RESULT = ToolReturned("1", "search", "x" * 300)

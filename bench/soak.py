@@ -23,7 +23,8 @@ import uvloop
 
 from bench.report import console, table, write
 from servers.domain.caller import Caller
-from servers.domain.runs import Completed, RunEvent, RunRequest
+from servers.domain.run_events import Completed, RunEvent
+from servers.domain.runs import RunRequest
 from servers.kernel.errors import AstromeshError
 from tests.faults.replicas import Fleet, Replica, fleet
 from tests.faults.thinking import thinking

@@ -5,7 +5,8 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from servers.domain.caller import Caller
-from servers.domain.runs import RunEvent, RunRequest
+from servers.domain.run_events import RunEvent
+from servers.domain.runs import RunRequest
 from servers.domain.services import Agents
 from servers.kernel.errors import InvalidInput, Violation
 

@@ -20,14 +20,13 @@ from servers.agents.convert_runs import (
     run_to,
 )
 from servers.domain.chat import Finish, Usage
-from servers.domain.runs import (
+from servers.domain.run_events import (
     Asked,
     BranchEnded,
     BranchKind,
     BranchStarted,
     Completed,
     Decided,
-    Decision,
     Guarded,
     KnowledgeFound,
     MemoriesRecalled,
@@ -45,8 +44,8 @@ from servers.domain.runs import (
     ToolCalled,
     ToolReturned,
     UsageReported,
-    Verdict,
 )
+from servers.domain.runs import Decision, Verdict
 from servers.domain.tools import Outcome
 from servers.kernel.chat_wire import (
     finish_reason_from,

@@ -6,7 +6,8 @@ from contextlib import aclosing
 from servers.agents.ports import RunStore
 from servers.agents.runs.active import ActiveRuns, Kept
 from servers.agents.runs.execution import Execution
-from servers.domain.runs import Completed, Run, RunEvent, RunFilter
+from servers.domain.run_events import Completed, RunEvent
+from servers.domain.runs import Run, RunFilter
 from servers.kernel.errors import InvalidInput, Unavailable, Violation
 from servers.kernel.paging import LARGEST_SIZE
 

@@ -8,7 +8,8 @@ import structlog
 
 from servers.agents.ports import Leases
 from servers.agents.runs.active import ActiveRuns
-from servers.domain.runs import Run, RunEvent
+from servers.domain.run_events import RunEvent
+from servers.domain.runs import Run
 from servers.kernel.errors import AstromeshError
 
 _log = structlog.stdlib.get_logger("astromesh.agents")

@@ -6,7 +6,8 @@ from typing import Protocol
 
 from servers.agents.catalogue_ports import AgentStore
 from servers.domain.chat import Json
-from servers.domain.runs import Run, RunEvent, RunFilter, RunPage
+from servers.domain.run_events import RunEvent
+from servers.domain.runs import Run, RunFilter, RunPage
 
 
 class RunStore(Protocol):

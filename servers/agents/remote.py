@@ -13,15 +13,8 @@ from servers.domain.agents import AgentPage, AgentRecord
 from servers.domain.caller import Caller
 from servers.domain.chat import Json
 from servers.domain.graphs import Graph
-from servers.domain.runs import (
-    Decision,
-    OnDisconnect,
-    Run,
-    RunEvent,
-    RunFilter,
-    RunPage,
-    RunRequest,
-)
+from servers.domain.run_events import RunEvent
+from servers.domain.runs import Decision, OnDisconnect, Run, RunFilter, RunPage, RunRequest
 from servers.kernel.calls import metadata_of
 from servers.kernel.errors import InvalidInput
 from servers.kernel.status import domain_errors

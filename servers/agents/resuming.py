@@ -21,18 +21,15 @@ from servers.agents.runs.plan import Begin, Plan
 from servers.agents.runs.telling import Telling, put_down
 from servers.agents.versions import Versions
 from servers.domain.caller import Caller
+from servers.domain.run_events import Decided, Payload, RunEvent, StateChanged
 from servers.domain.runs import (
     AskKind,
-    Decided,
     Decision,
     Durability,
     Failure,
-    Payload,
     Run,
-    RunEvent,
     RunRequest,
     RunState,
-    StateChanged,
     StopReason,
 )
 from servers.kernel.errors import AstromeshError, NotFound, NotReady, Unavailable

@@ -10,7 +10,7 @@ from google.protobuf import empty_pb2
 from servers.agents import convert, convert_agent, convert_events, convert_graph, convert_runs
 from servers.agents.conversation import Conversation
 from servers.agents.convert import bare
-from servers.domain.runs import RunEvent
+from servers.domain.run_events import RunEvent
 from servers.domain.services import Agents
 from servers.kernel.calls import Context, caller_from, deadline_from
 

@@ -44,15 +44,8 @@ from servers.domain.rag import (
     PipelineInfo,
     StoredDocument,
 )
-from servers.domain.runs import (
-    Decision,
-    OnDisconnect,
-    Run,
-    RunEvent,
-    RunFilter,
-    RunPage,
-    RunRequest,
-)
+from servers.domain.run_events import RunEvent
+from servers.domain.runs import Decision, OnDisconnect, Run, RunFilter, RunPage, RunRequest
 from servers.domain.semantic import (
     NOTHING_BESIDES,
     Besides,

@@ -7,7 +7,8 @@ from contextlib import aclosing
 import pytest
 
 from servers.domain.caller import Caller
-from servers.domain.runs import BranchEnded, BranchStarted, RunRequest
+from servers.domain.run_events import BranchEnded, BranchStarted
+from servers.domain.runs import RunRequest
 from tests.running import agent, in_process, mesh_of, over_the_wire
 from tests.scripted.http_server import Call, Reply
 from tests.scripted.knowing_server import knowing_server

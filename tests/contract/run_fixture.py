@@ -8,18 +8,15 @@ from uuid import uuid4
 from servers.agents.adapters.opening import open_stores
 from servers.agents.adapters.postgres_stores import open_postgres_stores
 from servers.domain.chat import Finish, Role, says
-from servers.domain.runs import (
-    Ask,
-    AskKind,
+from servers.domain.run_events import (
     Completed,
     ModelReplied,
     Payload,
-    Run,
     RunEvent,
-    RunState,
     StateChanged,
     TextDelta,
 )
+from servers.domain.runs import Ask, AskKind, Run, RunState
 
 WAITING = [state for state in RunState if state.waiting]
 ENDED = [state for state in RunState if state.terminal]

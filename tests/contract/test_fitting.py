@@ -4,7 +4,8 @@ import contextlib
 
 import pytest
 
-from servers.domain.runs import Noticed, RunRequest
+from servers.domain.run_events import Noticed
+from servers.domain.runs import RunRequest
 from servers.kernel.errors import InvalidInput
 from tests.contract.pattern_fixture import ME, payloads, reached, says, told
 from tests.running import agent, mesh_of

@@ -2,7 +2,8 @@
 
 import pytest
 
-from servers.domain.runs import BranchStarted, Guarded, RunState
+from servers.domain.run_events import BranchStarted, Guarded
+from servers.domain.runs import RunState
 from tests.contract.pattern_fixture import ASK, ME, payloads, reached, says, told, world
 from tests.scripted.http_server import Reply, Then
 

@@ -13,25 +13,27 @@ from servers.agents.adapters.opening import open_stores
 from servers.config import load_config
 from servers.domain.caller import Caller
 from servers.domain.memory import SessionKey, Strategy
-from servers.domain.runs import (
-    Block,
+from servers.domain.run_events import (
     Completed,
     Decided,
-    Decision,
-    Direction,
     Guarded,
     ModelReplied,
     Noticed,
     ReasoningDelta,
-    Run,
     RunEvent,
-    RunRequest,
-    RunState,
     StateChanged,
-    StopReason,
     TextDelta,
     ToolCalled,
     ToolReturned,
+)
+from servers.domain.runs import (
+    Block,
+    Decision,
+    Direction,
+    Run,
+    RunRequest,
+    RunState,
+    StopReason,
     Verdict,
 )
 from servers.kernel.errors import NotReady

@@ -8,15 +8,8 @@ import yaml
 
 from servers.domain.caller import Caller
 from servers.domain.rag import Document
-from servers.domain.runs import (
-    Decision,
-    KnowledgeFound,
-    Noticed,
-    RunRequest,
-    RunState,
-    ToolReturned,
-    Verdict,
-)
+from servers.domain.run_events import KnowledgeFound, Noticed, ToolReturned
+from servers.domain.runs import Decision, RunRequest, RunState, Verdict
 from servers.domain.tools import Outcome
 from servers.kernel.errors import NotReady
 from tests.contract.rag_fixture import pipeline

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from servers.agents.ports import Beat
-from servers.domain.runs import RunState, StateChanged
+from servers.domain.run_events import StateChanged
+from servers.domain.runs import RunState
 from servers.kernel.errors import Conflict, NotFound, NotReady
 from tests.contract.run_fixture import (
     ENDED,

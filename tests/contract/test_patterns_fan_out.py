@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from servers.domain.runs import ModelReplied, StopReason
+from servers.domain.run_events import ModelReplied
+from servers.domain.runs import StopReason
 from servers.kernel.errors import Unavailable
 from tests.contract.pattern_fixture import (
     ASK,

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from servers.domain.runs import ModelReplied, StopReason, TextDelta, ToolCalled
+from servers.domain.run_events import ModelReplied, TextDelta, ToolCalled
+from servers.domain.runs import StopReason
 from servers.kernel.errors import Unavailable
 from tests.contract.pattern_fixture import (
     ADD,

@@ -5,14 +5,8 @@ import json
 
 import pytest
 
-from servers.domain.runs import (
-    BranchStarted,
-    Decision,
-    ModelReplied,
-    RunState,
-    StopReason,
-    Verdict,
-)
+from servers.domain.run_events import BranchStarted, ModelReplied
+from servers.domain.runs import Decision, RunState, StopReason, Verdict
 from servers.kernel.errors import Unavailable
 from tests.contract.pattern_fixture import (
     ADD,

@@ -5,16 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from servers.domain.runs import (
-    BranchStarted,
-    Decision,
-    Durability,
-    RunRequest,
-    RunState,
-    StopReason,
-    ToolCalled,
-    Verdict,
-)
+from servers.domain.run_events import BranchStarted, ToolCalled
+from servers.domain.runs import Decision, Durability, RunRequest, RunState, StopReason, Verdict
 from servers.kernel.errors import InvalidInput, NotReady
 from tests.contract.pattern_fixture import ADD, ME, TOOLS, parts, payloads, reached, says, told
 from tests.running import agent, mesh_of

@@ -10,7 +10,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from servers.agents.ports import Beat
-from servers.domain.runs import Restarted, RunState, StateChanged, TextDelta
+from servers.domain.run_events import Restarted, StateChanged, TextDelta
+from servers.domain.runs import RunState
 from servers.kernel.errors import Conflict, NotReady
 from tests.contract import run_fixture
 from tests.contract.run_fixture import (

@@ -11,7 +11,7 @@ import pytest
 
 from servers.agents.adapters.opening import open_stores
 from servers.agents.ports import Beat
-from servers.domain.runs import TextDelta
+from servers.domain.run_events import TextDelta
 from servers.kernel.errors import NotReady, Unavailable
 from tests.contract import run_fixture
 from tests.contract.run_fixture import STARTED, a_run, ended, event, ids, said, waiting_run

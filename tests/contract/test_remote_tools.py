@@ -10,7 +10,8 @@ from astromesh.tools.v1 import tool_service_pb2_grpc
 
 from servers.config import load_config
 from servers.domain.caller import Caller
-from servers.domain.runs import RunRequest, ToolReturned
+from servers.domain.run_events import ToolReturned
+from servers.domain.runs import RunRequest
 from servers.domain.tools import Outcome, ToolRequest
 from servers.kernel.errors import Unavailable
 from servers.kernel.status import StatusInterceptor

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from servers.agents.housekeeping import clean
-from servers.domain.runs import ReasoningDelta, RunFilter, RunState
+from servers.domain.run_events import ReasoningDelta
+from servers.domain.runs import RunFilter, RunState
 from servers.kernel.errors import NotFound
 from tests.contract.run_fixture import (
     ENDED,

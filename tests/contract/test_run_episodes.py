@@ -10,7 +10,8 @@ import yaml
 from servers.config import load_config
 from servers.domain.caller import Caller
 from servers.domain.episodes import Episode, EpisodeFilter, EpisodeOutcome, EpisodeType, Note
-from servers.domain.runs import Decision, Durability, Noticed, RunRequest, RunState, Verdict
+from servers.domain.run_events import Noticed
+from servers.domain.runs import Decision, Durability, RunRequest, RunState, Verdict
 from servers.kernel.errors import InvalidInput, NotReady
 from servers.mesh import open_mesh
 from tests.running import agent, write_agents

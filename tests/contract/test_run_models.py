@@ -8,7 +8,8 @@ import pytest
 
 from servers.domain.caller import Caller
 from servers.domain.chat import ModelUsage, Usage
-from servers.domain.runs import ModelReplied, RunRequest, RunState, StopReason, TextDelta
+from servers.domain.run_events import ModelReplied, TextDelta
+from servers.domain.runs import RunRequest, RunState, StopReason
 from servers.kernel.errors import AstromeshError, InvalidInput, Unavailable
 from tests.running import agent, in_process, mesh_of, over_the_wire
 from tests.scripted.http_server import Call, Reply, Then, nobody

@@ -12,14 +12,8 @@ from servers.agents.adapters import sqlite_lessons
 from servers.agents.ports import Lesson
 from servers.config import load_config
 from servers.domain.caller import Caller
-from servers.domain.runs import (
-    Decision,
-    MemoriesRecalled,
-    Noticed,
-    RunRequest,
-    RunState,
-    Verdict,
-)
+from servers.domain.run_events import MemoriesRecalled, Noticed
+from servers.domain.runs import Decision, RunRequest, RunState, Verdict
 from servers.domain.semantic import Forgetting, MemoryQuery, MemoryScope, Reader, Remembered
 from servers.kernel.errors import AstromeshError, InvalidInput, NotReady
 from servers.kernel.sqlite import open_database

@@ -7,13 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from servers.domain.runs import (
-    Completed,
-    Restarted,
-    RunFilter,
-    RunState,
-    ToolCalled,
-)
+from servers.domain.run_events import Completed, Restarted, ToolCalled
+from servers.domain.runs import RunFilter, RunState
 from servers.kernel.errors import AlreadyExists, Conflict, InvalidInput, NotFound
 from tests.contract.run_fixture import (
     ENDED,

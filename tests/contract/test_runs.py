@@ -9,19 +9,21 @@ import pytest
 from servers.domain.caller import Caller
 from servers.domain.chat import Role
 from servers.domain.memory import SessionKey
-from servers.domain.runs import (
+from servers.domain.run_events import (
     Completed,
-    Durability,
     ModelReplied,
+    StateChanged,
+    TextDelta,
+    ToolCalled,
+    ToolReturned,
+)
+from servers.domain.runs import (
+    Durability,
     OnDisconnect,
     RunFilter,
     RunRequest,
     RunState,
-    StateChanged,
     StopReason,
-    TextDelta,
-    ToolCalled,
-    ToolReturned,
 )
 from servers.domain.tools import Outcome
 from servers.kernel.errors import (

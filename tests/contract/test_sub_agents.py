@@ -8,6 +8,7 @@ from contextlib import aclosing
 import pytest
 
 from servers.domain.caller import Caller
+from servers.domain.run_events import SubRunStarted, ToolCalled, ToolReturned
 from servers.domain.runs import (
     AskKind,
     Decision,
@@ -15,9 +16,6 @@ from servers.domain.runs import (
     RunFilter,
     RunRequest,
     RunState,
-    SubRunStarted,
-    ToolCalled,
-    ToolReturned,
     Verdict,
 )
 from servers.domain.tools import Outcome

@@ -5,7 +5,8 @@ import contextlib
 
 import pytest
 
-from servers.domain.runs import Decision, RunFilter, RunRequest, RunState, SubRunStarted, Verdict
+from servers.domain.run_events import SubRunStarted
+from servers.domain.runs import Decision, RunFilter, RunRequest, RunState, Verdict
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply
 from tests.scripted.openai_server import openai_server

@@ -8,18 +8,14 @@ import pytest
 
 from servers.domain.caller import Caller
 from servers.domain.memory import SessionKey
+from servers.domain.run_events import Asked, Completed, Decided, StateChanged, ToolCalled
 from servers.domain.runs import (
-    Asked,
     AskKind,
-    Completed,
-    Decided,
     Decision,
     Durability,
     RunFilter,
     RunRequest,
     RunState,
-    StateChanged,
-    ToolCalled,
     Verdict,
 )
 from servers.domain.usage import UsageQuery

@@ -19,7 +19,8 @@ import yaml
 
 from servers.agents.remote import RemoteAgents
 from servers.domain.caller import Caller
-from servers.domain.runs import Completed, Run, RunEvent
+from servers.domain.run_events import Completed, RunEvent
+from servers.domain.runs import Run
 from servers.kernel.errors import AstromeshError
 from tests.running import write_agents
 

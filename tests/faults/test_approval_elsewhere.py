@@ -10,7 +10,8 @@ import yaml
 
 from servers.agents.remote import RemoteAgents
 from servers.domain.caller import Caller
-from servers.domain.runs import Completed, Decision, RunState, Verdict
+from servers.domain.run_events import Completed
+from servers.domain.runs import Decision, RunState, Verdict
 from tests.faults.thinking import mails, thinking
 from tests.mesh.mesh_process import KILL, command, gone, mesh_process
 from tests.running import agent, write_agents

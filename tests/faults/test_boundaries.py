@@ -5,7 +5,8 @@ import contextlib
 
 import pytest
 
-from servers.domain.runs import Completed, RunFilter, RunRequest, RunState
+from servers.domain.run_events import Completed
+from servers.domain.runs import RunFilter, RunRequest, RunState
 from servers.kernel.errors import AstromeshError
 from tests.faults.replicas import ME, Replica, fleet, followed
 from tests.faults.thinking import mails, thinking

@@ -16,7 +16,8 @@ import pytest
 
 from servers.agents.remote import RemoteAgents
 from servers.domain.caller import Caller
-from servers.domain.runs import Restarted, RunRequest, RunState, TextDelta, ToolReturned
+from servers.domain.run_events import Restarted, TextDelta, ToolReturned
+from servers.domain.runs import RunRequest, RunState
 from servers.domain.tools import Outcome
 from servers.kernel.errors import Unavailable
 from tests.running import agent, write_agents

@@ -8,16 +8,15 @@ from dataclasses import replace
 import pytest
 
 from servers.agents.adapters.opening import open_stores
-from servers.domain.runs import (
+from servers.domain.run_events import (
     BranchEnded,
     Completed,
     ModelReplied,
-    RunRequest,
-    RunState,
     TextDelta,
     ToolReturned,
     UsageReported,
 )
+from servers.domain.runs import RunRequest, RunState
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply, refuses
 from tests.scripted.knowing_server import knowing_server

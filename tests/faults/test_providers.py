@@ -5,7 +5,8 @@ from contextlib import aclosing
 
 import pytest
 
-from servers.domain.runs import Completed, RunRequest, RunState, TextDelta
+from servers.domain.run_events import Completed, TextDelta
+from servers.domain.runs import RunRequest, RunState
 from tests.faults.replicas import ME
 from tests.faults.thinking import thinking
 from tests.running import agent, mesh_of

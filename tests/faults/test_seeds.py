@@ -11,7 +11,8 @@ import signal
 
 import pytest
 
-from servers.domain.runs import Completed, RunRequest, RunState, TextDelta, ToolReturned
+from servers.domain.run_events import Completed, TextDelta, ToolReturned
+from servers.domain.runs import RunRequest, RunState
 from servers.domain.tools import Outcome
 from servers.kernel.errors import AstromeshError
 from tests.faults.replicas import LEASE, ME, Fleet, Replica, fleet, followed

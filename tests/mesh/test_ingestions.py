@@ -12,7 +12,8 @@ from servers.agents.remote import RemoteAgents
 from servers.domain.caller import Caller
 from servers.domain.ingestions import IngestionState
 from servers.domain.rag import Document
-from servers.domain.runs import KnowledgeFound, RunRequest
+from servers.domain.run_events import KnowledgeFound
+from servers.domain.runs import RunRequest
 from servers.rag.remote import RemoteRag
 from servers.rag.remote_ingestions import RemoteIngestions
 from tests.contract.rag_fixture import P, pipeline

@@ -13,7 +13,8 @@ import yaml
 from servers.agents.remote import RemoteAgents
 from servers.domain.caller import Caller
 from servers.domain.memory import SessionKey
-from servers.domain.runs import RunRequest, RunState, TextDelta
+from servers.domain.run_events import TextDelta
+from servers.domain.runs import RunRequest, RunState
 from servers.kernel.errors import InvalidInput, Unavailable
 from servers.memory.remote import RemoteMemory
 from tests.mesh.mesh_process import mesh_process, services

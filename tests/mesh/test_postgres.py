@@ -12,7 +12,8 @@ import yaml
 
 from servers.agents.remote import RemoteAgents
 from servers.domain.caller import Caller
-from servers.domain.runs import Restarted, RunFilter, RunRequest, RunState
+from servers.domain.run_events import Restarted
+from servers.domain.runs import RunFilter, RunRequest, RunState
 from servers.kernel.errors import NotFound
 from tests.mesh.mesh_process import MeshProcess, command, mesh_process
 from tests.running import agent, write_agents

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from servers.agents.adapters.run_codec import Row, events_of, row_of
-from servers.domain.runs import ModelReplied, ReasoningDelta, TextDelta
+from servers.domain.run_events import ModelReplied, ReasoningDelta, TextDelta
 
 
 def compacted(run_id: str, rows: Sequence[Row]) -> list[Row] | None:

@@ -12,7 +12,8 @@ from servers.agents.adapters.postgres_writer import Writer
 from servers.agents.adapters.run_codec import Row, events_of, run_from
 from servers.agents.adapters.run_rows import WAITING, no_run, not_waiting
 from servers.agents.ports import Beat
-from servers.domain.runs import Run, RunEvent
+from servers.domain.run_events import RunEvent
+from servers.domain.runs import Run
 from servers.kernel.postgres import Connection, Postgres
 
 _AT_THE_END: Final = 3.0  # seconds: a process that stops has no more

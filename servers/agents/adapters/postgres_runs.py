@@ -17,7 +17,8 @@ from servers.agents.adapters.postgres_statements import (
 from servers.agents.adapters.postgres_writer import Writer
 from servers.agents.adapters.run_codec import Row, events_of, row_of, run_from
 from servers.agents.adapters.run_rows import let_go, no_run, only_live, run_row, tells_its_end
-from servers.domain.runs import Run, RunEvent, RunFilter, RunPage
+from servers.domain.run_events import RunEvent
+from servers.domain.runs import Run, RunFilter, RunPage
 from servers.kernel.paging import page_limit, position, token
 from servers.kernel.postgres import Postgres
 

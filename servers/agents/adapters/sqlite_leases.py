@@ -14,7 +14,8 @@ from servers.agents.adapters.changes import News
 from servers.agents.adapters.run_codec import Row, events_of, run_from
 from servers.agents.adapters.run_rows import WAITING, no_run, not_waiting
 from servers.agents.ports import Beat
-from servers.domain.runs import Run, RunEvent
+from servers.domain.run_events import RunEvent
+from servers.domain.runs import Run
 from servers.kernel.sqlite import Database
 
 _AMONG: Final = "IN (SELECT value FROM json_each(?))"

@@ -20,7 +20,8 @@ from servers.agents.adapters.run_rows import (
     tells_its_end,
 )
 from servers.agents.adapters.sqlite_schema import MIGRATIONS as MIGRATIONS
-from servers.domain.runs import Run, RunEvent, RunFilter, RunPage
+from servers.domain.run_events import RunEvent
+from servers.domain.runs import Run, RunFilter, RunPage
 from servers.kernel.paging import page_limit, position, token
 from servers.kernel.sqlite import Database
 

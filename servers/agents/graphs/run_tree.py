@@ -5,8 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from servers.agents.graphs.sketch import MOST_NODES, Sketch
-from servers.domain.runs import (
-    Ask,
+from servers.domain.run_events import (
     Asked,
     BranchEnded,
     BranchStarted,
@@ -16,13 +15,13 @@ from servers.domain.runs import (
     Payload,
     ReasoningDelta,
     Restarted,
-    Run,
     RunEvent,
     SubRunStarted,
     TextDelta,
     ToolCalled,
     ToolReturned,
 )
+from servers.domain.runs import Ask, Run
 from servers.domain.tools import Outcome
 from servers.kernel.errors import NotFound
 

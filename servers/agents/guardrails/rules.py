@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from servers.agents.guardrails.stages import Stage
-from servers.domain.runs import Block, Direction, Guarded
+from servers.domain.run_events import Guarded
+from servers.domain.runs import Block, Direction
 
 _SIDES = {
     Direction.INPUT: "input",

@@ -8,7 +8,7 @@ from servers.agents.patterns.parts import attempted, offered, planned, synthesis
 from servers.agents.patterns.plans import MOST_STEPS, plan_of
 from servers.agents.patterns.ports import Answer, Steps, Task
 from servers.agents.patterns.together import together
-from servers.domain.runs import BranchKind
+from servers.domain.run_events import BranchKind
 
 _PLAN = (
     "{question}\n\n[Do not answer this yet]\n"

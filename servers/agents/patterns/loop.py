@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 from servers.agents.patterns.ports import Answer, Steps
 from servers.domain.chat import FinishReason, Json, Message, Role, Text, ToolCall, ToolSpec
-from servers.domain.runs import ModelReplied, StopReason, ToolReturned
+from servers.domain.run_events import ModelReplied, ToolReturned
+from servers.domain.runs import StopReason
 
 STOPS = {
     FinishReason.STOP: StopReason.ANSWER,

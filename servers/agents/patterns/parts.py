@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from servers.agents.patterns.loop import Talk, last_word, tool_loop
 from servers.agents.patterns.ports import Answer, Steps, Task
-from servers.domain.runs import BranchKind, StopReason
+from servers.domain.run_events import BranchKind
+from servers.domain.runs import StopReason
 from servers.kernel.errors import AstromeshError, DataLost
 
 _SYNTHESIS = (

@@ -2,7 +2,7 @@
 
 from servers.agents.patterns.loop import Talk, tool_loop
 from servers.agents.patterns.ports import Answer, Stage, Steps, Task
-from servers.domain.runs import BranchKind
+from servers.domain.run_events import BranchKind
 
 _PROMPTS = {
     "analyze": (

@@ -12,7 +12,7 @@ from servers.agents.patterns.parts import Outcome, attempted, offered, planned, 
 from servers.agents.patterns.plans import MOST_STEPS, PlannedStep, plan_of
 from servers.agents.patterns.ports import Answer, Steps, Suspended, Task
 from servers.agents.patterns.together import together
-from servers.domain.runs import BranchKind
+from servers.domain.run_events import BranchKind
 
 _PLAN = (
     "{question}\n\n[Do not answer this yet: make a plan]\n"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from servers.domain.chat import Json, Message, Role, ToolSpec, says
-from servers.domain.runs import BranchKind, ModelReplied, StopReason, ToolReturned
+from servers.domain.run_events import BranchKind, ModelReplied, ToolReturned
+from servers.domain.runs import StopReason
 
 
 class Suspended(Exception):

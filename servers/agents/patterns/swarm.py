@@ -11,7 +11,7 @@ from dataclasses import replace
 from servers.agents.patterns.loop import Talk, observation, observed, tool_loop
 from servers.agents.patterns.ports import Answer, Member, Steps, Task
 from servers.domain.chat import Json, Message, Role, ToolCall, ToolSpec, says
-from servers.domain.runs import BranchKind, ModelReplied, ToolReturned
+from servers.domain.run_events import BranchKind, ModelReplied, ToolReturned
 
 PREFIX = "transfer_to_"
 _PARAMETERS: Json = {

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from servers.agents.runs.execution import Execution
-from servers.domain.runs import Durability, Run, RunEvent
+from servers.domain.run_events import RunEvent
+from servers.domain.runs import Durability, Run
 from servers.kernel.errors import AlreadyExists, Exhausted
 
 KEPT = 256  # ended runs that only memory knows and that can still be asked for

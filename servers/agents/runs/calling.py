@@ -10,16 +10,8 @@ from servers.agents.runs.knowledge import by_tool
 from servers.agents.runs.means import Means, ToolKind, ToolLimits
 from servers.agents.runs.timer import awake_at, slept
 from servers.agents.runs.work import Work
-from servers.domain.runs import (
-    Ask,
-    Asked,
-    AskKind,
-    Decided,
-    ModelReplied,
-    ToolCalled,
-    ToolReturned,
-    Verdict,
-)
+from servers.domain.run_events import Asked, Decided, ModelReplied, ToolCalled, ToolReturned
+from servers.domain.runs import Ask, AskKind, Verdict
 from servers.domain.tools import Outcome, ToolRequest
 from servers.kernel import telemetry
 from servers.kernel.errors import AstromeshError, NotReady

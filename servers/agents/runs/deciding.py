@@ -1,7 +1,8 @@
 """Checks who answers what a run waits for, and what. No I/O."""
 
 from servers.domain.caller import Caller
-from servers.domain.runs import Ask, AskKind, Decided, Decision, Run, Verdict
+from servers.domain.run_events import Decided
+from servers.domain.runs import Ask, AskKind, Decision, Run, Verdict
 from servers.kernel.errors import Denied, InvalidInput, NotFound, NotReady, Violation
 
 _FITTING = {

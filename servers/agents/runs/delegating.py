@@ -6,7 +6,8 @@ from servers.agents.runs.failure import error_of
 from servers.agents.runs.means import ToolLimits
 from servers.agents.runs.work import Errand, Work
 from servers.domain.chat import Json
-from servers.domain.runs import Ask, AskKind, Run, RunState, SubRunStarted, ToolCalled, ToolReturned
+from servers.domain.run_events import SubRunStarted, ToolCalled, ToolReturned
+from servers.domain.runs import Ask, AskKind, Run, RunState
 from servers.domain.tools import Outcome
 from servers.kernel.errors import AstromeshError
 from servers.kernel.json_schema import JsonSchema

@@ -29,19 +29,15 @@ from servers.agents.runs.work import SubRuns, Work
 from servers.domain.caller import Account
 from servers.domain.chat import Json, Message, Role, says
 from servers.domain.memory import SessionKey
+from servers.domain.run_events import Decided, Noticed, Restarted, RunEvent, StateChanged
 from servers.domain.runs import (
     Ask,
     AskKind,
     Block,
-    Decided,
     Durability,
-    Noticed,
     OnDisconnect,
-    Restarted,
     Run,
-    RunEvent,
     RunState,
-    StateChanged,
     StopReason,
 )
 from servers.kernel import telemetry

@@ -12,17 +12,8 @@ from servers.agents.runs.judging import Judging
 from servers.agents.runs.means import Means
 from servers.agents.runs.work import Work
 from servers.domain.chat import ChatRequest, Finish, ToolCall
-from servers.domain.runs import (
-    Block,
-    Decided,
-    Decision,
-    Direction,
-    Failure,
-    Guarded,
-    ReasoningDelta,
-    TextDelta,
-    ToolReturned,
-)
+from servers.domain.run_events import Decided, Guarded, ReasoningDelta, TextDelta, ToolReturned
+from servers.domain.runs import Block, Decision, Direction, Failure
 from servers.kernel.errors import AstromeshError
 from servers.kernel.result_budget import marker_at
 

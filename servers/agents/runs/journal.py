@@ -11,16 +11,15 @@ from typing import Any
 
 from servers.agents.ports import RunStore
 from servers.agents.runs.log import RunLog
-from servers.domain.runs import (
+from servers.domain.run_events import (
     Completed,
-    Durability,
     Payload,
     ReasoningDelta,
-    Run,
     RunEvent,
     StateChanged,
     TextDelta,
 )
+from servers.domain.runs import Durability, Run
 
 CHUNK_SECONDS = 0.2  # text that a crash may lose; the model call is made again anyway
 CHUNK_EVENTS = 256

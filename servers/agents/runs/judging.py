@@ -13,7 +13,8 @@ from servers.agents.guardrails import Judge
 from servers.agents.runs.means import Means
 from servers.agents.runs.work import Work
 from servers.domain.chat import ChatRequest, Completion, Json, ModelUsage, Role, says
-from servers.domain.runs import Block, Direction, Guarded, Noticed
+from servers.domain.run_events import Guarded, Noticed
+from servers.domain.runs import Block, Direction
 from servers.kernel.errors import AstromeshError
 
 _SCHEMA: Json = {

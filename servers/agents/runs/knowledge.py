@@ -13,14 +13,8 @@ from servers.agents.runs.means import Means, ToolLimits
 from servers.agents.runs.work import Work
 from servers.domain.chat import Json
 from servers.domain.rag import Passage, PassageQuery
-from servers.domain.runs import (
-    Direction,
-    KnowledgeFound,
-    Noticed,
-    Source,
-    ToolCalled,
-    ToolReturned,
-)
+from servers.domain.run_events import KnowledgeFound, Noticed, Source, ToolCalled, ToolReturned
+from servers.domain.runs import Direction
 from servers.domain.services import Rag
 from servers.domain.tools import Outcome
 from servers.kernel.errors import AstromeshError

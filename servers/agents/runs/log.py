@@ -7,7 +7,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Callable, Iterable
 
-from servers.domain.runs import Completed, Payload, RunEvent
+from servers.domain.run_events import Completed, Payload, RunEvent
 
 
 class RunLog:

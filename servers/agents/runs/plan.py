@@ -12,15 +12,8 @@ from servers.agents.runs.remembering import Remembering
 from servers.agents.runs.telling import Telling
 from servers.domain.caller import Caller
 from servers.domain.chat import Json, ToolSpec
-from servers.domain.runs import (
-    Block,
-    Failure,
-    OnDisconnect,
-    Run,
-    RunEvent,
-    RunState,
-    StopReason,
-)
+from servers.domain.run_events import RunEvent
+from servers.domain.runs import Block, Failure, OnDisconnect, Run, RunState, StopReason
 
 
 @dataclass(frozen=True, slots=True)

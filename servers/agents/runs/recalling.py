@@ -17,7 +17,8 @@ from servers.agents.runs.remembering import Remembering
 from servers.agents.runs.work import Work
 from servers.domain.episodes import EpisodicSelection
 from servers.domain.memory import MemoryContext, SessionKey, Strategy
-from servers.domain.runs import Direction, MemoriesRecalled, Noticed, RecalledMemory
+from servers.domain.run_events import MemoriesRecalled, Noticed, RecalledMemory
+from servers.domain.runs import Direction
 from servers.domain.semantic import NOTHING_BESIDES, Besides, MemoryQuery, SourceFailure
 from servers.domain.services import Memory
 from servers.kernel.errors import AstromeshError

@@ -3,8 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from servers.domain.runs import (
-    Ask,
+from servers.domain.run_events import (
     Asked,
     BranchEnded,
     BranchStarted,
@@ -15,13 +14,13 @@ from servers.domain.runs import (
     ModelReplied,
     ReasoningDelta,
     RunEvent,
-    RunState,
     StateChanged,
     SubRunStarted,
     TextDelta,
     ToolCalled,
     ToolReturned,
 )
+from servers.domain.runs import Ask, RunState
 from servers.kernel.errors import DataLost
 
 

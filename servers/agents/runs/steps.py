@@ -22,7 +22,7 @@ from servers.domain.chat import (
     ToolSpec,
     Usage,
 )
-from servers.domain.runs import (
+from servers.domain.run_events import (
     BranchEnded,
     BranchKind,
     BranchStarted,

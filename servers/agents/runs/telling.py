@@ -14,19 +14,16 @@ import structlog
 from servers.agents.runs.journal import Journal
 from servers.domain.episodes import Episode, EpisodeOutcome, Episodes, EpisodeType, RunTold
 from servers.domain.memory import SessionKey
-from servers.domain.runs import (
+from servers.domain.run_events import (
     Decided,
     Guarded,
     ModelReplied,
     Noticed,
-    Run,
     RunEvent,
-    RunState,
-    StopReason,
     ToolCalled,
     ToolReturned,
-    Verdict,
 )
+from servers.domain.runs import Run, RunState, StopReason, Verdict
 from servers.domain.tools import Outcome
 from servers.kernel.errors import AstromeshError
 from servers.kernel.telemetry import span

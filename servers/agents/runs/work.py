@@ -10,7 +10,8 @@ from servers.agents.runs.replay import Replay
 from servers.agents.runs.tally import Tally
 from servers.domain.caller import Account, Caller
 from servers.domain.chat import ModelUsage, Usage
-from servers.domain.runs import Ask, Block, Guarded, Run
+from servers.domain.run_events import Guarded
+from servers.domain.runs import Ask, Block, Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from contextlib import aclosing
 
 import pytest
 
-from servers.domain.runs import Completed, Durability, RunFilter, RunRequest, RunState, ToolCalled
+from servers.domain.run_events import Completed, ToolCalled
+from servers.domain.runs import Durability, RunFilter, RunRequest, RunState
 from servers.kernel.errors import Exhausted
 from tests.scripted.http_server import Call, Reply, Then
 from tests.unit.agents.troubled import ASK, FULL, HANGS, ME, NAMED, ended, idle, seen, settled

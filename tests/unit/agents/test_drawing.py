@@ -14,7 +14,8 @@ from servers.agents.graphs.svg import svg
 from servers.agents.graphs.words import cells, shortened
 from servers.domain.chat import Finish, Role, says
 from servers.domain.graphs import Edge, Node
-from servers.domain.runs import ModelReplied, Restarted, RunState, TextDelta, ToolCalled
+from servers.domain.run_events import ModelReplied, Restarted, TextDelta, ToolCalled
+from servers.domain.runs import RunState
 from tests.contract.run_fixture import a_run, ended, event
 
 graphs = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=40).map(

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from servers.domain.runs import ModelReplied, RunRequest
+from servers.domain.run_events import ModelReplied
+from servers.domain.runs import RunRequest
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply, Then, refuses
 from tests.scripted.knowing_server import knowing_server, last_of

@@ -5,7 +5,8 @@ from dataclasses import replace
 from servers.agents.patterns.ports import Task
 from servers.agents.patterns.react import react
 from servers.domain.chat import Finish, FinishReason, Message, Role, Text, ToolCall, says
-from servers.domain.runs import ModelReplied, StopReason, ToolReturned
+from servers.domain.run_events import ModelReplied, ToolReturned
+from servers.domain.runs import StopReason
 
 
 class Scripted:

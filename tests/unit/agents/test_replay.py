@@ -6,17 +6,17 @@ import pytest
 
 from servers.agents.runs.replay import Replay
 from servers.domain.chat import Finish, Role, says
-from servers.domain.runs import (
+from servers.domain.run_events import (
     BranchKind,
     BranchStarted,
     ModelReplied,
     RunEvent,
-    RunState,
     StateChanged,
     TextDelta,
     ToolCalled,
     ToolReturned,
 )
+from servers.domain.runs import RunState
 from servers.kernel.errors import DataLost
 
 REPLY = ModelReplied(1, says(Role.ASSISTANT, "hm"), Finish())

@@ -4,7 +4,8 @@ import asyncio
 from contextlib import aclosing
 
 from servers.agents.runs.log import RunLog
-from servers.domain.runs import Completed, Run, RunEvent, RunState, TextDelta
+from servers.domain.run_events import Completed, RunEvent, TextDelta
+from servers.domain.runs import Run, RunState
 
 RUN = Run("r1", "t", "a", "1", "s", RunState.COMPLETED, "q")
 

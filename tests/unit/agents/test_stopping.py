@@ -7,14 +7,8 @@ from contextlib import aclosing
 import pytest
 
 from servers.domain.memory import SessionKey
-from servers.domain.runs import (
-    Durability,
-    OnDisconnect,
-    Restarted,
-    RunRequest,
-    RunState,
-    TextDelta,
-)
+from servers.domain.run_events import Restarted, TextDelta
+from servers.domain.runs import Durability, OnDisconnect, RunRequest, RunState
 from servers.kernel.errors import Exhausted, Unavailable
 from tests.scripted.http_server import Reply, Then
 from tests.unit.agents.troubled import (

@@ -8,15 +8,8 @@ from dataclasses import replace
 import pytest
 
 from servers.agents.adapters.opening import open_stores
-from servers.domain.runs import (
-    Decision,
-    RunFilter,
-    RunRequest,
-    RunState,
-    SubRunStarted,
-    ToolReturned,
-    Verdict,
-)
+from servers.domain.run_events import SubRunStarted, ToolReturned
+from servers.domain.runs import Decision, RunFilter, RunRequest, RunState, Verdict
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply
 from tests.scripted.openai_server import openai_server

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from servers.domain.runs import Block, Direction, Guarded
+from servers.domain.run_events import Guarded
+from servers.domain.runs import Block, Direction
 from tests.unit.guardrails.ruling import rule, rules
 
 IN, OUT = Direction.INPUT, Direction.OUTPUT
