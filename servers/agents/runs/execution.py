@@ -10,38 +10,28 @@ from structlog.contextvars import bound_contextvars
 
 from servers.agents.patterns.ports import Answer, Suspended, Task
 from servers.agents.ports import RunStore
+from servers.agents.runs.beginning import begun, task_of
 from servers.agents.runs.deciding import already_decided
-from servers.agents.runs.guarding import Blocked, checked_decision, failure_told
+from servers.agents.runs.ending import answered, broken, ended_by, keep, stopped_by, unwritten
+from servers.agents.runs.guarding import Blocked, checked_decision
 from servers.agents.runs.journal import Journal, first_sequence
 from servers.agents.runs.judging import Judging
-from servers.agents.runs.knowledge import for_the_question
 from servers.agents.runs.line import Line
 from servers.agents.runs.log import RunLog
 from servers.agents.runs.measuring import measured
 from servers.agents.runs.plan import FRESH, Begin, End, Plan
-from servers.agents.runs.recalling import looked_back
-from servers.agents.runs.remembering import with_summary
 from servers.agents.runs.replay import Replay
 from servers.agents.runs.sessions import Place, Sessions
 from servers.agents.runs.steps import RecordedSteps
 from servers.agents.runs.telling import put_down
 from servers.agents.runs.work import SubRuns, Work
 from servers.domain.caller import Account
-from servers.domain.chat import Json, Message, Role, says
+from servers.domain.chat import Json
 from servers.domain.memory import SessionKey
-from servers.domain.run_events import Decided, Noticed, Restarted, RunEvent, StateChanged
-from servers.domain.runs import (
-    Ask,
-    AskKind,
-    Block,
-    Durability,
-    OnDisconnect,
-    Run,
-    RunState,
-    StopReason,
-)
+from servers.domain.run_events import Decided, RunEvent, StateChanged
+from servers.domain.runs import Ask, AskKind, Durability, OnDisconnect, Run, RunState, StopReason
 from servers.kernel import telemetry
-from servers.kernel.errors import AstromeshError, Internal, Unavailable
+from servers.kernel.errors import AstromeshError, Unavailable
 from servers.kernel.telemetry import span
 
 _log = structlog.stdlib.get_logger("astromesh.runs")
@@ -239,22 +229,21 @@ class Execution:
             async with clock:
                 with span("invoke_agent", self._attributes()):
                     answer = await self._in_turn()
-            end = RunState.COMPLETED, answer.stop_reason, answer.text
-            return End(*end, answered_by=answer.answered_by)
+            return answered(answer)
         except Suspended:
             return None
         except Blocked as blocked:
-            return self._blocked(blocked.block)
+            return stopped_by(blocked.block)
         except TimeoutError as error:
             if clock.expired():
                 return End(RunState.TIMED_OUT, StopReason.DEADLINE, self._work.said)
-            return self._failed(error)
+            return self._broken(error)
         except asyncio.CancelledError:
             if self._work.block:
-                return self._blocked(self._work.block)
+                return stopped_by(self._work.block)
             return End(RunState.CANCELLED, StopReason.CANCELLED, self._work.said)
         except Exception as error:  # a run that breaks must still end
-            return self._failed(error)
+            return self._broken(error)
         finally:
             self._working = None
 
@@ -266,17 +255,10 @@ class Execution:
             telemetry.CONVERSATION: self.run.session,
         }
 
-    def _blocked(self, block: Block) -> End:
-        return End(RunState.BLOCKED, StopReason.GUARDRAIL, block.message, block=block)
-
-    def _failed(self, error: Exception) -> End:
-        if not isinstance(error, AstromeshError):
-            _log.exception("run broke", error=repr(error))
-            error = Internal("the run broke on a fault of the mesh; its log has the details")
-        if error.reason == "FENCED":
+    def _broken(self, error: Exception) -> End:
+        if isinstance(error, AstromeshError) and error.reason == "FENCED":
             self.left = True  # its new owner tells how it ends
-        failure = failure_told(self.plan.means.rules, error)
-        return End(RunState.FAILED, StopReason.ERROR, self._work.said, failure)
+        return broken(self._work, self.plan.means.rules, error)
 
     async def _in_turn(self) -> Answer:
         if self.request_hash:  # another process may have had the same request
@@ -284,12 +266,8 @@ class Execution:
         async with self._turn():
             await self._begin()
             self._check_query()
-            plan = self.plan
-            messages = await self._conversation()
-            shape = plan.shape(self.run)
-            task = Task(messages, plan.tools, plan.max_iterations, plan.output_schema, shape)
-            answer = await self._reasoned(task)
-            await self._remember(answer)
+            answer = await self._reasoned(await task_of(self.run, self.plan, self._work))
+            await keep(answer, self.run, self.plan, self._work)
             return answer
 
     @asynccontextmanager
@@ -327,19 +305,11 @@ class Execution:
         self.cancel("another run of the session replaced it")
 
     async def _begin(self) -> None:
-        """Tell that the run works; after a crash, that it goes on."""
-        crashed = self._begin_with.crashed
-        if crashed:
-            self.journal.emit(Restarted(self.run.attempt, self._work.replay.last_step))
-        waits = self.run.state is not RunState.RUNNING
-        if waits:
-            started = self.run.started_at or self._now()
-            self.run = replace(self.run, state=RunState.RUNNING, started_at=started, waiting=())
-        if not self._work.replay.running:
-            self.journal.emit(StateChanged(RunState.RUNNING))
+        crashed, waited = self._begin_with.crashed, self.run.state is not RunState.RUNNING
+        self.run = begun(self.run, self._work, crashed)
         if crashed:  # else the next attempt might use these sequences again
             await self.journal.commit(self.run)
-        elif waits:
+        elif waited:
             self.journal.commit_soon(self.run)
 
     def _check_query(self) -> None:
@@ -349,28 +319,6 @@ class Execution:
             self.journal.emit(report)
         if self.run.block:
             raise Blocked(self.run.block)
-
-    async def _conversation(self) -> tuple[Message, ...]:
-        plan, work = self.plan, self._work
-        past, remembered = await looked_back(plan.memory, plan.recalling, work, plan.means)
-        system = with_summary(plan.prompt(self.run), past.summary)
-        found = await for_the_question(plan.knowledge, work, plan.means) if plan.knowledge else ""
-        system = "\n\n".join(filter(None, (system, remembered, found)))
-        head = (says(Role.SYSTEM, system),) if system else ()
-        return (*head, *past.messages, says(Role.USER, self.run.query))
-
-    async def _remember(self, answer: Answer) -> None:
-        """Both turns or neither. That they can't be kept doesn't take the answer away."""
-        turns = (says(Role.USER, self.run.query), says(Role.ASSISTANT, answer.text))
-        try:
-            if memory := self.plan.memory:
-                with span("update_memory"):
-                    await memory.keep(self._key, turns, self.run.id, self._work.account)
-            if recalling := self.plan.recalling:
-                await recalling.leave(self._work, answer.text)
-        except AstromeshError as error:
-            _log.warning("not kept in memory", error=error.message)
-            self.journal.emit(Noticed("MEMORY_NOT_SAVED", error.message))
 
     # -- the end ---------------------------------------------------------------------------
 
@@ -395,21 +343,7 @@ class Execution:
         _log.info("run waits", state=state.value, calls=[ask.call_id for ask in self.asks])
 
     async def _finish(self, end: End) -> None:
-        for used in self._work.take_unbilled():
-            self._work.tally.add_used(used)
-        ended = replace(
-            self.run,
-            answer=end.answer,
-            usage=self._work.tally.models,
-            iterations=self._work.iterations,
-            waiting=(),
-            state=end.state,
-            stop_reason=end.stop_reason,
-            failure=end.failure,
-            answered_by=end.answered_by,
-            block=end.block,
-            ended_at=self._now(),
-        )
+        ended = ended_by(end, self.run, self._work)
         if end.state is RunState.CANCELLED and self.cancel_reason:
             self.journal.emit(StateChanged(RunState.CANCELLED, self.cancel_reason))
         if not self._another:
@@ -421,18 +355,8 @@ class Execution:
             if self.run.durability is Durability.STEP and self.journal.is_on_record:
                 self.left = True  # the store has it: it goes on when the store can be written
                 return
-            ended = self._unwritten(ended, error)
+            ended = unwritten(ended, self._broken(error))
+            self.journal.abandon(ended)
+            self.on_record = False
         self.run = ended
         measured(ended, self._work.tally.tokens)
-
-    def _unwritten(self, ended: Run, error: Exception) -> Run:
-        failed = self._failed(error)
-        ended = replace(
-            ended,
-            state=failed.state,
-            stop_reason=failed.stop_reason,
-            failure=failed.failure,
-        )
-        self.journal.abandon(ended)
-        self.on_record = False
-        return ended
