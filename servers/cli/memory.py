@@ -8,8 +8,8 @@ from typing import Any
 from astromesh.agents.v1 import agent_service_pb2
 from astromesh.agents.v1.agent_service_pb2_grpc import AgentServiceStub
 from astromesh.common.v1 import chat_pb2
-from astromesh.memory.v1 import episodic_pb2
-from astromesh.memory.v1 import memory_service_pb2 as pb
+from astromesh.memory.v1 import conversation_pb2 as pb
+from astromesh.memory.v1 import episodic_pb2, principal_pb2
 from astromesh.memory.v1.memory_service_pb2_grpc import MemoryServiceStub
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -82,7 +82,7 @@ async def clear(address: str, agent: str, session: str, backend: str) -> None:
 
 async def export(address: str, principal: str, form: Output) -> None:
     async with connected(address) as channel:
-        request = pb.ExportPrincipalRequest(principal=principal)
+        request = principal_pb2.ExportPrincipalRequest(principal=principal)
         ask = MemoryServiceStub(channel).ExportPrincipal
         found = [each async for each in _paged(ask, request, "records", None)]
     show_all(found, _RECORDS, form)
@@ -90,7 +90,7 @@ async def export(address: str, principal: str, form: Output) -> None:
 
 async def erase(address: str, principal: str) -> None:
     async with connected(address) as channel:
-        request = pb.ErasePrincipalRequest(principal=principal)
+        request = principal_pb2.ErasePrincipalRequest(principal=principal)
         answer = await MemoryServiceStub(channel).ErasePrincipal(request, timeout=PATIENCE)
     counts = [(getattr(answer, field.name), field.name) for field in answer.DESCRIPTOR.fields]
     said = (f"{count} {name.removeprefix('deleted_')}" for count, name in counts)
@@ -180,16 +180,16 @@ def _took(episode: episodic_pb2.Episode) -> str:
     return f"{episode.duration_seconds:.1f} s" if episode.duration_seconds else ""
 
 
-def _what(record: pb.Record) -> str:
+def _what(record: principal_pb2.Record) -> str:
     kinds = (field for field in ("turn", "memory", "episode") if record.HasField(field))
     return next(kinds, "")
 
 
-def _when(record: pb.Record) -> str:
+def _when(record: principal_pb2.Record) -> str:
     return _time(getattr(record, _what(record)).create_time)
 
 
-def _text(record: pb.Record) -> str:
+def _text(record: principal_pb2.Record) -> str:
     if record.HasField("turn"):
         return _said(record.turn.message)
     return _short(getattr(record, _what(record)).text)

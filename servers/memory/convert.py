@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from astromesh.memory.v1 import memory_service_pb2 as pb
+from astromesh.memory.v1 import context_pb2, principal_pb2
+from astromesh.memory.v1 import conversation_pb2 as pb
 
 from servers.domain.memory import (
     Backlog,
@@ -50,7 +51,7 @@ def details_from(request: pb.AppendTurnsRequest, principal: str) -> Details:
     return Details(principal, tuple(request.tokens), request.counted_by, ttl, request.backend)
 
 
-def strategy_from(request: pb.BuildContextRequest) -> Strategy:
+def strategy_from(request: context_pb2.BuildContextRequest) -> Strategy:
     return Strategy(
         request.strategy,
         request.max_turns,
@@ -62,8 +63,8 @@ def strategy_from(request: pb.BuildContextRequest) -> Strategy:
 
 def strategy_to(
     strategy: Strategy, key: SessionKey, backend: str, besides: Besides = NOTHING_BESIDES
-) -> pb.BuildContextRequest:
-    request = pb.BuildContextRequest(
+) -> context_pb2.BuildContextRequest:
+    request = context_pb2.BuildContextRequest(
         agent=key.agent,
         session=key.session,
         strategy=strategy.name,
@@ -97,7 +98,7 @@ def page_to(page: TurnPage) -> pb.ListTurnsResponse:
     return pb.ListTurnsResponse(turns=turns, next_page_token=page.next_page_token)
 
 
-def context_from(response: pb.BuildContextResponse) -> MemoryContext:
+def context_from(response: context_pb2.BuildContextResponse) -> MemoryContext:
     return MemoryContext(
         messages_from(response.messages),
         response.total_turns,
@@ -109,8 +110,8 @@ def context_from(response: pb.BuildContextResponse) -> MemoryContext:
     )
 
 
-def context_to(context: MemoryContext) -> pb.BuildContextResponse:
-    return pb.BuildContextResponse(
+def context_to(context: MemoryContext) -> context_pb2.BuildContextResponse:
+    return context_pb2.BuildContextResponse(
         messages=messages_to(context.messages),
         total_turns=context.total_turns,
         summary=context.summary,
@@ -140,25 +141,27 @@ def sessions_to(page: SessionPage) -> pb.ListSessionsResponse:
     return pb.ListSessionsResponse(sessions=sessions, next_page_token=page.next_page_token)
 
 
-def records_from(response: pb.ExportPrincipalResponse, tenant: str) -> RecordPage:
+def records_from(response: principal_pb2.ExportPrincipalResponse, tenant: str) -> RecordPage:
     found = tuple(_record_from(tenant, record) for record in response.records)
     return RecordPage(found, response.next_page_token)
 
 
-def records_to(page: RecordPage) -> pb.ExportPrincipalResponse:
+def records_to(page: RecordPage) -> principal_pb2.ExportPrincipalResponse:
     records = [_record_to(record) for record in page.records]
-    return pb.ExportPrincipalResponse(records=records, next_page_token=page.next_page_token)
+    return principal_pb2.ExportPrincipalResponse(
+        records=records, next_page_token=page.next_page_token
+    )
 
 
-def _record_from(tenant: str, wire: pb.Record) -> Recorded:
+def _record_from(tenant: str, wire: principal_pb2.Record) -> Recorded:
     turn = _turn_from(wire.turn) if wire.HasField("turn") else None
     memory = convert_semantic.memory_from(wire.memory) if wire.HasField("memory") else None
     episode = convert_episodes.episode_from(wire.episode) if wire.HasField("episode") else None
     return Recorded(key_from(tenant, wire), turn, wire.backend, memory, episode)
 
 
-def _record_to(record: Recorded) -> pb.Record:
-    return pb.Record(
+def _record_to(record: Recorded) -> principal_pb2.Record:
+    return principal_pb2.Record(
         agent=record.key.agent,
         session=record.key.session,
         turn=_turn_to(record.turn) if record.turn else None,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from astromesh.memory.v1 import memory_service_pb2 as pb
+from astromesh.memory.v1 import context_pb2 as pb
 from astromesh.memory.v1 import semantic_pb2 as sem
 from google.protobuf import struct_pb2
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import grpc
-from astromesh.memory.v1 import memory_service_pb2 as pb
-from astromesh.memory.v1 import memory_service_pb2_grpc
+from astromesh.memory.v1 import conversation_pb2 as pb
+from astromesh.memory.v1 import memory_service_pb2, memory_service_pb2_grpc, principal_pb2
 
 from servers.domain.caller import Caller
 from servers.domain.chat import Message
@@ -95,7 +95,8 @@ class RemoteMemory:
     async def check(self, backend: str) -> None:
         with domain_errors("memory"):
             await self._stub.CheckBackend(
-                pb.CheckBackendRequest(backend=backend), metadata=metadata_of(Caller())
+                memory_service_pb2.CheckBackendRequest(backend=backend),
+                metadata=metadata_of(Caller()),
             )
 
     async def count(
@@ -134,7 +135,7 @@ class RemoteMemory:
         self, tenant: str, principal: str, page_size: int = 0, page_token: str = ""
     ) -> RecordPage:
         check_name("tenant", tenant)
-        request = pb.ExportPrincipalRequest(
+        request = principal_pb2.ExportPrincipalRequest(
             principal=principal, page_size=page_size, page_token=page_token
         )
         with domain_errors("memory"):
@@ -143,7 +144,7 @@ class RemoteMemory:
 
     async def erase(self, tenant: str, principal: str) -> Erased:
         check_name("tenant", tenant)
-        request = pb.ErasePrincipalRequest(principal=principal)
+        request = principal_pb2.ErasePrincipalRequest(principal=principal)
         with domain_errors("memory"):
             answer = await self._stub.ErasePrincipal(request, metadata=_scope(tenant))
         return Erased(answer.deleted_turns, answer.deleted_memories, answer.deleted_episodes)

@@ -1,7 +1,7 @@
 """MemoryService over gRPC: decode, delegate, encode."""
 
-from astromesh.memory.v1 import episodic_pb2
-from astromesh.memory.v1 import memory_service_pb2 as pb
+from astromesh.memory.v1 import context_pb2, episodic_pb2, memory_service_pb2, principal_pb2
+from astromesh.memory.v1 import conversation_pb2 as pb
 
 from servers.domain.memory import SessionKey, Strategy
 from servers.kernel.calls import Context, caller_from, deadline_from
@@ -33,8 +33,8 @@ class MemoryServicer(SemanticServicer):
         return pb.ClearHistoryResponse(deleted_turns=deleted)
 
     async def BuildContext(
-        self, request: pb.BuildContextRequest, context: Context
-    ) -> pb.BuildContextResponse:
+        self, request: context_pb2.BuildContextRequest, context: Context
+    ) -> context_pb2.BuildContextResponse:
         key, strategy = _key(request, context), convert.strategy_from(request)
         principal, left = caller_from(context).principal, deadline_from(context)
         besides = convert_semantic.besides_from(request, principal, left)
@@ -42,11 +42,11 @@ class MemoryServicer(SemanticServicer):
         return convert.context_to(found)
 
     async def CheckBackend(
-        self, request: pb.CheckBackendRequest, context: Context
-    ) -> pb.CheckBackendResponse:
+        self, request: memory_service_pb2.CheckBackendRequest, context: Context
+    ) -> memory_service_pb2.CheckBackendResponse:
         checked = self._memory.episodes if request.episodes else self._memory
         await checked.check(request.backend)
-        return pb.CheckBackendResponse()
+        return memory_service_pb2.CheckBackendResponse()
 
     async def SetTokenCounts(
         self, request: pb.SetTokenCountsRequest, context: Context
@@ -76,16 +76,16 @@ class MemoryServicer(SemanticServicer):
         return convert.sessions_to(await self._memory.sessions(tenant, request.agent, *page))
 
     async def ExportPrincipal(
-        self, request: pb.ExportPrincipalRequest, context: Context
-    ) -> pb.ExportPrincipalResponse:
+        self, request: principal_pb2.ExportPrincipalRequest, context: Context
+    ) -> principal_pb2.ExportPrincipalResponse:
         tenant, page = caller_from(context).tenant, (request.page_size, request.page_token)
         return convert.records_to(await self._memory.export(tenant, request.principal, *page))
 
     async def ErasePrincipal(
-        self, request: pb.ErasePrincipalRequest, context: Context
-    ) -> pb.ErasePrincipalResponse:
+        self, request: principal_pb2.ErasePrincipalRequest, context: Context
+    ) -> principal_pb2.ErasePrincipalResponse:
         erased = await self._memory.erase(caller_from(context).tenant, request.principal)
-        return pb.ErasePrincipalResponse(
+        return principal_pb2.ErasePrincipalResponse(
             deleted_turns=erased.turns,
             deleted_memories=erased.memories,
             deleted_episodes=erased.episodes,

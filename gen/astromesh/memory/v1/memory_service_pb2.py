@@ -22,69 +22,24 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from astromesh.common.v1 import chat_pb2 as astromesh_dot_common_dot_v1_dot_chat__pb2
+from astromesh.memory.v1 import context_pb2 as astromesh_dot_memory_dot_v1_dot_context__pb2
+from astromesh.memory.v1 import conversation_pb2 as astromesh_dot_memory_dot_v1_dot_conversation__pb2
 from astromesh.memory.v1 import episodic_pb2 as astromesh_dot_memory_dot_v1_dot_episodic__pb2
+from astromesh.memory.v1 import principal_pb2 as astromesh_dot_memory_dot_v1_dot_principal__pb2
 from astromesh.memory.v1 import semantic_pb2 as astromesh_dot_memory_dot_v1_dot_semantic__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
-from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(astromesh/memory/v1/memory_service.proto\x12\x13\x61stromesh.memory.v1\x1a\x1e\x61stromesh/common/v1/chat.proto\x1a\"astromesh/memory/v1/episodic.proto\x1a\"astromesh/memory/v1/semantic.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x01\n\x04Turn\x12\r\n\x05index\x18\x01 \x01(\x05\x12-\n\x07message\x18\x02 \x01(\x0b\x32\x1c.astromesh.common.v1.Message\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x11\n\tprincipal\x18\x05 \x01(\t\x12\x0e\n\x06tokens\x18\x06 \x01(\x05\x12\x12\n\ncounted_by\x18\x07 \x01(\t\"\xe5\x01\n\x12\x41ppendTurnsRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07session\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x08messages\x18\x03 \x03(\x0b\x32\x1c.astromesh.common.v1.MessageB\x04\xe2\x41\x01\x02\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x0e\n\x06tokens\x18\x05 \x03(\x05\x12\x12\n\ncounted_by\x18\x06 \x01(\t\x12\x18\n\x0bttl_seconds\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07\x62\x61\x63kend\x18\x08 \x01(\tB\x0e\n\x0c_ttl_seconds\"*\n\x13\x41ppendTurnsResponse\x12\x13\n\x0btotal_turns\x18\x01 \x01(\x05\"v\n\x10ListTurnsRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07session\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x05 \x01(\t\"V\n\x11ListTurnsResponse\x12(\n\x05turns\x18\x01 \x03(\x0b\x32\x19.astromesh.memory.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"R\n\x13\x43learHistoryRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07session\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\"-\n\x14\x43learHistoryResponse\x12\x15\n\rdeleted_turns\x18\x01 \x01(\x05\"\xf1\x02\n\x13\x42uildContextRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07session\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08strategy\x18\x03 \x01(\t\x12\x11\n\tmax_turns\x18\x04 \x01(\x05\x12\x12\n\nmax_tokens\x18\x05 \x01(\x05\x12\x19\n\x11summary_threshold\x18\x06 \x01(\x05\x12\x12\n\ncounted_by\x18\x07 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x08 \x01(\t\x12\r\n\x05query\x18\t \x01(\t\x12\x38\n\x08semantic\x18\n \x01(\x0b\x32&.astromesh.memory.v1.SemanticSelection\x12\x38\n\x08\x65pisodic\x18\x0b \x01(\x0b\x32&.astromesh.memory.v1.EpisodicSelection\x12\x1d\n\x10patience_seconds\x18\x0c \x01(\x01H\x00\x88\x01\x01\x42\x13\n\x11_patience_seconds\"@\n\rSourceFailure\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xaf\x02\n\x14\x42uildContextResponse\x12.\n\x08messages\x18\x01 \x03(\x0b\x32\x1c.astromesh.common.v1.Message\x12\x13\n\x0btotal_turns\x18\x02 \x01(\x05\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12,\n\tuncounted\x18\x04 \x03(\x0b\x32\x19.astromesh.memory.v1.Turn\x12-\n\x08memories\x18\x05 \x03(\x0b\x32\x1b.astromesh.memory.v1.Memory\x12.\n\x08\x65pisodes\x18\x06 \x03(\x0b\x32\x1c.astromesh.memory.v1.Episode\x12\x34\n\x08\x66\x61ilures\x18\x07 \x03(\x0b\x32\".astromesh.memory.v1.SourceFailure\">\n\x13\x43heckBackendRequest\x12\x15\n\x07\x62\x61\x63kend\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08\x65pisodes\x18\x02 \x01(\x08\"\x16\n\x14\x43heckBackendResponse\"1\n\nTokenCount\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x14\n\x06tokens\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x02\"\x9f\x01\n\x15SetTokenCountsRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07session\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x06\x63ounts\x18\x03 \x03(\x0b\x32\x1f.astromesh.memory.v1.TokenCount\x12\x18\n\ncounted_by\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x07\x62\x61\x63kend\x18\x05 \x01(\t\"\x18\n\x16SetTokenCountsResponse\"k\n\x11GetBacklogRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07session\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x11summary_threshold\x18\x03 \x01(\x05\x12\x0f\n\x07\x62\x61\x63kend\x18\x04 \x01(\t\"]\n\x12GetBacklogResponse\x12\x0f\n\x07summary\x18\x01 \x01(\t\x12(\n\x05turns\x18\x02 \x03(\x0b\x32\x19.astromesh.memory.v1.Turn\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"\x93\x01\n\x14UpdateSummaryRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07session\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07summary\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05until\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\"(\n\x15UpdateSummaryResponse\x12\x0f\n\x07updated\x18\x01 \x01(\x08\"\xed\x01\n\x07Session\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\r\n\x05turns\x18\x03 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07summary\x18\x07 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x08 \x01(\t\"Q\n\x13ListSessionsRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"_\n\x14ListSessionsResponse\x12.\n\x08sessions\x18\x01 \x03(\x0b\x32\x1c.astromesh.memory.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"X\n\x16\x45xportPrincipalRequest\x12\x17\n\tprincipal\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xbe\x01\n\x06Record\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\'\n\x04turn\x18\x03 \x01(\x0b\x32\x19.astromesh.memory.v1.Turn\x12\x0f\n\x07\x62\x61\x63kend\x18\x04 \x01(\t\x12+\n\x06memory\x18\x05 \x01(\x0b\x32\x1b.astromesh.memory.v1.Memory\x12-\n\x07\x65pisode\x18\x06 \x01(\x0b\x32\x1c.astromesh.memory.v1.Episode\"`\n\x17\x45xportPrincipalResponse\x12,\n\x07records\x18\x01 \x03(\x0b\x32\x1b.astromesh.memory.v1.Record\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x15\x45rasePrincipalRequest\x12\x17\n\tprincipal\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"c\n\x16\x45rasePrincipalResponse\x12\x15\n\rdeleted_turns\x18\x01 \x01(\x05\x12\x18\n\x10\x64\x65leted_memories\x18\x02 \x01(\x05\x12\x18\n\x10\x64\x65leted_episodes\x18\x03 \x01(\x05\x32\x89\x1a\n\rMemoryService\x12\xc3\x01\n\x0b\x41ppendTurns\x12\'.astromesh.memory.v1.AppendTurnsRequest\x1a(.astromesh.memory.v1.AppendTurnsResponse\"a\x82\xd3\xe4\x93\x02[\"+/v1/memory/{agent}/history/{session}:append:\x01*Z)\"$/v1/memory/{agent}/history/{session}:\x01*\x12\x88\x01\n\tListTurns\x12%.astromesh.memory.v1.ListTurnsRequest\x1a&.astromesh.memory.v1.ListTurnsResponse\",\x82\xd3\xe4\x93\x02&\x12$/v1/memory/{agent}/history/{session}\x12\x91\x01\n\x0c\x43learHistory\x12(.astromesh.memory.v1.ClearHistoryRequest\x1a).astromesh.memory.v1.ClearHistoryResponse\",\x82\xd3\xe4\x93\x02&*$/v1/memory/{agent}/history/{session}\x12\xa1\x01\n\x0c\x42uildContext\x12(.astromesh.memory.v1.BuildContextRequest\x1a).astromesh.memory.v1.BuildContextResponse\"<\x82\xd3\xe4\x93\x02\x36\"1/v1/memory/{agent}/history/{session}:buildContext:\x01*\x12\x87\x01\n\x0c\x43heckBackend\x12(.astromesh.memory.v1.CheckBackendRequest\x1a).astromesh.memory.v1.CheckBackendResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/memory:checkBackend:\x01*\x12\xa9\x01\n\x0eSetTokenCounts\x12*.astromesh.memory.v1.SetTokenCountsRequest\x1a+.astromesh.memory.v1.SetTokenCountsResponse\">\x82\xd3\xe4\x93\x02\x38\"3/v1/memory/{agent}/history/{session}:setTokenCounts:\x01*\x12\x93\x01\n\nGetBacklog\x12&.astromesh.memory.v1.GetBacklogRequest\x1a\'.astromesh.memory.v1.GetBacklogResponse\"4\x82\xd3\xe4\x93\x02.\x12,/v1/memory/{agent}/history/{session}:backlog\x12\xa5\x01\n\rUpdateSummary\x12).astromesh.memory.v1.UpdateSummaryRequest\x1a*.astromesh.memory.v1.UpdateSummaryResponse\"=\x82\xd3\xe4\x93\x02\x37\"2/v1/memory/{agent}/history/{session}:updateSummary:\x01*\x12\x88\x01\n\x0cListSessions\x12(.astromesh.memory.v1.ListSessionsRequest\x1a).astromesh.memory.v1.ListSessionsResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/memory/{agent}/sessions\x12\x8e\x01\n\rRecordEpisode\x12).astromesh.memory.v1.RecordEpisodeRequest\x1a*.astromesh.memory.v1.RecordEpisodeResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/memory/{agent}/episodes:\x01*\x12\x98\x01\n\x0eRecordEpisodes\x12*.astromesh.memory.v1.RecordEpisodesRequest\x1a+.astromesh.memory.v1.RecordEpisodesResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/memory/{agent}/episodes:record:\x01*\x12\x88\x01\n\x0cListEpisodes\x12(.astromesh.memory.v1.ListEpisodesRequest\x1a).astromesh.memory.v1.ListEpisodesResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/memory/{agent}/episodes\x12\x8f\x01\n\nGetEpisode\x12&.astromesh.memory.v1.GetEpisodeRequest\x1a\'.astromesh.memory.v1.GetEpisodeResponse\"0\x82\xd3\xe4\x93\x02*\x12(/v1/memory/{agent}/episodes/{episode_id}\x12\x98\x01\n\rDeleteEpisode\x12).astromesh.memory.v1.DeleteEpisodeRequest\x1a*.astromesh.memory.v1.DeleteEpisodeResponse\"0\x82\xd3\xe4\x93\x02**(/v1/memory/{agent}/episodes/{episode_id}\x12\x8e\x01\n\x0e\x44\x65leteEpisodes\x12*.astromesh.memory.v1.DeleteEpisodesRequest\x1a+.astromesh.memory.v1.DeleteEpisodesResponse\"#\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/memory/{agent}/episodes\x12\x97\x01\n\x0f\x45xportPrincipal\x12+.astromesh.memory.v1.ExportPrincipalRequest\x1a,.astromesh.memory.v1.ExportPrincipalResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/principals/{principal}/memory\x12\x94\x01\n\x0e\x45rasePrincipal\x12*.astromesh.memory.v1.ErasePrincipalRequest\x1a+.astromesh.memory.v1.ErasePrincipalResponse\")\x82\xd3\xe4\x93\x02#*!/v1/principals/{principal}/memory\x12\x7f\n\x08Remember\x12$.astromesh.memory.v1.RememberRequest\x1a%.astromesh.memory.v1.RememberResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/memory/{agent}/memories:\x01*\x12\x80\x01\n\x06Recall\x12\".astromesh.memory.v1.RecallRequest\x1a#.astromesh.memory.v1.RecallResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/memory/{agent}/memories:recall:\x01*\x12\xa4\x01\n\x06\x46orget\x12\".astromesh.memory.v1.ForgetRequest\x1a#.astromesh.memory.v1.ForgetResponse\"Q\x82\xd3\xe4\x93\x02K* /v1/memory/{agent}/memories/{id}Z\'\"\"/v1/memory/{agent}/memories:forget:\x01*\x12\x88\x01\n\x0cListMemories\x12(.astromesh.memory.v1.ListMemoriesRequest\x1a).astromesh.memory.v1.ListMemoriesResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/memory/{agent}/memories\x12\x93\x01\n\x0f\x43heckCollection\x12+.astromesh.memory.v1.CheckCollectionRequest\x1a,.astromesh.memory.v1.CheckCollectionResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/memory:checkCollection:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(astromesh/memory/v1/memory_service.proto\x12\x13\x61stromesh.memory.v1\x1a!astromesh/memory/v1/context.proto\x1a&astromesh/memory/v1/conversation.proto\x1a\"astromesh/memory/v1/episodic.proto\x1a#astromesh/memory/v1/principal.proto\x1a\"astromesh/memory/v1/semantic.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\">\n\x13\x43heckBackendRequest\x12\x15\n\x07\x62\x61\x63kend\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08\x65pisodes\x18\x02 \x01(\x08\"\x16\n\x14\x43heckBackendResponse2\x89\x1a\n\rMemoryService\x12\xc3\x01\n\x0b\x41ppendTurns\x12\'.astromesh.memory.v1.AppendTurnsRequest\x1a(.astromesh.memory.v1.AppendTurnsResponse\"a\x82\xd3\xe4\x93\x02[\"+/v1/memory/{agent}/history/{session}:append:\x01*Z)\"$/v1/memory/{agent}/history/{session}:\x01*\x12\x88\x01\n\tListTurns\x12%.astromesh.memory.v1.ListTurnsRequest\x1a&.astromesh.memory.v1.ListTurnsResponse\",\x82\xd3\xe4\x93\x02&\x12$/v1/memory/{agent}/history/{session}\x12\x91\x01\n\x0c\x43learHistory\x12(.astromesh.memory.v1.ClearHistoryRequest\x1a).astromesh.memory.v1.ClearHistoryResponse\",\x82\xd3\xe4\x93\x02&*$/v1/memory/{agent}/history/{session}\x12\xa1\x01\n\x0c\x42uildContext\x12(.astromesh.memory.v1.BuildContextRequest\x1a).astromesh.memory.v1.BuildContextResponse\"<\x82\xd3\xe4\x93\x02\x36\"1/v1/memory/{agent}/history/{session}:buildContext:\x01*\x12\x87\x01\n\x0c\x43heckBackend\x12(.astromesh.memory.v1.CheckBackendRequest\x1a).astromesh.memory.v1.CheckBackendResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/memory:checkBackend:\x01*\x12\xa9\x01\n\x0eSetTokenCounts\x12*.astromesh.memory.v1.SetTokenCountsRequest\x1a+.astromesh.memory.v1.SetTokenCountsResponse\">\x82\xd3\xe4\x93\x02\x38\"3/v1/memory/{agent}/history/{session}:setTokenCounts:\x01*\x12\x93\x01\n\nGetBacklog\x12&.astromesh.memory.v1.GetBacklogRequest\x1a\'.astromesh.memory.v1.GetBacklogResponse\"4\x82\xd3\xe4\x93\x02.\x12,/v1/memory/{agent}/history/{session}:backlog\x12\xa5\x01\n\rUpdateSummary\x12).astromesh.memory.v1.UpdateSummaryRequest\x1a*.astromesh.memory.v1.UpdateSummaryResponse\"=\x82\xd3\xe4\x93\x02\x37\"2/v1/memory/{agent}/history/{session}:updateSummary:\x01*\x12\x88\x01\n\x0cListSessions\x12(.astromesh.memory.v1.ListSessionsRequest\x1a).astromesh.memory.v1.ListSessionsResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/memory/{agent}/sessions\x12\x8e\x01\n\rRecordEpisode\x12).astromesh.memory.v1.RecordEpisodeRequest\x1a*.astromesh.memory.v1.RecordEpisodeResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/memory/{agent}/episodes:\x01*\x12\x98\x01\n\x0eRecordEpisodes\x12*.astromesh.memory.v1.RecordEpisodesRequest\x1a+.astromesh.memory.v1.RecordEpisodesResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/memory/{agent}/episodes:record:\x01*\x12\x88\x01\n\x0cListEpisodes\x12(.astromesh.memory.v1.ListEpisodesRequest\x1a).astromesh.memory.v1.ListEpisodesResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/memory/{agent}/episodes\x12\x8f\x01\n\nGetEpisode\x12&.astromesh.memory.v1.GetEpisodeRequest\x1a\'.astromesh.memory.v1.GetEpisodeResponse\"0\x82\xd3\xe4\x93\x02*\x12(/v1/memory/{agent}/episodes/{episode_id}\x12\x98\x01\n\rDeleteEpisode\x12).astromesh.memory.v1.DeleteEpisodeRequest\x1a*.astromesh.memory.v1.DeleteEpisodeResponse\"0\x82\xd3\xe4\x93\x02**(/v1/memory/{agent}/episodes/{episode_id}\x12\x8e\x01\n\x0e\x44\x65leteEpisodes\x12*.astromesh.memory.v1.DeleteEpisodesRequest\x1a+.astromesh.memory.v1.DeleteEpisodesResponse\"#\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/memory/{agent}/episodes\x12\x97\x01\n\x0f\x45xportPrincipal\x12+.astromesh.memory.v1.ExportPrincipalRequest\x1a,.astromesh.memory.v1.ExportPrincipalResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/principals/{principal}/memory\x12\x94\x01\n\x0e\x45rasePrincipal\x12*.astromesh.memory.v1.ErasePrincipalRequest\x1a+.astromesh.memory.v1.ErasePrincipalResponse\")\x82\xd3\xe4\x93\x02#*!/v1/principals/{principal}/memory\x12\x7f\n\x08Remember\x12$.astromesh.memory.v1.RememberRequest\x1a%.astromesh.memory.v1.RememberResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/memory/{agent}/memories:\x01*\x12\x80\x01\n\x06Recall\x12\".astromesh.memory.v1.RecallRequest\x1a#.astromesh.memory.v1.RecallResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/memory/{agent}/memories:recall:\x01*\x12\xa4\x01\n\x06\x46orget\x12\".astromesh.memory.v1.ForgetRequest\x1a#.astromesh.memory.v1.ForgetResponse\"Q\x82\xd3\xe4\x93\x02K* /v1/memory/{agent}/memories/{id}Z\'\"\"/v1/memory/{agent}/memories:forget:\x01*\x12\x88\x01\n\x0cListMemories\x12(.astromesh.memory.v1.ListMemoriesRequest\x1a).astromesh.memory.v1.ListMemoriesResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/memory/{agent}/memories\x12\x93\x01\n\x0f\x43heckCollection\x12+.astromesh.memory.v1.CheckCollectionRequest\x1a,.astromesh.memory.v1.CheckCollectionResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/memory:checkCollection:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'astromesh.memory.v1.memory_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_APPENDTURNSREQUEST'].fields_by_name['agent']._loaded_options = None
-  _globals['_APPENDTURNSREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
-  _globals['_APPENDTURNSREQUEST'].fields_by_name['session']._loaded_options = None
-  _globals['_APPENDTURNSREQUEST'].fields_by_name['session']._serialized_options = b'\342A\001\002'
-  _globals['_APPENDTURNSREQUEST'].fields_by_name['messages']._loaded_options = None
-  _globals['_APPENDTURNSREQUEST'].fields_by_name['messages']._serialized_options = b'\342A\001\002'
-  _globals['_LISTTURNSREQUEST'].fields_by_name['agent']._loaded_options = None
-  _globals['_LISTTURNSREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
-  _globals['_LISTTURNSREQUEST'].fields_by_name['session']._loaded_options = None
-  _globals['_LISTTURNSREQUEST'].fields_by_name['session']._serialized_options = b'\342A\001\002'
-  _globals['_CLEARHISTORYREQUEST'].fields_by_name['agent']._loaded_options = None
-  _globals['_CLEARHISTORYREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
-  _globals['_CLEARHISTORYREQUEST'].fields_by_name['session']._loaded_options = None
-  _globals['_CLEARHISTORYREQUEST'].fields_by_name['session']._serialized_options = b'\342A\001\002'
-  _globals['_BUILDCONTEXTREQUEST'].fields_by_name['agent']._loaded_options = None
-  _globals['_BUILDCONTEXTREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
-  _globals['_BUILDCONTEXTREQUEST'].fields_by_name['session']._loaded_options = None
-  _globals['_BUILDCONTEXTREQUEST'].fields_by_name['session']._serialized_options = b'\342A\001\002'
   _globals['_CHECKBACKENDREQUEST'].fields_by_name['backend']._loaded_options = None
   _globals['_CHECKBACKENDREQUEST'].fields_by_name['backend']._serialized_options = b'\342A\001\002'
-  _globals['_TOKENCOUNT'].fields_by_name['tokens']._loaded_options = None
-  _globals['_TOKENCOUNT'].fields_by_name['tokens']._serialized_options = b'\342A\001\002'
-  _globals['_SETTOKENCOUNTSREQUEST'].fields_by_name['agent']._loaded_options = None
-  _globals['_SETTOKENCOUNTSREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
-  _globals['_SETTOKENCOUNTSREQUEST'].fields_by_name['session']._loaded_options = None
-  _globals['_SETTOKENCOUNTSREQUEST'].fields_by_name['session']._serialized_options = b'\342A\001\002'
-  _globals['_SETTOKENCOUNTSREQUEST'].fields_by_name['counted_by']._loaded_options = None
-  _globals['_SETTOKENCOUNTSREQUEST'].fields_by_name['counted_by']._serialized_options = b'\342A\001\002'
-  _globals['_GETBACKLOGREQUEST'].fields_by_name['agent']._loaded_options = None
-  _globals['_GETBACKLOGREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
-  _globals['_GETBACKLOGREQUEST'].fields_by_name['session']._loaded_options = None
-  _globals['_GETBACKLOGREQUEST'].fields_by_name['session']._serialized_options = b'\342A\001\002'
-  _globals['_UPDATESUMMARYREQUEST'].fields_by_name['agent']._loaded_options = None
-  _globals['_UPDATESUMMARYREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
-  _globals['_UPDATESUMMARYREQUEST'].fields_by_name['session']._loaded_options = None
-  _globals['_UPDATESUMMARYREQUEST'].fields_by_name['session']._serialized_options = b'\342A\001\002'
-  _globals['_UPDATESUMMARYREQUEST'].fields_by_name['summary']._loaded_options = None
-  _globals['_UPDATESUMMARYREQUEST'].fields_by_name['summary']._serialized_options = b'\342A\001\002'
-  _globals['_UPDATESUMMARYREQUEST'].fields_by_name['until']._loaded_options = None
-  _globals['_UPDATESUMMARYREQUEST'].fields_by_name['until']._serialized_options = b'\342A\001\002'
-  _globals['_UPDATESUMMARYREQUEST'].fields_by_name['etag']._loaded_options = None
-  _globals['_UPDATESUMMARYREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\002'
-  _globals['_LISTSESSIONSREQUEST'].fields_by_name['agent']._loaded_options = None
-  _globals['_LISTSESSIONSREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
-  _globals['_EXPORTPRINCIPALREQUEST'].fields_by_name['principal']._loaded_options = None
-  _globals['_EXPORTPRINCIPALREQUEST'].fields_by_name['principal']._serialized_options = b'\342A\001\002'
-  _globals['_ERASEPRINCIPALREQUEST'].fields_by_name['principal']._loaded_options = None
-  _globals['_ERASEPRINCIPALREQUEST'].fields_by_name['principal']._serialized_options = b'\342A\001\002'
   _globals['_MEMORYSERVICE'].methods_by_name['AppendTurns']._loaded_options = None
   _globals['_MEMORYSERVICE'].methods_by_name['AppendTurns']._serialized_options = b'\202\323\344\223\002[\"+/v1/memory/{agent}/history/{session}:append:\001*Z)\"$/v1/memory/{agent}/history/{session}:\001*'
   _globals['_MEMORYSERVICE'].methods_by_name['ListTurns']._loaded_options = None
@@ -129,60 +84,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMORYSERVICE'].methods_by_name['ListMemories']._serialized_options = b'\202\323\344\223\002\035\022\033/v1/memory/{agent}/memories'
   _globals['_MEMORYSERVICE'].methods_by_name['CheckCollection']._loaded_options = None
   _globals['_MEMORYSERVICE'].methods_by_name['CheckCollection']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/memory:checkCollection:\001*'
-  _globals['_TURN']._serialized_start=266
-  _globals['_TURN']._serialized_end=454
-  _globals['_APPENDTURNSREQUEST']._serialized_start=457
-  _globals['_APPENDTURNSREQUEST']._serialized_end=686
-  _globals['_APPENDTURNSRESPONSE']._serialized_start=688
-  _globals['_APPENDTURNSRESPONSE']._serialized_end=730
-  _globals['_LISTTURNSREQUEST']._serialized_start=732
-  _globals['_LISTTURNSREQUEST']._serialized_end=850
-  _globals['_LISTTURNSRESPONSE']._serialized_start=852
-  _globals['_LISTTURNSRESPONSE']._serialized_end=938
-  _globals['_CLEARHISTORYREQUEST']._serialized_start=940
-  _globals['_CLEARHISTORYREQUEST']._serialized_end=1022
-  _globals['_CLEARHISTORYRESPONSE']._serialized_start=1024
-  _globals['_CLEARHISTORYRESPONSE']._serialized_end=1069
-  _globals['_BUILDCONTEXTREQUEST']._serialized_start=1072
-  _globals['_BUILDCONTEXTREQUEST']._serialized_end=1441
-  _globals['_SOURCEFAILURE']._serialized_start=1443
-  _globals['_SOURCEFAILURE']._serialized_end=1507
-  _globals['_BUILDCONTEXTRESPONSE']._serialized_start=1510
-  _globals['_BUILDCONTEXTRESPONSE']._serialized_end=1813
-  _globals['_CHECKBACKENDREQUEST']._serialized_start=1815
-  _globals['_CHECKBACKENDREQUEST']._serialized_end=1877
-  _globals['_CHECKBACKENDRESPONSE']._serialized_start=1879
-  _globals['_CHECKBACKENDRESPONSE']._serialized_end=1901
-  _globals['_TOKENCOUNT']._serialized_start=1903
-  _globals['_TOKENCOUNT']._serialized_end=1952
-  _globals['_SETTOKENCOUNTSREQUEST']._serialized_start=1955
-  _globals['_SETTOKENCOUNTSREQUEST']._serialized_end=2114
-  _globals['_SETTOKENCOUNTSRESPONSE']._serialized_start=2116
-  _globals['_SETTOKENCOUNTSRESPONSE']._serialized_end=2140
-  _globals['_GETBACKLOGREQUEST']._serialized_start=2142
-  _globals['_GETBACKLOGREQUEST']._serialized_end=2249
-  _globals['_GETBACKLOGRESPONSE']._serialized_start=2251
-  _globals['_GETBACKLOGRESPONSE']._serialized_end=2344
-  _globals['_UPDATESUMMARYREQUEST']._serialized_start=2347
-  _globals['_UPDATESUMMARYREQUEST']._serialized_end=2494
-  _globals['_UPDATESUMMARYRESPONSE']._serialized_start=2496
-  _globals['_UPDATESUMMARYRESPONSE']._serialized_end=2536
-  _globals['_SESSION']._serialized_start=2539
-  _globals['_SESSION']._serialized_end=2776
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=2778
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=2859
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=2861
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=2956
-  _globals['_EXPORTPRINCIPALREQUEST']._serialized_start=2958
-  _globals['_EXPORTPRINCIPALREQUEST']._serialized_end=3046
-  _globals['_RECORD']._serialized_start=3049
-  _globals['_RECORD']._serialized_end=3239
-  _globals['_EXPORTPRINCIPALRESPONSE']._serialized_start=3241
-  _globals['_EXPORTPRINCIPALRESPONSE']._serialized_end=3337
-  _globals['_ERASEPRINCIPALREQUEST']._serialized_start=3339
-  _globals['_ERASEPRINCIPALREQUEST']._serialized_end=3387
-  _globals['_ERASEPRINCIPALRESPONSE']._serialized_start=3389
-  _globals['_ERASEPRINCIPALRESPONSE']._serialized_end=3488
-  _globals['_MEMORYSERVICE']._serialized_start=3491
-  _globals['_MEMORYSERVICE']._serialized_end=6828
+  _globals['_CHECKBACKENDREQUEST']._serialized_start=312
+  _globals['_CHECKBACKENDREQUEST']._serialized_end=374
+  _globals['_CHECKBACKENDRESPONSE']._serialized_start=376
+  _globals['_CHECKBACKENDRESPONSE']._serialized_end=398
+  _globals['_MEMORYSERVICE']._serialized_start=401
+  _globals['_MEMORYSERVICE']._serialized_end=3738
 # @@protoc_insertion_point(module_scope)

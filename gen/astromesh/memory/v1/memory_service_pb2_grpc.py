@@ -3,8 +3,11 @@
 import grpc
 import warnings
 
+from astromesh.memory.v1 import context_pb2 as astromesh_dot_memory_dot_v1_dot_context__pb2
+from astromesh.memory.v1 import conversation_pb2 as astromesh_dot_memory_dot_v1_dot_conversation__pb2
 from astromesh.memory.v1 import episodic_pb2 as astromesh_dot_memory_dot_v1_dot_episodic__pb2
 from astromesh.memory.v1 import memory_service_pb2 as astromesh_dot_memory_dot_v1_dot_memory__service__pb2
+from astromesh.memory.v1 import principal_pb2 as astromesh_dot_memory_dot_v1_dot_principal__pb2
 from astromesh.memory.v1 import semantic_pb2 as astromesh_dot_memory_dot_v1_dot_semantic__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -45,23 +48,23 @@ class MemoryServiceStub:
         """
         self.AppendTurns = channel.unary_unary(
                 '/astromesh.memory.v1.MemoryService/AppendTurns',
-                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.AppendTurnsRequest.SerializeToString,
-                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.AppendTurnsResponse.FromString,
+                request_serializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.AppendTurnsRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.AppendTurnsResponse.FromString,
                 _registered_method=True)
         self.ListTurns = channel.unary_unary(
                 '/astromesh.memory.v1.MemoryService/ListTurns',
-                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListTurnsRequest.SerializeToString,
-                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListTurnsResponse.FromString,
+                request_serializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.ListTurnsRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.ListTurnsResponse.FromString,
                 _registered_method=True)
         self.ClearHistory = channel.unary_unary(
                 '/astromesh.memory.v1.MemoryService/ClearHistory',
-                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ClearHistoryRequest.SerializeToString,
-                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ClearHistoryResponse.FromString,
+                request_serializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.ClearHistoryRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.ClearHistoryResponse.FromString,
                 _registered_method=True)
         self.BuildContext = channel.unary_unary(
                 '/astromesh.memory.v1.MemoryService/BuildContext',
-                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.BuildContextRequest.SerializeToString,
-                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.BuildContextResponse.FromString,
+                request_serializer=astromesh_dot_memory_dot_v1_dot_context__pb2.BuildContextRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_context__pb2.BuildContextResponse.FromString,
                 _registered_method=True)
         self.CheckBackend = channel.unary_unary(
                 '/astromesh.memory.v1.MemoryService/CheckBackend',
@@ -70,23 +73,23 @@ class MemoryServiceStub:
                 _registered_method=True)
         self.SetTokenCounts = channel.unary_unary(
                 '/astromesh.memory.v1.MemoryService/SetTokenCounts',
-                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.SetTokenCountsRequest.SerializeToString,
-                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.SetTokenCountsResponse.FromString,
+                request_serializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.SetTokenCountsRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.SetTokenCountsResponse.FromString,
                 _registered_method=True)
         self.GetBacklog = channel.unary_unary(
                 '/astromesh.memory.v1.MemoryService/GetBacklog',
-                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.GetBacklogRequest.SerializeToString,
-                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.GetBacklogResponse.FromString,
+                request_serializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.GetBacklogRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.GetBacklogResponse.FromString,
                 _registered_method=True)
         self.UpdateSummary = channel.unary_unary(
                 '/astromesh.memory.v1.MemoryService/UpdateSummary',
-                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.UpdateSummaryRequest.SerializeToString,
-                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.UpdateSummaryResponse.FromString,
+                request_serializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.UpdateSummaryRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.UpdateSummaryResponse.FromString,
                 _registered_method=True)
         self.ListSessions = channel.unary_unary(
                 '/astromesh.memory.v1.MemoryService/ListSessions',
-                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsRequest.SerializeToString,
-                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsResponse.FromString,
+                request_serializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.ListSessionsResponse.FromString,
                 _registered_method=True)
         self.RecordEpisode = channel.unary_unary(
                 '/astromesh.memory.v1.MemoryService/RecordEpisode',
@@ -120,13 +123,13 @@ class MemoryServiceStub:
                 _registered_method=True)
         self.ExportPrincipal = channel.unary_unary(
                 '/astromesh.memory.v1.MemoryService/ExportPrincipal',
-                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ExportPrincipalRequest.SerializeToString,
-                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ExportPrincipalResponse.FromString,
+                request_serializer=astromesh_dot_memory_dot_v1_dot_principal__pb2.ExportPrincipalRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_principal__pb2.ExportPrincipalResponse.FromString,
                 _registered_method=True)
         self.ErasePrincipal = channel.unary_unary(
                 '/astromesh.memory.v1.MemoryService/ErasePrincipal',
-                request_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalRequest.SerializeToString,
-                response_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalResponse.FromString,
+                request_serializer=astromesh_dot_memory_dot_v1_dot_principal__pb2.ErasePrincipalRequest.SerializeToString,
+                response_deserializer=astromesh_dot_memory_dot_v1_dot_principal__pb2.ErasePrincipalResponse.FromString,
                 _registered_method=True)
         self.Remember = channel.unary_unary(
                 '/astromesh.memory.v1.MemoryService/Remember',
@@ -418,23 +421,23 @@ def add_MemoryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'AppendTurns': grpc.unary_unary_rpc_method_handler(
                     servicer.AppendTurns,
-                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.AppendTurnsRequest.FromString,
-                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.AppendTurnsResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.AppendTurnsRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.AppendTurnsResponse.SerializeToString,
             ),
             'ListTurns': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTurns,
-                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListTurnsRequest.FromString,
-                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListTurnsResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.ListTurnsRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.ListTurnsResponse.SerializeToString,
             ),
             'ClearHistory': grpc.unary_unary_rpc_method_handler(
                     servicer.ClearHistory,
-                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ClearHistoryRequest.FromString,
-                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ClearHistoryResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.ClearHistoryRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.ClearHistoryResponse.SerializeToString,
             ),
             'BuildContext': grpc.unary_unary_rpc_method_handler(
                     servicer.BuildContext,
-                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.BuildContextRequest.FromString,
-                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.BuildContextResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_context__pb2.BuildContextRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_context__pb2.BuildContextResponse.SerializeToString,
             ),
             'CheckBackend': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckBackend,
@@ -443,23 +446,23 @@ def add_MemoryServiceServicer_to_server(servicer, server):
             ),
             'SetTokenCounts': grpc.unary_unary_rpc_method_handler(
                     servicer.SetTokenCounts,
-                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.SetTokenCountsRequest.FromString,
-                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.SetTokenCountsResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.SetTokenCountsRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.SetTokenCountsResponse.SerializeToString,
             ),
             'GetBacklog': grpc.unary_unary_rpc_method_handler(
                     servicer.GetBacklog,
-                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.GetBacklogRequest.FromString,
-                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.GetBacklogResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.GetBacklogRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.GetBacklogResponse.SerializeToString,
             ),
             'UpdateSummary': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateSummary,
-                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.UpdateSummaryRequest.FromString,
-                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.UpdateSummaryResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.UpdateSummaryRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.UpdateSummaryResponse.SerializeToString,
             ),
             'ListSessions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSessions,
-                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsRequest.FromString,
-                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.ListSessionsRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_conversation__pb2.ListSessionsResponse.SerializeToString,
             ),
             'RecordEpisode': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordEpisode,
@@ -493,13 +496,13 @@ def add_MemoryServiceServicer_to_server(servicer, server):
             ),
             'ExportPrincipal': grpc.unary_unary_rpc_method_handler(
                     servicer.ExportPrincipal,
-                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ExportPrincipalRequest.FromString,
-                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ExportPrincipalResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_principal__pb2.ExportPrincipalRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_principal__pb2.ExportPrincipalResponse.SerializeToString,
             ),
             'ErasePrincipal': grpc.unary_unary_rpc_method_handler(
                     servicer.ErasePrincipal,
-                    request_deserializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalRequest.FromString,
-                    response_serializer=astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_memory_dot_v1_dot_principal__pb2.ErasePrincipalRequest.FromString,
+                    response_serializer=astromesh_dot_memory_dot_v1_dot_principal__pb2.ErasePrincipalResponse.SerializeToString,
             ),
             'Remember': grpc.unary_unary_rpc_method_handler(
                     servicer.Remember,
@@ -559,8 +562,8 @@ class MemoryService:
             request,
             target,
             '/astromesh.memory.v1.MemoryService/AppendTurns',
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.AppendTurnsRequest.SerializeToString,
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.AppendTurnsResponse.FromString,
+            astromesh_dot_memory_dot_v1_dot_conversation__pb2.AppendTurnsRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_conversation__pb2.AppendTurnsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -586,8 +589,8 @@ class MemoryService:
             request,
             target,
             '/astromesh.memory.v1.MemoryService/ListTurns',
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListTurnsRequest.SerializeToString,
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListTurnsResponse.FromString,
+            astromesh_dot_memory_dot_v1_dot_conversation__pb2.ListTurnsRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_conversation__pb2.ListTurnsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -613,8 +616,8 @@ class MemoryService:
             request,
             target,
             '/astromesh.memory.v1.MemoryService/ClearHistory',
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ClearHistoryRequest.SerializeToString,
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ClearHistoryResponse.FromString,
+            astromesh_dot_memory_dot_v1_dot_conversation__pb2.ClearHistoryRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_conversation__pb2.ClearHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -640,8 +643,8 @@ class MemoryService:
             request,
             target,
             '/astromesh.memory.v1.MemoryService/BuildContext',
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.BuildContextRequest.SerializeToString,
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.BuildContextResponse.FromString,
+            astromesh_dot_memory_dot_v1_dot_context__pb2.BuildContextRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_context__pb2.BuildContextResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -694,8 +697,8 @@ class MemoryService:
             request,
             target,
             '/astromesh.memory.v1.MemoryService/SetTokenCounts',
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.SetTokenCountsRequest.SerializeToString,
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.SetTokenCountsResponse.FromString,
+            astromesh_dot_memory_dot_v1_dot_conversation__pb2.SetTokenCountsRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_conversation__pb2.SetTokenCountsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -721,8 +724,8 @@ class MemoryService:
             request,
             target,
             '/astromesh.memory.v1.MemoryService/GetBacklog',
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.GetBacklogRequest.SerializeToString,
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.GetBacklogResponse.FromString,
+            astromesh_dot_memory_dot_v1_dot_conversation__pb2.GetBacklogRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_conversation__pb2.GetBacklogResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -748,8 +751,8 @@ class MemoryService:
             request,
             target,
             '/astromesh.memory.v1.MemoryService/UpdateSummary',
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.UpdateSummaryRequest.SerializeToString,
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.UpdateSummaryResponse.FromString,
+            astromesh_dot_memory_dot_v1_dot_conversation__pb2.UpdateSummaryRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_conversation__pb2.UpdateSummaryResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -775,8 +778,8 @@ class MemoryService:
             request,
             target,
             '/astromesh.memory.v1.MemoryService/ListSessions',
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsRequest.SerializeToString,
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ListSessionsResponse.FromString,
+            astromesh_dot_memory_dot_v1_dot_conversation__pb2.ListSessionsRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_conversation__pb2.ListSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -964,8 +967,8 @@ class MemoryService:
             request,
             target,
             '/astromesh.memory.v1.MemoryService/ExportPrincipal',
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ExportPrincipalRequest.SerializeToString,
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ExportPrincipalResponse.FromString,
+            astromesh_dot_memory_dot_v1_dot_principal__pb2.ExportPrincipalRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_principal__pb2.ExportPrincipalResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -991,8 +994,8 @@ class MemoryService:
             request,
             target,
             '/astromesh.memory.v1.MemoryService/ErasePrincipal',
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalRequest.SerializeToString,
-            astromesh_dot_memory_dot_v1_dot_memory__service__pb2.ErasePrincipalResponse.FromString,
+            astromesh_dot_memory_dot_v1_dot_principal__pb2.ErasePrincipalRequest.SerializeToString,
+            astromesh_dot_memory_dot_v1_dot_principal__pb2.ErasePrincipalResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,8 +10,11 @@ crosses this service. A request that names no backend is meant for the one that 
 agent's file says, else for the one that has the session, else for "sqlite".
 """
 
+from astromesh.memory.v1 import context_pb2 as _context_pb2
+from astromesh.memory.v1 import conversation_pb2 as _conversation_pb2
 from astromesh.memory.v1 import episodic_pb2 as _episodic_pb2
 from astromesh.memory.v1 import memory_service_pb2 as _memory_service_pb2
+from astromesh.memory.v1 import principal_pb2 as _principal_pb2
 from astromesh.memory.v1 import semantic_pb2 as _semantic_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
@@ -32,7 +35,7 @@ class MemoryServiceStub:
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    AppendTurns: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.AppendTurnsRequest, _memory_service_pb2.AppendTurnsResponse]
+    AppendTurns: _aio.UnaryUnaryMultiCallable[_conversation_pb2.AppendTurnsRequest, _conversation_pb2.AppendTurnsResponse]
     """AppendTurns adds to the end of a session, all of it or nothing.
 
     Errors:
@@ -40,20 +43,20 @@ class MemoryServiceStub:
         not as many counts as turns.
       * RESOURCE_EXHAUSTED: the disk is full. Nothing was stored.
     """
-    ListTurns: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListTurnsRequest, _memory_service_pb2.ListTurnsResponse]
+    ListTurns: _aio.UnaryUnaryMultiCallable[_conversation_pb2.ListTurnsRequest, _conversation_pb2.ListTurnsResponse]
     """ListTurns lists the turns of a session, oldest first. An unknown session is empty.
 
     Errors:
       * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
     """
-    ClearHistory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ClearHistoryRequest, _memory_service_pb2.ClearHistoryResponse]
+    ClearHistory: _aio.UnaryUnaryMultiCallable[_conversation_pb2.ClearHistoryRequest, _conversation_pb2.ClearHistoryResponse]
     """ClearHistory forgets a session with its summary: in the backend that is named, else in
     all of them. An unknown session is no error.
 
     Errors:
       * INVALID_ARGUMENT: a malformed agent or session.
     """
-    BuildContext: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.BuildContextRequest, _memory_service_pb2.BuildContextResponse]
+    BuildContext: _aio.UnaryUnaryMultiCallable[_context_pb2.BuildContextRequest, _context_pb2.BuildContextResponse]
     """BuildContext picks what a model is shown of a session, and what else is remembered that
     bears on the query. The conversation is needed; of the other sources one that fails, or
     takes longer than `patience_seconds`, is in `failures`.
@@ -68,28 +71,28 @@ class MemoryServiceStub:
       * INVALID_ARGUMENT: episodes can't be kept in a backend of its kind.
       * UNAVAILABLE: it does not. FAILED_PRECONDITION: it can't be used as it is.
     """
-    SetTokenCounts: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.SetTokenCountsRequest, _memory_service_pb2.SetTokenCountsResponse]
+    SetTokenCounts: _aio.UnaryUnaryMultiCallable[_conversation_pb2.SetTokenCountsRequest, _conversation_pb2.SetTokenCountsResponse]
     """SetTokenCounts puts down how many tokens turns have for a model. Turns that are not
     there are passed over.
 
     Errors:
       * INVALID_ARGUMENT: a count below 1, or nothing said about who counted.
     """
-    GetBacklog: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetBacklogRequest, _memory_service_pb2.GetBacklogResponse]
+    GetBacklog: _aio.UnaryUnaryMultiCallable[_conversation_pb2.GetBacklogRequest, _conversation_pb2.GetBacklogResponse]
     """GetBacklog gives what the summary of a session has to take in next: once more than
     `summary_threshold` turns are not in it, all of them but the last few.
 
     Errors:
       * INVALID_ARGUMENT: a summary_threshold below 1.
     """
-    UpdateSummary: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.UpdateSummaryRequest, _memory_service_pb2.UpdateSummaryResponse]
+    UpdateSummary: _aio.UnaryUnaryMultiCallable[_conversation_pb2.UpdateSummaryRequest, _conversation_pb2.UpdateSummaryResponse]
     """UpdateSummary puts a summary in the place of the one before. One that was made from a
     session that has been cleared, erased from or summarised since is not taken.
 
     Errors:
       * INVALID_ARGUMENT: no text, or one that takes in no turn.
     """
-    ListSessions: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListSessionsRequest, _memory_service_pb2.ListSessionsResponse]
+    ListSessions: _aio.UnaryUnaryMultiCallable[_conversation_pb2.ListSessionsRequest, _conversation_pb2.ListSessionsResponse]
     """ListSessions lists the sessions of an agent, of every backend, by name in each.
 
     Errors:
@@ -137,7 +140,7 @@ class MemoryServiceStub:
       * INVALID_ARGUMENT: as of ListEpisodes, or nothing is said but the agent and `all` is
         false.
     """
-    ExportPrincipal: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ExportPrincipalRequest, _memory_service_pb2.ExportPrincipalResponse]
+    ExportPrincipal: _aio.UnaryUnaryMultiCallable[_principal_pb2.ExportPrincipalRequest, _principal_pb2.ExportPrincipalResponse]
     """ExportPrincipal gives all turns of one who asked, and the answers to him, of every
     agent, session and backend of the tenant; then all memories that he had a part in;
     then all episodes of his runs, and what he has said of any.
@@ -145,7 +148,7 @@ class MemoryServiceStub:
     Errors:
       * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
     """
-    ErasePrincipal: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ErasePrincipalRequest, _memory_service_pb2.ErasePrincipalResponse]
+    ErasePrincipal: _aio.UnaryUnaryMultiCallable[_principal_pb2.ErasePrincipalRequest, _principal_pb2.ErasePrincipalResponse]
     """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Of
     memories that others had a part in, too, he takes them along. And his episodes. Where
     a backend can't be reached that is an error, and what was erased in others stays erased.
@@ -206,9 +209,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def AppendTurns(
         self,
-        request: _memory_service_pb2.AppendTurnsRequest,
-        context: _aio.ServicerContext[_memory_service_pb2.AppendTurnsRequest, _abc.Awaitable[_memory_service_pb2.AppendTurnsResponse]],
-    ) -> _abc.Awaitable[_memory_service_pb2.AppendTurnsResponse]:
+        request: _conversation_pb2.AppendTurnsRequest,
+        context: _aio.ServicerContext[_conversation_pb2.AppendTurnsRequest, _abc.Awaitable[_conversation_pb2.AppendTurnsResponse]],
+    ) -> _abc.Awaitable[_conversation_pb2.AppendTurnsResponse]:
         """AppendTurns adds to the end of a session, all of it or nothing.
 
         Errors:
@@ -220,9 +223,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListTurns(
         self,
-        request: _memory_service_pb2.ListTurnsRequest,
-        context: _aio.ServicerContext[_memory_service_pb2.ListTurnsRequest, _abc.Awaitable[_memory_service_pb2.ListTurnsResponse]],
-    ) -> _abc.Awaitable[_memory_service_pb2.ListTurnsResponse]:
+        request: _conversation_pb2.ListTurnsRequest,
+        context: _aio.ServicerContext[_conversation_pb2.ListTurnsRequest, _abc.Awaitable[_conversation_pb2.ListTurnsResponse]],
+    ) -> _abc.Awaitable[_conversation_pb2.ListTurnsResponse]:
         """ListTurns lists the turns of a session, oldest first. An unknown session is empty.
 
         Errors:
@@ -232,9 +235,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ClearHistory(
         self,
-        request: _memory_service_pb2.ClearHistoryRequest,
-        context: _aio.ServicerContext[_memory_service_pb2.ClearHistoryRequest, _abc.Awaitable[_memory_service_pb2.ClearHistoryResponse]],
-    ) -> _abc.Awaitable[_memory_service_pb2.ClearHistoryResponse]:
+        request: _conversation_pb2.ClearHistoryRequest,
+        context: _aio.ServicerContext[_conversation_pb2.ClearHistoryRequest, _abc.Awaitable[_conversation_pb2.ClearHistoryResponse]],
+    ) -> _abc.Awaitable[_conversation_pb2.ClearHistoryResponse]:
         """ClearHistory forgets a session with its summary: in the backend that is named, else in
         all of them. An unknown session is no error.
 
@@ -245,9 +248,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def BuildContext(
         self,
-        request: _memory_service_pb2.BuildContextRequest,
-        context: _aio.ServicerContext[_memory_service_pb2.BuildContextRequest, _abc.Awaitable[_memory_service_pb2.BuildContextResponse]],
-    ) -> _abc.Awaitable[_memory_service_pb2.BuildContextResponse]:
+        request: _context_pb2.BuildContextRequest,
+        context: _aio.ServicerContext[_context_pb2.BuildContextRequest, _abc.Awaitable[_context_pb2.BuildContextResponse]],
+    ) -> _abc.Awaitable[_context_pb2.BuildContextResponse]:
         """BuildContext picks what a model is shown of a session, and what else is remembered that
         bears on the query. The conversation is needed; of the other sources one that fails, or
         takes longer than `patience_seconds`, is in `failures`.
@@ -272,9 +275,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def SetTokenCounts(
         self,
-        request: _memory_service_pb2.SetTokenCountsRequest,
-        context: _aio.ServicerContext[_memory_service_pb2.SetTokenCountsRequest, _abc.Awaitable[_memory_service_pb2.SetTokenCountsResponse]],
-    ) -> _abc.Awaitable[_memory_service_pb2.SetTokenCountsResponse]:
+        request: _conversation_pb2.SetTokenCountsRequest,
+        context: _aio.ServicerContext[_conversation_pb2.SetTokenCountsRequest, _abc.Awaitable[_conversation_pb2.SetTokenCountsResponse]],
+    ) -> _abc.Awaitable[_conversation_pb2.SetTokenCountsResponse]:
         """SetTokenCounts puts down how many tokens turns have for a model. Turns that are not
         there are passed over.
 
@@ -285,9 +288,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def GetBacklog(
         self,
-        request: _memory_service_pb2.GetBacklogRequest,
-        context: _aio.ServicerContext[_memory_service_pb2.GetBacklogRequest, _abc.Awaitable[_memory_service_pb2.GetBacklogResponse]],
-    ) -> _abc.Awaitable[_memory_service_pb2.GetBacklogResponse]:
+        request: _conversation_pb2.GetBacklogRequest,
+        context: _aio.ServicerContext[_conversation_pb2.GetBacklogRequest, _abc.Awaitable[_conversation_pb2.GetBacklogResponse]],
+    ) -> _abc.Awaitable[_conversation_pb2.GetBacklogResponse]:
         """GetBacklog gives what the summary of a session has to take in next: once more than
         `summary_threshold` turns are not in it, all of them but the last few.
 
@@ -298,9 +301,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def UpdateSummary(
         self,
-        request: _memory_service_pb2.UpdateSummaryRequest,
-        context: _aio.ServicerContext[_memory_service_pb2.UpdateSummaryRequest, _abc.Awaitable[_memory_service_pb2.UpdateSummaryResponse]],
-    ) -> _abc.Awaitable[_memory_service_pb2.UpdateSummaryResponse]:
+        request: _conversation_pb2.UpdateSummaryRequest,
+        context: _aio.ServicerContext[_conversation_pb2.UpdateSummaryRequest, _abc.Awaitable[_conversation_pb2.UpdateSummaryResponse]],
+    ) -> _abc.Awaitable[_conversation_pb2.UpdateSummaryResponse]:
         """UpdateSummary puts a summary in the place of the one before. One that was made from a
         session that has been cleared, erased from or summarised since is not taken.
 
@@ -311,9 +314,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListSessions(
         self,
-        request: _memory_service_pb2.ListSessionsRequest,
-        context: _aio.ServicerContext[_memory_service_pb2.ListSessionsRequest, _abc.Awaitable[_memory_service_pb2.ListSessionsResponse]],
-    ) -> _abc.Awaitable[_memory_service_pb2.ListSessionsResponse]:
+        request: _conversation_pb2.ListSessionsRequest,
+        context: _aio.ServicerContext[_conversation_pb2.ListSessionsRequest, _abc.Awaitable[_conversation_pb2.ListSessionsResponse]],
+    ) -> _abc.Awaitable[_conversation_pb2.ListSessionsResponse]:
         """ListSessions lists the sessions of an agent, of every backend, by name in each.
 
         Errors:
@@ -401,9 +404,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ExportPrincipal(
         self,
-        request: _memory_service_pb2.ExportPrincipalRequest,
-        context: _aio.ServicerContext[_memory_service_pb2.ExportPrincipalRequest, _abc.Awaitable[_memory_service_pb2.ExportPrincipalResponse]],
-    ) -> _abc.Awaitable[_memory_service_pb2.ExportPrincipalResponse]:
+        request: _principal_pb2.ExportPrincipalRequest,
+        context: _aio.ServicerContext[_principal_pb2.ExportPrincipalRequest, _abc.Awaitable[_principal_pb2.ExportPrincipalResponse]],
+    ) -> _abc.Awaitable[_principal_pb2.ExportPrincipalResponse]:
         """ExportPrincipal gives all turns of one who asked, and the answers to him, of every
         agent, session and backend of the tenant; then all memories that he had a part in;
         then all episodes of his runs, and what he has said of any.
@@ -415,9 +418,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ErasePrincipal(
         self,
-        request: _memory_service_pb2.ErasePrincipalRequest,
-        context: _aio.ServicerContext[_memory_service_pb2.ErasePrincipalRequest, _abc.Awaitable[_memory_service_pb2.ErasePrincipalResponse]],
-    ) -> _abc.Awaitable[_memory_service_pb2.ErasePrincipalResponse]:
+        request: _principal_pb2.ErasePrincipalRequest,
+        context: _aio.ServicerContext[_principal_pb2.ErasePrincipalRequest, _abc.Awaitable[_principal_pb2.ErasePrincipalResponse]],
+    ) -> _abc.Awaitable[_principal_pb2.ErasePrincipalResponse]:
         """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Of
         memories that others had a part in, too, he takes them along. And his episodes. Where
         a backend can't be reached that is an error, and what was erased in others stays erased.
