@@ -151,26 +151,21 @@ static py::tuple rescore(const py::object& queries, const py::object& rows,
   });
 }
 
-static std::vector<std::pair<std::size_t, double>> mmr(const py::object& query,
-                                                       const py::object& rows, py::ssize_t k,
-                                                       double trade) {
+static std::vector<std::size_t> mmr(const py::object& relevance, const py::object& rows,
+                                    py::ssize_t k, double trade) {
   const std::size_t most = wanted(k);
   if (!(trade >= 0 && trade <= 1))
     throw py::value_error(py::str("trade: {:g} is not from 0 to 1").format(trade).cast<std::string>());
-  const Floats query_array = floats(query), row_array = floats(rows);
-  if (query_array.ndim() != 1 || query_array.size() == 0 ||
-      !rows_fit(row_array, query_array.size()))
-    throw py::value_error("mmr: need query of shape (d,) and rows of shape (n, d), d > 0");
-  if (!are_finite(view(query_array)))
-    throw py::value_error("mmr: the query holds a NaN or an infinity");
-  std::vector<Hit> hits;
-  {
-    py::gil_scoped_release unlocked;
-    hits = astromesh::mmr(view(query_array), view(row_array), most, trade);
-  }
-  std::vector<std::pair<std::size_t, double>> out;
-  for (const Hit& hit : hits) out.emplace_back(hit.row, hit.score);
-  return out;
+  const auto scores = array_of<double>(relevance, "float64");
+  const Floats row_array = floats(rows);
+  const bool is_empty = row_array.ndim() > 0 && row_array.shape(0) == 0;
+  const bool has_rows = is_empty || (row_array.ndim() == 2 && row_array.shape(1) > 0);
+  if (scores.ndim() != 1 || !has_rows || scores.shape(0) != row_array.shape(0))
+    throw py::value_error("mmr: need relevance of shape (n,) and rows of shape (n, d), d > 0");
+  if (!std::ranges::all_of(view(scores), [](double x) { return std::isfinite(x); }))
+    throw py::value_error("mmr: the relevance of a row is a NaN or an infinity");
+  py::gil_scoped_release unlocked;
+  return astromesh::mmr(view(scores), view(row_array), most, trade);
 }
 
 static std::vector<double> neighbours(const py::object& rows) {
@@ -191,8 +186,8 @@ void add_nearest(py::module_& m) {
         py::arg("threads") = 1, "See servers.kernel.native.nearest.code_top_k.");
   m.def("rescore", &rescore, py::arg("queries"), py::arg("rows"), py::arg("candidates"),
         py::arg("k"), py::arg("metric") = "cosine", "See servers.kernel.native.nearest.rescore.");
-  m.def("mmr", &mmr, py::arg("query"), py::arg("rows"), py::arg("k"), py::arg("trade") = 0.5,
-        "See servers.kernel.native.diverse.mmr.");
+  m.def("mmr", &mmr, py::arg("relevance"), py::arg("rows"), py::arg("k"),
+        py::arg("trade") = 0.5, "See servers.kernel.native.diverse.mmr.");
   m.def("neighbours", &neighbours, py::arg("rows"),
         "See servers.kernel.native.diverse.neighbours.");
 }

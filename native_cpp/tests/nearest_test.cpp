@@ -158,9 +158,11 @@ void every_kernel_gives_the_same_answer() {
 }
 
 void rows_that_are_different_come_before_those_that_repeat() {
-  const std::vector<float> query{1, 0}, rows{10, 1, 10, 1, 5, -5, -1, 0};
-  const auto hits = mmr(query, rows, 3, 0.5);
-  check(hits.size() == 3 && hits[0].row == 0 && hits[1].row == 2, "unlike one another");
+  const std::vector<float> rows{10, 1, 10, 1, 5, -5, -1, 0};
+  const std::vector<double> relevance{0.99, 0.99, 0.7, -1};
+  const auto chosen = mmr(relevance, rows, 3, 0.5);
+  check(chosen.size() == 3 && chosen[0] == 0 && chosen[1] == 2, "unlike one another");
+  check(mmr({}, {}, 3, 0.5).empty(), "none of none");
   check(neighbours(rows, 2).size() == 3 && neighbours(rows, 2)[0] > 0.999, "neighbours");
 }
 

@@ -26,33 +26,33 @@ inline double cosine_of(const float* a, double length, const float* b, std::size
   return cosine(a, length, b, size, is_safe(length * length) ? kernel : sums_double);
 }
 
-// Up to k rows, each the one that is most like the query and least like those before it:
-// trade * cosine with the query - (1 - trade) * the largest cosine with one of those. Of equals
-// the lower row comes first. Scores are the cosines with the query, which must be finite.
-inline std::vector<Hit> mmr(std::span<const float> query, std::span<const float> rows,
-                            std::size_t k, double trade, Kernel kernel = best_kernel()) {
-  const std::size_t size = query.size(), count = rows.size() / size;
+// Up to k rows, each the one that is most relevant and least like those before it: trade *
+// relevance - (1 - trade) * the largest cosine with one of those. Of equals the lower row comes
+// first. There is a relevance for each row; all of them are finite.
+inline std::vector<std::size_t> mmr(std::span<const double> relevance,
+                                    std::span<const float> rows, std::size_t k, double trade,
+                                    Kernel kernel = best_kernel()) {
+  const std::size_t count = relevance.size();
+  if (count == 0) return {};
+  const std::size_t size = rows.size() / count;
   const auto row = [&](std::size_t i) { return rows.data() + i * size; };
-  std::vector<double> like, nearest(count, -std::numeric_limits<double>::infinity());
+  std::vector<double> nearest(count, -std::numeric_limits<double>::infinity());
   std::vector<bool> is_taken(count);
-  const double length = length_of(query.data(), size, kernel);
-  for (std::size_t i = 0; i < count; ++i)
-    like.push_back(cosine_of(query.data(), length, row(i), size, kernel));
-  std::vector<Hit> out;
+  std::vector<std::size_t> out;
   while (out.size() < std::min(k, count)) {
     std::size_t best = count;
     double most = 0;
     for (std::size_t i = 0; i < count; ++i) {
       if (is_taken[i]) continue;
       const double repeats = out.empty() ? 0 : nearest[i];
-      const double gain = trade * like[i] - (1 - trade) * repeats;
+      const double gain = trade * relevance[i] - (1 - trade) * repeats;
       if (best == count || gain > most) {
         best = i;
         most = gain;
       }
     }
     is_taken[best] = true;
-    out.push_back({best, like[best]});
+    out.push_back(best);
     const double own = length_of(row(best), size, kernel);
     for (std::size_t i = 0; i < count; ++i)
       if (!is_taken[i])
