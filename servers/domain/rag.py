@@ -60,6 +60,15 @@ class Ingested:
 
 
 @dataclass(frozen=True, slots=True)
+class Mmr:
+    """Maximal marginal relevance: each passage is chosen for what it says about the question
+    and for what those before it don't say."""
+
+    lambda_mult: float = 0.5  # 1: relevance is all that counts; 0: difference is
+    fetch_k: int | None = None  # passages that are chosen from; None: what is fetched anyway
+
+
+@dataclass(frozen=True, slots=True)
 class PassageQuery:
     """None: as the pipeline says."""
 
@@ -68,6 +77,7 @@ class PassageQuery:
     top_k: int | None = None
     similarity_threshold: float | None = None
     where: Where = field(default_factory=dict)
+    mmr: Mmr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ class Passage:
     end: int
     index: int  # which passage of its document, from 0
     similarity: float  # cosine
-    score: float  # what passages are ordered by
+    score: float  # what passages are ordered by, but for `Mmr`
     metadata: Metadata = field(default_factory=dict)
 
     @property

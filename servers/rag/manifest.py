@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from servers.domain.chat import ModelRef
+from servers.domain.rag import Mmr
 from servers.kernel.fields import Count, Flag, Number, Share
 from servers.kernel.manifest import Manifest, Strict
 from servers.kernel.spelling import Spelling
@@ -64,12 +65,24 @@ class Reranking(Strict):
         return (ModelRef(self.provider, self.model, self.endpoint, self.api_key_env),)
 
 
+class MaximalMarginalRelevance(Strict):
+    """The names are LangChain's."""
+
+    lambda_mult: Share = 0.5
+    fetch_k: _TopK | None = None
+
+    def chosen(self) -> Mmr:
+        return Mmr(self.lambda_mult, self.fetch_k)
+
+
 class Retrieval(Strict):
-    """`similarity_threshold` is the least cosine. `hybrid` searches for words, too."""
+    """`similarity_threshold` is the least cosine. `hybrid` searches for words, too. With `mmr`
+    passages that repeat others make room."""
 
     top_k: _TopK = 5
     similarity_threshold: _Similarity | None = None
     hybrid: Flag = False
+    mmr: MaximalMarginalRelevance | None = None
 
 
 class PipelineSpec(Strict):
@@ -89,6 +102,10 @@ class RAGPipeline(Manifest):
         spelling.rename("spec.chunking", {"chunk_overlap": "overlap", "size": "chunk_size"})
         spelling.rename("spec.embeddings", {"dimensions": "dimension"})
         spelling.rename("spec.retrieval", {"max_results": "top_k"})
+        spelling.rename(
+            "spec.retrieval.mmr",
+            {"lambda": "lambda_mult", "candidates": "fetch_k", "candidates_limit": "fetch_k"},
+        )
         spelling.words("spec.vector_store.backend", {"chromadb": "chroma"})
         spelling.words("spec.reranking.provider", {"cross_encoder": "sentence_transformers"})
 

@@ -1,15 +1,17 @@
-"""Finds passages: over-fetch, both searches together, rerank, then threshold and top_k."""
+"""Finds passages: over-fetch, both searches together, threshold, rerank, then the best top_k or
+those that differ (MMR)."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from servers.domain.caller import Account, Caller
-from servers.domain.embeddings import Purpose, RerankRequest
-from servers.domain.rag import Passage, PassageQuery, Where
+from servers.domain.embeddings import Purpose, RerankRequest, Vector
+from servers.domain.rag import Mmr, Passage, PassageQuery, Where
 from servers.domain.services import Router
 from servers.kernel.vectors.embedding import Embedder
 from servers.kernel.vectors.ports import Found, Scope, VectorStore, check_where, is_storable, wrong
+from servers.rag.diversity import Key, diverse
 from servers.rag.manifest import RAGPipeline
 
 MOST_PASSAGES = 1000
@@ -31,7 +33,16 @@ def check_query(query: PassageQuery) -> None:
     threshold = query.similarity_threshold
     if threshold is not None and not -1 <= threshold <= 1:
         raise wrong("similarity_threshold", f"{threshold} is not from -1 to 1")
+    if query.mmr is not None:
+        _check_mmr(query.mmr)
     check_where(query.where)
+
+
+def _check_mmr(mmr: Mmr) -> None:
+    if not 0 <= mmr.lambda_mult <= 1:
+        raise wrong("mmr.lambda_mult", f"{mmr.lambda_mult} is not from 0 to 1")
+    if mmr.fetch_k is not None and not 1 <= mmr.fetch_k <= MOST_PASSAGES:
+        raise wrong("mmr.fetch_k", f"{mmr.fetch_k} is not from 1 to {MOST_PASSAGES}")
 
 
 async def retrieve(
@@ -43,40 +54,62 @@ async def retrieve(
     router: Router,
 ) -> list[Passage]:
     check_query(query)
+    said = pipeline.spec.retrieval
+    query = replace(query, mmr=query.mmr or (said.mmr.chosen() if said.mmr else None))
+    wanted = query.top_k or said.top_k
     scope = Scope(caller.tenant, caller.principal)
-    wanted = query.top_k or pipeline.spec.retrieval.top_k
-    passages = await _candidates(scope, pipeline, query, wanted, store, embedder)
+    found = await _candidates(scope, query, wanted, said.hybrid, store, embedder)
+    passages = found.passages
     if not passages and query.where:
         await _check_known(store, caller.tenant, query.where)
     least = query.similarity_threshold
-    least = pipeline.spec.retrieval.similarity_threshold if least is None else least
+    least = said.similarity_threshold if least is None else least
     passages = [each for each in passages if least is None or each.similarity >= least]
     ranked = await _reranked(caller, pipeline, query.text, passages, wanted, router)
-    return ranked[:wanted]
+    if query.mmr is None or found.asked is None or not ranked:
+        return ranked[:wanted]
+    among = ranked, found.vectors, found.asked
+    return await asyncio.to_thread(diverse, *among, wanted, query.mmr.lambda_mult)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    passages: list[Passage] = field(default_factory=list)
+    asked: "Vector | None" = None  # what the query was embedded as
+    vectors: Mapping[Key, Vector] = field(default_factory=dict)  # of the passages, for MMR
 
 
 async def _candidates(
     scope: Scope,
-    pipeline: RAGPipeline,
     query: PassageQuery,
     wanted: int,
+    hybrid: bool,
     store: VectorStore,
     embedder: Embedder,
-) -> list[Passage]:
+) -> _Candidates:
     """More than are wanted, as later steps take some away."""
     if await store.space() is None:
-        return []
-    space, vectors = await embedder.embed([query.text], Purpose.QUERY)
+        return _Candidates()
+    space, (asked,) = await embedder.embed([query.text], Purpose.QUERY)
     await store.prepare(space)  # refuses vectors of another model
+    mmr = query.mmr
     limit = max(_AT_LEAST, wanted * _OVER_FETCH)
-    if not pipeline.spec.retrieval.hybrid:
-        found = await store.search(scope, vectors[0], limit, query.where)
-        return [_passage(each, each.similarity) for each in found]
-    dense, sparse = await asyncio.gather(
-        store.search(scope, vectors[0], limit, query.where),
-        store.keywords(scope, query.text, limit, query.where),
-    )
-    return fused(dense, sparse)
+    limit = max(mmr.fetch_k, wanted) if mmr and mmr.fetch_k else limit
+    given = limit, query.where, mmr is not None
+    if hybrid:
+        dense, sparse = await asyncio.gather(
+            store.search(scope, asked, *given), store.keywords(scope, query.text, *given)
+        )
+        passages = fused(dense, sparse)
+    else:
+        dense, sparse = await store.search(scope, asked, *given), []
+        passages = [_passage(each, each.similarity) for each in dense]
+    vectors = {
+        (each.record.id, each.index): each.vector
+        for each in (*dense, *sparse)
+        if each.vector is not None
+    }
+    return _Candidates(passages, asked, vectors)
 
 
 def fused(dense: Sequence[Found], sparse: Sequence[Found]) -> list[Passage]:

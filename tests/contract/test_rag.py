@@ -1,6 +1,7 @@
 """What `Rag` promises, checked in process and over the wire alike."""
 
 import asyncio
+import contextlib
 
 import pytest
 import pytest_asyncio
@@ -337,6 +338,48 @@ class TestPipelines:
             passages = await rag.query(ALICE, asks("soup at noon"))
             assert [len(passages), passages[0].document] == [2, "l"]
             assert passages[0].score != passages[0].similarity
+
+
+class TestDiversity:
+    """Maximal marginal relevance: three that say the same, and one that says something else."""
+
+    SAME = tuple(f"Everybody has thirty days of holiday a year{end}" for end in (".", "!", ";"))
+    OTHER = "Who wants to go on holiday asks the lead first."
+    ASKED = "How many days of holiday are there in a year?"
+
+    @pytest.fixture(params=["dense", "hybrid", "reranked"])
+    def said(self, request):
+        return {
+            "retrieval": {"top_k": 2, "hybrid": request.param == "hybrid"},
+            "reranking": {"enabled": request.param == "reranked"},
+        }
+
+    @contextlib.asynccontextmanager
+    async def filled(self, folder, router, said, **more):
+        retrieval = said["retrieval"] | more
+        async with service(folder, router, pipeline(**said | {"retrieval": retrieval})) as rag:
+            for number, text in enumerate(self.SAME):
+                await rag.ingest(ALICE, P, document(f"same-{number}", text))
+            await rag.ingest(ALICE, P, document("other", self.OTHER))
+            yield rag
+
+    async def test_lets_what_repeats_make_room(self, tmp_path, router, said):
+        async with self.filled(tmp_path, router, said) as rag:
+            assert "other" not in await found(rag, self.ASKED)
+        async with self.filled(tmp_path, router, said, mmr={}) as rag:
+            first, second = await found(rag, self.ASKED)
+            assert (first[:5], second) == ("same-", "other")
+
+    async def test_changes_nothing_where_relevance_is_all_that_counts(self, tmp_path, router, said):
+        async with self.filled(tmp_path, router, said) as rag:
+            plain = await found(rag, self.ASKED, top_k=3)
+        async with self.filled(tmp_path, router, said, mmr={"lambda_mult": 1}) as rag:
+            assert await found(rag, self.ASKED, top_k=3) == plain
+
+    async def test_chooses_among_those_that_are_fetched(self, tmp_path, router):
+        plain = {"retrieval": {"top_k": 2}}
+        async with self.filled(tmp_path, router, plain, mmr={"fetch_k": 2}) as rag:
+            assert "other" not in await found(rag, self.ASKED)
 
 
 class TestEveryStore:

@@ -392,5 +392,16 @@ class TestKeywords:
             assert await store.keywords(ACME, "fox", 10, {}) == []
 
 
+async def test_vectors_come_along_where_they_are_asked_for(store):
+    two = {0: EAST, 1: unit(1, 1, 0, 0)}
+    await store.replace("acme", record("a"), points(*two.values(), text="fox"))
+    for look, what in ((store.search, EAST), (store.keywords, "fox")):
+        found = await look(ACME, what, 10, {}, with_vectors=True)
+        assert {each.index: list(each.vector) for each in found} == {
+            index: pytest.approx(list(vector)) for index, vector in two.items()
+        }
+        assert [each.vector for each in await look(ACME, what, 10, {})] == [None, None]
+
+
 def _fields(kept: Record):
     return {name: getattr(kept, name) for name in Record.__slots__}

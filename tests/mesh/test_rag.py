@@ -83,8 +83,10 @@ def write_pipelines(folder: Path, database: str) -> None:
         pipeline(f"on-{store}", vector_store={"backend": store, **address.get(store, {})})
         for store in STORES
     ]
+    various = pipeline("various", retrieval={"top_k": 3, "mmr": {}})
+    alike = pipeline("alike", vector_store={"collection": "various"}, retrieval={"top_k": 3})
     folder.mkdir()
-    for said in (full, *plain):
+    for said in (full, *plain, various, alike):
         (folder / f"{said['metadata']['name']}.rag.yaml").write_text(yaml.safe_dump(said))
 
 
@@ -101,6 +103,7 @@ async def world(tmp_path_factory, postgres):
     folder = tmp_path_factory.mktemp("rag")
     async with openai_server(Reply(("Thirty days [1].",))) as model:
         helpers = {"helper": "handbook", **{f"helper-{s}": f"on-{s}" for s in STORES}}
+        helpers["helper-various"] = "various"
         agents = [
             agent(name, model.endpoint, knowledge={"pipeline": p}) for name, p in helpers.items()
         ]
@@ -164,6 +167,31 @@ async def test_another_backend_is_another_line_of_yaml(world, store):
     assert TEXTS["holidays.md"].splitlines()[-1] in shown
 
 
+COPIES = {f"copy-{n}.md": f"Everybody has thirty days of holiday a year{'!' * n}" for n in range(9)}
+OTHERS = {
+    "asking.md": "Who wants to go on holiday asks the lead first.",
+    "sick.md": "Days on which one is ill don't count as holiday.",
+}
+ASKED = "How many days of holiday are there in a year?"
+
+
+async def test_copies_leave_room_for_what_else_there_is_to_say(world, tmp_path):
+    """The agent is shown three passages: without `mmr` three copies of one."""
+    for name, text in (COPIES | OTHERS).items():
+        (tmp_path / name).write_text(text)
+    await world.cli("rag", "ingest", str(tmp_path), "-p", "various")
+    _, known, shown = await answered(world, "helper-various", ASKED)
+    first, *others = [each["document"] for each in known["sources"]]
+    assert (first in COPIES, set(others)) == (True, set(OTHERS))
+    assert all(text in shown for text in OTHERS.values())
+    plain = await world.cli("rag", "query", ASKED, "-p", "alike", "-o", "json")
+    assert {each["document"] for each in json.loads(plain.out)} < set(COPIES)
+    file = questions_file(tmp_path, {ASKED: "sick.md"})
+    words = ("rag", "eval", file, "-p", "alike", "-p", "various", "-o", "json")
+    found = json.loads((await world.cli(*words)).out)["pipelines"]
+    assert found["various"]["recall@3"] == 1.0 > found["alike"]["recall@3"]
+
+
 async def test_the_seeds_paths_work_over_rest(world):
     async with httpx.AsyncClient(base_url=world.mesh.url, timeout=20, trust_env=False) as http:
         document = {"id": "rest/über uns.md", "text": "We make astrolabes of brass."}
@@ -179,7 +207,8 @@ async def test_the_seeds_paths_work_over_rest(world):
     assert (deleted.status_code, deleted.json()["deleted_chunks"]) == (200, 1)
     assert bad.status_code == 400
     assert [(each["name"], each["ready"]) for each in pipelines] == [
-        (name, True) for name in ("handbook", *sorted(f"on-{store}" for store in STORES))
+        (name, True)
+        for name in ("alike", "handbook", *sorted(f"on-{store}" for store in STORES), "various")
     ]
 
 

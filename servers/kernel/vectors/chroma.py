@@ -12,13 +12,14 @@ any, the first `_MOST_WEIGHED` by how rare the words are that they have.
 
 import asyncio
 import uuid
+from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import chromadb
@@ -49,6 +50,8 @@ _PATIENCE = 60.0  # seconds for one answer
 _THREADS = 8
 _SETTINGS: dict[str, Any] = {"anonymized_telemetry": False}
 _LISTS = {"acl": "acl", "marks": "mark", "fields": "field"}  # of a payload -> keys in Chroma
+
+Scored: TypeAlias = tuple[dict[str, Any], float]  # a payload, and how near it is
 
 
 @asynccontextmanager
@@ -215,7 +218,12 @@ class ChromaStore:
         return list(found["metadatas"])
 
     async def search(
-        self, scope: Scope, vector: Vector, limit: int, where: Where
+        self,
+        scope: Scope,
+        vector: Vector,
+        limit: int,
+        where: Where,
+        with_vectors: bool = False,
     ) -> Sequence[Found]:
         if await self.space() is None:
             return []
@@ -228,16 +236,31 @@ class ChromaStore:
         )
         rows = zip(found["metadatas"][0], found["documents"][0], found["distances"][0], strict=True)
         said = [({"text": text} | _deep(each), 1 - distance) for each, text, distance in rows]
-        return await self._whole(scope, said)
+        return await self._whole(scope, said, with_vectors)
 
-    async def _whole(self, scope: Scope, said: list[tuple[dict[str, Any], float]]) -> list[Found]:
+    async def _whole(self, scope: Scope, said: list[Scored], with_vectors: bool) -> list[Found]:
         """Without what a torn write left behind; `similarity` is the score."""
+        if said and with_vectors:
+            said = await self._with_vectors(said)
         ids = sorted({payload["record"] for payload, _ in said})
         everybody = Scope(scope.tenant)  # a newer version may be seen by others
         heads = await self._heads(everybody, [{"record": {"$in": ids}}]) if ids else []
         return payloads.whole(said, heads)
 
-    async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
+    async def _with_vectors(self, said: list[Scored]) -> list[Scored]:
+        """Without what is deleted by now."""
+        named = {f"{each['version']}/{each['index']}": (each, score) for each, score in said}
+        found = await self._call(self._collection.get, ids=list(named), include=["embeddings"])
+        vectors = dict(zip(found["ids"], found["embeddings"], strict=True))
+        return [
+            (each | {payloads.VECTOR: array("f", vectors[name])}, score)
+            for name, (each, score) in named.items()
+            if name in vectors
+        ]
+
+    async def keywords(
+        self, scope: Scope, text: str, limit: int, where: Where, with_vectors: bool = False
+    ) -> Sequence[Found]:
         asked = words.asked(text)
         if await self.space() is None or not asked:
             return []
@@ -252,7 +275,7 @@ class ChromaStore:
             most.update(dict.fromkeys(having[each], rarity))
         said = await self._weighed([name for name, _ in most.most_common(_MOST_WEIGHED)], rare)
         best = sorted(said, key=lambda each: -each[1])[: limit * 2]
-        found = await self._whole(scope, best)
+        found = await self._whole(scope, best, with_vectors)
         return words.in_order(
             ((each.similarity, replace(each, similarity=0.0)) for each in found), limit
         )
@@ -264,9 +287,7 @@ class ChromaStore:
         )
         return list(found["ids"])
 
-    async def _weighed(
-        self, ids: list[str], rare: Mapping[str, float]
-    ) -> list[tuple[dict[str, Any], float]]:
+    async def _weighed(self, ids: list[str], rare: Mapping[str, float]) -> list[Scored]:
         if not ids:
             return []
         include = ["metadatas", "documents"]

@@ -196,21 +196,35 @@ class FaissStore:
         return await self._database.read(read)
 
     async def search(
-        self, scope: Scope, vector: Vector, limit: int, where: Where
+        self,
+        scope: Scope,
+        vector: Vector,
+        limit: int,
+        where: Where,
+        with_vectors: bool = False,
     ) -> Sequence[Found]:
         if self._index is None:
             return []
-        return await self._whole(self._search(self._index, scope, vector, limit, where))
+        return await self._whole(
+            self._search(self._index, scope, vector, limit, where, with_vectors)
+        )
 
     async def _search(
-        self, index: Index, scope: Scope, vector: Vector, limit: int, where: Where
+        self,
+        index: Index,
+        scope: Scope,
+        vector: Vector,
+        limit: int,
+        where: Where,
+        with_vectors: bool,
     ) -> list[Found]:
         async with self._lock:
             seen = await self._seen_by(scope, where)
             if not seen:
                 return []
             near = await asyncio.to_thread(index.nearest, seen, vector, limit)
-            return await self._database.read(partial(rows.found, near=near))
+            read = partial(rows.found, near=near, with_vectors=with_vectors)
+            return await self._database.read(read)
 
     async def _seen_by(self, scope: Scope, where: Where) -> "array[int]":
         """The numbers a search may find; many searches in a row ask for the same."""
@@ -222,14 +236,17 @@ class FaissStore:
             self._seen[key] = await self._database.read(read)
         return self._seen[key]
 
-    async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
+    async def keywords(
+        self, scope: Scope, text: str, limit: int, where: Where, with_vectors: bool = False
+    ) -> Sequence[Found]:
         if self._space is None:
             return []
         async with self._lock:
             seen = await self._seen_by(scope, where)
             having = await self._database.read(partial(rows.having, asked=words.asked(text)))
             best = await asyncio.to_thread(_best, seen, having, limit)
-            found = await self._database.read(partial(rows.found, near=best))
+            read = partial(rows.found, near=best, with_vectors=with_vectors)
+            found = await self._database.read(read)
         scored = ((each.similarity, replace(each, similarity=0.0)) for each in found)
         return words.in_order(scored, limit)
 

@@ -12,6 +12,7 @@ import orjson
 from servers.domain.rag import Scalar
 from servers.kernel.vectors.ports import Found, Point, Record
 
+VECTOR = "vector"  # of a payload that was read with it
 EVERYBODY = "*"  # before each name stands a character, so that nobody is named so
 
 
@@ -62,6 +63,7 @@ def found_from(payload: Mapping[str, Any], similarity: float) -> Found:
         payload["start"],
         payload["end"],
         similarity,
+        payload.get(VECTOR),
     )
 
 

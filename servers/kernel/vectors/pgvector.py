@@ -6,6 +6,7 @@ pgvector 0.8), so that a narrow filter loses nothing. Words are kept as numbers:
 text has (an index finds those that have any), and what each weighs in it.
 """
 
+from array import array
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -203,7 +204,12 @@ class PgvectorStore:
         return [_record(row) for row in await self._fetch(sql, *values, after, limit)]
 
     async def search(
-        self, scope: Scope, vector: Vector, limit: int, where: Where
+        self,
+        scope: Scope,
+        vector: Vector,
+        limit: int,
+        where: Where,
+        with_vectors: bool = False,
     ) -> Sequence[Found]:
         if await self.space() is None:
             return []
@@ -211,7 +217,7 @@ class PgvectorStore:
         n = len(values)
         distance = f"p.vector OPERATOR({self._type}.<=>) ${n + 1}::text::{self._type}.vector"
         sql = (
-            f"SELECT 1 - ({distance}) AS near, {_POINT} "
+            f"SELECT 1 - ({distance}) AS near, {_numbers_of(with_vectors)}, {_POINT} "
             f"{self._from()} WHERE p.tenant = $1 AND {condition} "
             f"ORDER BY {distance} LIMIT ${n + 2}"
         )
@@ -221,9 +227,11 @@ class PgvectorStore:
                 await connection.execute(_SEARCHING.format(ef=min(1000, max(100, limit))))
                 return await connection.fetch(sql, *values, _numbers(vector), limit)
 
-        return [_found(row[1:], row[0]) for row in map(tuple, await self._postgres.steadily(look))]
+        return [_found(*row) for row in await self._postgres.steadily(look)]
 
-    async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
+    async def keywords(
+        self, scope: Scope, text: str, limit: int, where: Where, with_vectors: bool = False
+    ) -> Sequence[Found]:
         asked = [words.number(word) for word in words.asked(text)]
         condition, values = _condition(scope, where)
         n = len(values)
@@ -239,11 +247,12 @@ class PgvectorStore:
             return []
         product = f"p.weights OPERATOR({self._type}.<#>) ${n + 2}::text::{self._type}.sparsevec"
         sql = (
-            f"SELECT -({product}) AS score, {_POINT} {having} && ${n + 1}::int[] "
+            f"SELECT -({product}) AS score, {_numbers_of(with_vectors)}, {_POINT} "
+            f"{having} && ${n + 1}::int[] "
             f"ORDER BY round(-({product})::numeric, 4) DESC, r.id, p.position LIMIT ${n + 3}"
         )
         best = await self._fetch(sql, *values, list(rare), _sparse(rare), limit)
-        return words.in_order(((row[0], _found(row[1:], 0.0)) for row in map(tuple, best)), limit)
+        return words.in_order(((score, _found(0.0, *rest)) for score, *rest in best), limit)
 
     def _from(self) -> str:
         return f"FROM {self._points} p JOIN {self._records} r ON r.number = p.record"
@@ -315,9 +324,10 @@ def _record(row: Any) -> Record:
     )
 
 
-def _found(row: Sequence[Any], similarity: float) -> Found:
+def _found(similarity: float, numbers: Sequence[float] | None, *row: Any) -> Found:
     index, text, start, end, *rest = row
-    return Found(_record(rest), index, text, start, end, float(similarity))
+    vector = None if numbers is None else array("f", numbers)
+    return Found(_record(rest), index, text, start, end, float(similarity), vector)
 
 
 def _array(of: Mapping[int, float]) -> str:
@@ -331,6 +341,10 @@ def _sparse(of: Mapping[int, float]) -> str:
 
 def _json(value: Any) -> str:
     return orjson.dumps(dict(value)).decode()
+
+
+def _numbers_of(with_vectors: bool) -> str:
+    return "p.vector::real[]" if with_vectors else "NULL::real[]"
 
 
 def _numbers(vector: Vector) -> str:

@@ -69,6 +69,7 @@ class Found:
     start: int
     end: int
     similarity: float  # cosine
+    vector: "Vector | None" = None  # where it was asked for
 
 
 class VectorStore(Protocol):
@@ -103,12 +104,19 @@ class VectorStore(Protocol):
         ...
 
     async def search(
-        self, scope: Scope, vector: Vector, limit: int, where: Where
+        self,
+        scope: Scope,
+        vector: Vector,
+        limit: int,
+        where: Where,
+        with_vectors: bool = False,
     ) -> Sequence[Found]:
         """The most similar ones first. What is out of scope doesn't take part."""
         ...
 
-    async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
+    async def keywords(
+        self, scope: Scope, text: str, limit: int, where: Where, with_vectors: bool = False
+    ) -> Sequence[Found]:
         """Those that have any of the words, best by BM25 (`servers.kernel.vectors.words`) first;
         `similarity` is 0 there. What is out of scope is not counted either. Raises NotReady
         (WORDS_NOT_KEPT) where the collection was made before its backend kept words."""

@@ -9,6 +9,7 @@ that of their record's newest point 0, and goes with the next write.
 
 import asyncio
 import uuid
+from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -218,7 +219,12 @@ class QdrantStore:
                     return heads
 
     async def search(
-        self, scope: Scope, vector: Vector, limit: int, where: Where
+        self,
+        scope: Scope,
+        vector: Vector,
+        limit: int,
+        where: Where,
+        with_vectors: bool = False,
     ) -> Sequence[Found]:
         if await self.space() is None:
             return []
@@ -229,18 +235,21 @@ class QdrantStore:
                 query_filter=_filter(scope, where),
                 limit=limit,
                 with_payload=True,
+                with_vectors=with_vectors,
             )
         return await self._whole(scope, answer)
 
     async def _whole(self, scope: Scope, answer: q.QueryResponse) -> list[Found]:
         """Without what a torn write left behind; `similarity` is the score."""
-        said = [(each.payload or {}, each.score) for each in answer.points]
+        said = [(_said(each), each.score) for each in answer.points]
         ids = sorted({payload["record"] for payload, _ in said})
         everybody = Scope(scope.tenant)  # a newer version may be seen by others
         heads = await self._heads(everybody, [_any_of("record", ids)]) if ids else []
         return payloads.whole(said, heads)
 
-    async def keywords(self, scope: Scope, text: str, limit: int, where: Where) -> Sequence[Found]:
+    async def keywords(
+        self, scope: Scope, text: str, limit: int, where: Where, with_vectors: bool = False
+    ) -> Sequence[Found]:
         asked = words.asked(text)
         if await self.space() is None or not asked:
             return []
@@ -256,6 +265,7 @@ class QdrantStore:
                 search_params=q.SearchParams(idf=q.IdfCorpusParams(corpus=seen)),
                 limit=limit,
                 with_payload=True,
+                with_vectors=with_vectors,
             )
         found = await self._whole(scope, answer)
         return words.in_order(
@@ -275,6 +285,15 @@ class QdrantStore:
         with _named():
             found = await self._client.count(self._name, count_filter=which, exact=True)
             return int(found.count)
+
+
+def _said(point: q.ScoredPoint) -> dict[str, Any]:
+    said = point.payload or {}
+    if point.vector is None:
+        return said
+    named: Any = point.vector
+    dense = named[""] if isinstance(named, dict) else named
+    return said | {payloads.VECTOR: array("f", dense)}
 
 
 def _sparse(weights: Mapping[str, float]) -> q.SparseVector:

@@ -140,13 +140,22 @@ def seen(connection: sqlite3.Connection, scope: Scope, where: Where) -> "array[i
     return array("q", (number for (number,) in connection.execute(sql, values)))
 
 
-def found(connection: sqlite3.Connection, near: Sequence[tuple[int, float]]) -> list[Found]:
+def found(
+    connection: sqlite3.Connection,
+    near: Sequence[tuple[int, float]],
+    with_vectors: bool = False,
+) -> list[Found]:
     sql = (
         f"SELECT p.number, {_POINT} FROM point p JOIN record r ON r.number = p.record "
         "WHERE p.number IN (SELECT value FROM json_each(?))"
     )
     rows = {row[0]: row[1:] for row in connection.execute(sql, (_list([n for n, _ in near]),))}
-    return [_found(rows[number], similarity) for number, similarity in near if number in rows]
+    kept = dict(vectors(connection, list(rows))) if with_vectors else {}
+    return [
+        _found(rows[number], similarity, kept.get(number))
+        for number, similarity in near
+        if number in rows
+    ]
 
 
 def having(connection: sqlite3.Connection, asked: Sequence[str]) -> dict[str, list[Weight]]:
@@ -217,9 +226,10 @@ def _record(row: Sequence[Any]) -> Record:
     )
 
 
-def _found(row: Sequence[Any], similarity: float) -> Found:
+def _found(row: Sequence[Any], similarity: float, packed: bytes | None) -> Found:
     index, text, start, end, *rest = row
-    return Found(_record(rest), index, text, start, end, similarity)
+    vector = None if packed is None else array("f", packed)
+    return Found(_record(rest), index, text, start, end, similarity, vector)
 
 
 def _json(value: Any) -> str:
