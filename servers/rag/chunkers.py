@@ -5,7 +5,6 @@ Every chunk knows its span in the text, and holds something new that is not whit
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -61,7 +60,7 @@ def semantic(
     length: Length | None = None,
 ) -> list[Chunk]:
     """Neighbours stay together while they are alike and fit. A zero vector is like nothing."""
-    alike = [_cosine(one, other) for one, other in pairwise(vectors)]
+    alike = native.neighbours(np.array(vectors, np.float32))
     found = chunking.semantic(text, spans, alike, cutting.size, cutting.threshold, length or len)
     whole = Cutting("sentence", cutting.size, 0)
     chunks: list[Chunk] = []
@@ -76,9 +75,3 @@ def semantic(
 
 def _seen(found: Sequence[chunking.Chunk]) -> list[Chunk]:
     return [Chunk(each.text, each.start, each.end) for each in found if each.text.strip()]
-
-
-def _cosine(one: Vector, other: Vector) -> float:
-    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
-    length = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / length if length else 0.0
