@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TypeAlias, TypeVar
 
 from astromesh.agents.v1 import agent_service_pb2 as pb
+from astromesh.agents.v1 import ask_pb2, run_pb2
 
 from servers.agents.convert_runs import STATES, WIRE_STATES
 from servers.domain.runs import (
@@ -82,7 +83,7 @@ def _word(field: str, said: str, words: type[E]) -> E | None:
         raise refused(field, f"{said!r} is none of {known}") from None
 
 
-def decision_from(wire: pb.ResumeRunRequest) -> Decision:
+def decision_from(wire: ask_pb2.ResumeRunRequest) -> Decision:
     verdict = _word("verdict", wire.verdict, Verdict)
     if verdict is None:
         raise refused("verdict", "say 'approve', 'reject' or 'result'")
@@ -99,9 +100,9 @@ def decision_from(wire: pb.ResumeRunRequest) -> Decision:
     )
 
 
-def resume_to(run_id: str, decision: Decision, wait: bool) -> pb.ResumeRunRequest:
+def resume_to(run_id: str, decision: Decision, wait: bool) -> ask_pb2.ResumeRunRequest:
     arguments = json_to(json.loads(decision.arguments)) if decision.arguments else None
-    return pb.ResumeRunRequest(
+    return ask_pb2.ResumeRunRequest(
         run=run_id,
         call_id=decision.call_id,
         verdict=decision.verdict.value,
@@ -113,7 +114,7 @@ def resume_to(run_id: str, decision: Decision, wait: bool) -> pb.ResumeRunReques
     )
 
 
-def filter_from(wire: pb.ListRunsRequest) -> RunFilter:
+def filter_from(wire: run_pb2.ListRunsRequest) -> RunFilter:
     unknown = [state for state in wire.states if state not in STATES]
     if unknown:
         raise refused("states", "states to list; RUN_STATE_UNSPECIFIED is none")
@@ -122,8 +123,8 @@ def filter_from(wire: pb.ListRunsRequest) -> RunFilter:
     return RunFilter(bare(wire.agent, "agents"), wire.session_id, states, parent)
 
 
-def filter_to(where: RunFilter, page_size: int, page_token: str) -> pb.ListRunsRequest:
-    return pb.ListRunsRequest(
+def filter_to(where: RunFilter, page_size: int, page_token: str) -> run_pb2.ListRunsRequest:
+    return run_pb2.ListRunsRequest(
         page_size=page_size,
         page_token=page_token,
         agent=where.agent,

@@ -3,7 +3,6 @@
 from typing import Any
 
 from astromesh.agents.v1 import agent_pb2
-from astromesh.agents.v1 import agent_service_pb2 as pb
 from google.protobuf import json_format
 
 from servers.domain.agents import AgentPage, AgentRecord
@@ -53,11 +52,11 @@ def manifest_to(manifest: dict[str, Any], etag: str = "") -> agent_pb2.Agent:
     return wire
 
 
-def agents_to(page: AgentPage) -> pb.ListAgentsResponse:
-    return pb.ListAgentsResponse(
+def agents_to(page: AgentPage) -> agent_pb2.ListAgentsResponse:
+    return agent_pb2.ListAgentsResponse(
         agents=[agent_to(record) for record in page.agents], next_page_token=page.next_page_token
     )
 
 
-def agents_from(wire: pb.ListAgentsResponse) -> AgentPage:
+def agents_from(wire: agent_pb2.ListAgentsResponse) -> AgentPage:
     return AgentPage(tuple(agent_from(agent) for agent in wire.agents), wire.next_page_token)

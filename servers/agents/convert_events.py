@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from astromesh.agents.v1 import run_pb2
+from astromesh.agents.v1 import ask_pb2, run_event_pb2
 from astromesh.tools.v1 import tool_service_pb2
 
 from servers.agents.convert_runs import (
@@ -66,27 +66,29 @@ _OUTCOMES = {
 }
 _WIRE_OUTCOMES = {outcome: number for number, outcome in _OUTCOMES.items()}
 _BRANCHES = {
-    run_pb2.BRANCH_KIND_STAGE: BranchKind.STAGE,
-    run_pb2.BRANCH_KIND_STEP: BranchKind.STEP,
-    run_pb2.BRANCH_KIND_BRANCH: BranchKind.BRANCH,
-    run_pb2.BRANCH_KIND_HANDOFF: BranchKind.HANDOFF,
+    run_event_pb2.BRANCH_KIND_STAGE: BranchKind.STAGE,
+    run_event_pb2.BRANCH_KIND_STEP: BranchKind.STEP,
+    run_event_pb2.BRANCH_KIND_BRANCH: BranchKind.BRANCH,
+    run_event_pb2.BRANCH_KIND_HANDOFF: BranchKind.HANDOFF,
 }
 _WIRE_BRANCHES = {kind: number for number, kind in _BRANCHES.items()}
 _VERDICTS = {
-    run_pb2.VERDICT_APPROVE: Verdict.APPROVE,
-    run_pb2.VERDICT_REJECT: Verdict.REJECT,
-    run_pb2.VERDICT_RESULT: Verdict.RESULT,
+    ask_pb2.VERDICT_APPROVE: Verdict.APPROVE,
+    ask_pb2.VERDICT_REJECT: Verdict.REJECT,
+    ask_pb2.VERDICT_RESULT: Verdict.RESULT,
 }
 _WIRE_VERDICTS = {verdict: number for number, verdict in _VERDICTS.items()}
 
 
-def event_to(event: RunEvent) -> run_pb2.RunEvent:
-    wire = run_pb2.RunEvent(run_id=event.run_id, sequence=event.sequence, time=time_to(event.time))
+def event_to(event: RunEvent) -> run_event_pb2.RunEvent:
+    wire = run_event_pb2.RunEvent(
+        run_id=event.run_id, sequence=event.sequence, time=time_to(event.time)
+    )
     _put(event.payload, wire)
     return wire
 
 
-def _put(payload: Payload, wire: run_pb2.RunEvent) -> None:
+def _put(payload: Payload, wire: run_event_pb2.RunEvent) -> None:
     match payload:
         case TextDelta(text, call, node):
             delta = wire.text_delta  # the most frequent of all: no message in between
@@ -94,7 +96,7 @@ def _put(payload: Payload, wire: run_pb2.RunEvent) -> None:
             if node:
                 delta.node = node
         case ReasoningDelta(text, call, node):
-            thought = run_pb2.ReasoningDelta(text=text, model_call=call, node=node)
+            thought = run_event_pb2.ReasoningDelta(text=text, model_call=call, node=node)
             wire.reasoning_delta.CopyFrom(thought)
         case StateChanged(state, reason):
             wire.state_change.state, wire.state_change.reason = WIRE_STATES[state], reason
@@ -127,16 +129,16 @@ def _put_part(
     | Guarded
     | KnowledgeFound
     | MemoriesRecalled,
-    wire: run_pb2.RunEvent,
+    wire: run_event_pb2.RunEvent,
 ) -> None:
     match payload:
         case BranchStarted():
             wire.branch_started.CopyFrom(_branch_to(payload))
         case BranchEnded(node, failure):
             error = failure_to(failure) if failure else None
-            wire.branch_ended.CopyFrom(run_pb2.BranchEnd(node=node, error=error))
+            wire.branch_ended.CopyFrom(run_event_pb2.BranchEnd(node=node, error=error))
         case SubRunStarted(call_id, run_id, agent):
-            started = run_pb2.SubRunStart(call_id=call_id, run_id=run_id, agent=agent)
+            started = run_event_pb2.SubRunStart(call_id=call_id, run_id=run_id, agent=agent)
             wire.sub_run_started.CopyFrom(started)
         case Asked(ask):
             wire.asked.CopyFrom(ask_to(ask))
@@ -152,7 +154,7 @@ def _put_part(
             assert_never(payload)
 
 
-def event_from(wire: run_pb2.RunEvent, tenant: str) -> RunEvent | None:
+def event_from(wire: run_event_pb2.RunEvent, tenant: str) -> RunEvent | None:
     """None for a payload that only a newer mesh knows."""
     payload = _payload_from(wire, tenant)
     if payload is None:
@@ -160,7 +162,7 @@ def event_from(wire: run_pb2.RunEvent, tenant: str) -> RunEvent | None:
     return RunEvent(wire.run_id, wire.sequence, time_from(wire.time), payload)
 
 
-def _payload_from(wire: run_pb2.RunEvent, tenant: str) -> Payload | None:
+def _payload_from(wire: run_event_pb2.RunEvent, tenant: str) -> Payload | None:
     match wire.WhichOneof("payload"):
         case "text_delta":
             text = wire.text_delta
@@ -187,7 +189,7 @@ def _payload_from(wire: run_pb2.RunEvent, tenant: str) -> Payload | None:
     return _part_from(wire)
 
 
-def _part_from(wire: run_pb2.RunEvent) -> Payload | None:
+def _part_from(wire: run_event_pb2.RunEvent) -> Payload | None:
     match wire.WhichOneof("payload"):
         case "branch_started":
             start = wire.branch_started
@@ -214,17 +216,17 @@ def _part_from(wire: run_pb2.RunEvent) -> Payload | None:
     return None
 
 
-def _memory_to(recalled: MemoriesRecalled) -> run_pb2.MemoryReport:
+def _memory_to(recalled: MemoriesRecalled) -> run_event_pb2.MemoryReport:
     memories = [
-        run_pb2.RecalledMemory(
+        run_event_pb2.RecalledMemory(
             id=each.id, collection=each.collection, kind=each.kind, similarity=each.similarity
         )
         for each in recalled.memories
     ]
-    return run_pb2.MemoryReport(memories=memories)
+    return run_event_pb2.MemoryReport(memories=memories)
 
 
-def _memory_from(wire: run_pb2.MemoryReport) -> MemoriesRecalled:
+def _memory_from(wire: run_event_pb2.MemoryReport) -> MemoriesRecalled:
     return MemoriesRecalled(
         tuple(
             RecalledMemory(each.id, each.collection, each.kind, each.similarity)
@@ -233,9 +235,9 @@ def _memory_from(wire: run_pb2.MemoryReport) -> MemoriesRecalled:
     )
 
 
-def _knowledge_to(found: KnowledgeFound) -> run_pb2.KnowledgeReport:
+def _knowledge_to(found: KnowledgeFound) -> run_event_pb2.KnowledgeReport:
     sources = [
-        run_pb2.Source(
+        run_event_pb2.Source(
             number=each.number,
             document=each.document,
             title=each.title,
@@ -246,10 +248,12 @@ def _knowledge_to(found: KnowledgeFound) -> run_pb2.KnowledgeReport:
         )
         for each in found.sources
     ]
-    return run_pb2.KnowledgeReport(pipeline=found.pipeline, call_id=found.call_id, sources=sources)
+    return run_event_pb2.KnowledgeReport(
+        pipeline=found.pipeline, call_id=found.call_id, sources=sources
+    )
 
 
-def _knowledge_from(wire: run_pb2.KnowledgeReport) -> KnowledgeFound:
+def _knowledge_from(wire: run_event_pb2.KnowledgeReport) -> KnowledgeFound:
     sources = tuple(
         Source(each.number, each.document, each.title, each.uri, each.start, each.end, each.score)
         for each in wire.sources
@@ -257,8 +261,8 @@ def _knowledge_from(wire: run_pb2.KnowledgeReport) -> KnowledgeFound:
     return KnowledgeFound(wire.pipeline, sources, wire.call_id)
 
 
-def _branch_to(start: BranchStarted) -> run_pb2.BranchStart:
-    return run_pb2.BranchStart(
+def _branch_to(start: BranchStarted) -> run_event_pb2.BranchStart:
+    return run_event_pb2.BranchStart(
         node=start.node,
         parent=start.parent,
         kind=_WIRE_BRANCHES[start.kind],
@@ -267,9 +271,9 @@ def _branch_to(start: BranchStarted) -> run_pb2.BranchStart:
     )
 
 
-def _decided_to(decided: Decided) -> run_pb2.Decision:
+def _decided_to(decided: Decided) -> ask_pb2.Decision:
     decision = decided.decision
-    return run_pb2.Decision(
+    return ask_pb2.Decision(
         call_id=decision.call_id,
         verdict=_WIRE_VERDICTS[decision.verdict],
         reason=decision.reason,
@@ -280,7 +284,7 @@ def _decided_to(decided: Decided) -> run_pb2.Decision:
     )
 
 
-def _decided_from(wire: run_pb2.Decision) -> Decided:
+def _decided_from(wire: ask_pb2.Decision) -> Decided:
     decision = Decision(
         wire.call_id,
         _VERDICTS[wire.verdict],
@@ -292,8 +296,8 @@ def _decided_from(wire: run_pb2.Decision) -> Decided:
     return Decided(decision, wire.principal)
 
 
-def _guarded_to(report: Guarded) -> run_pb2.GuardReport:
-    return run_pb2.GuardReport(
+def _guarded_to(report: Guarded) -> run_event_pb2.GuardReport:
+    return run_event_pb2.GuardReport(
         rule=report.rule,
         direction=WIRE_DIRECTIONS[report.direction],
         action=report.action,
@@ -302,8 +306,8 @@ def _guarded_to(report: Guarded) -> run_pb2.GuardReport:
     )
 
 
-def _call_to(call: ToolCalled) -> run_pb2.ToolCallStarted:
-    return run_pb2.ToolCallStarted(
+def _call_to(call: ToolCalled) -> run_event_pb2.ToolCallStarted:
+    return run_event_pb2.ToolCallStarted(
         call_id=call.call_id,
         name=call.name,
         arguments=call.arguments,
@@ -312,12 +316,12 @@ def _call_to(call: ToolCalled) -> run_pb2.ToolCallStarted:
     )
 
 
-def _call_from(wire: run_pb2.ToolCallStarted) -> ToolCalled:
+def _call_from(wire: run_event_pb2.ToolCallStarted) -> ToolCalled:
     return ToolCalled(wire.call_id, wire.name, wire.arguments, wire.model_call_id, wire.node)
 
 
-def _reply_to(reply: ModelReplied) -> run_pb2.ModelReply:
-    return run_pb2.ModelReply(
+def _reply_to(reply: ModelReplied) -> run_event_pb2.ModelReply:
+    return run_event_pb2.ModelReply(
         model_call=reply.model_call,
         message=message_to(reply.message),
         finish_reason=finish_reason_to(reply.finish.reason),
@@ -331,7 +335,7 @@ def _reply_to(reply: ModelReplied) -> run_pb2.ModelReply:
     )
 
 
-def _reply_from(wire: run_pb2.ModelReply) -> ModelReplied:
+def _reply_from(wire: run_event_pb2.ModelReply) -> ModelReplied:
     message = message_from(wire.message)
     finish = Finish(
         finish_reason_from(wire.finish_reason),
@@ -345,8 +349,8 @@ def _reply_from(wire: run_pb2.ModelReply) -> ModelReplied:
     return ModelReplied(wire.model_call, message, finish, wire.duration_seconds, wire.node)
 
 
-def _result_to(result: ToolReturned) -> run_pb2.ToolCallEnded:
-    return run_pb2.ToolCallEnded(
+def _result_to(result: ToolReturned) -> run_event_pb2.ToolCallEnded:
+    return run_event_pb2.ToolCallEnded(
         call_id=result.call_id,
         name=result.name,
         content=result.content,
@@ -356,7 +360,7 @@ def _result_to(result: ToolReturned) -> run_pb2.ToolCallEnded:
     )
 
 
-def _result_from(wire: run_pb2.ToolCallEnded) -> ToolReturned:
+def _result_from(wire: run_event_pb2.ToolCallEnded) -> ToolReturned:
     return ToolReturned(
         wire.call_id,
         wire.name,

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from astromesh.agents.v1 import agent_service_pb2 as pb
-from astromesh.agents.v1 import run_pb2
+from astromesh.agents.v1 import ask_pb2, run_pb2
 from google.protobuf import json_format
 from google.rpc import status_pb2
 
@@ -56,10 +55,10 @@ _DURABILITIES = {
 }
 _WIRE_DURABILITIES = {durability: number for number, durability in _DURABILITIES.items()}
 _ASKS = {
-    run_pb2.ASK_KIND_APPROVAL: AskKind.APPROVAL,
-    run_pb2.ASK_KIND_INPUT: AskKind.INPUT,
-    run_pb2.ASK_KIND_TIMER: AskKind.TIMER,
-    run_pb2.ASK_KIND_RUN: AskKind.RUN,
+    ask_pb2.ASK_KIND_APPROVAL: AskKind.APPROVAL,
+    ask_pb2.ASK_KIND_INPUT: AskKind.INPUT,
+    ask_pb2.ASK_KIND_TIMER: AskKind.TIMER,
+    ask_pb2.ASK_KIND_RUN: AskKind.RUN,
 }
 _WIRE_ASKS = {kind: number for number, kind in _ASKS.items()}
 DIRECTIONS = {
@@ -151,8 +150,8 @@ def failure_from(wire: status_pb2.Status) -> Failure | None:
     return failure_of(error) if error else None
 
 
-def ask_to(ask: Ask) -> run_pb2.Ask:
-    return run_pb2.Ask(
+def ask_to(ask: Ask) -> ask_pb2.Ask:
+    return ask_pb2.Ask(
         call_id=ask.call_id,
         kind=_WIRE_ASKS[ask.kind],
         tool=ask.tool,
@@ -164,7 +163,7 @@ def ask_to(ask: Ask) -> run_pb2.Ask:
     )
 
 
-def ask_from(wire: run_pb2.Ask) -> Ask:
+def ask_from(wire: ask_pb2.Ask) -> Ask:
     return Ask(
         wire.call_id,
         _ASKS[wire.kind],
@@ -186,13 +185,13 @@ def _block_from(wire: run_pb2.Block) -> Block:
     return Block(wire.rule, DIRECTIONS[wire.direction], wire.message)
 
 
-def runs_to(page: RunPage) -> pb.ListRunsResponse:
-    return pb.ListRunsResponse(
+def runs_to(page: RunPage) -> run_pb2.ListRunsResponse:
+    return run_pb2.ListRunsResponse(
         runs=[run_to(run) for run in page.runs], next_page_token=page.next_page_token
     )
 
 
-def runs_from(wire: pb.ListRunsResponse, tenant: str) -> RunPage:
+def runs_from(wire: run_pb2.ListRunsResponse, tenant: str) -> RunPage:
     return RunPage(tuple(run_from(run, tenant) for run in wire.runs), wire.next_page_token)
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import grpc
-from astromesh.agents.v1 import agent_pb2, agent_service_pb2_grpc, run_pb2
+from astromesh.agents.v1 import agent_pb2, agent_service_pb2_grpc, graph_pb2, run_event_pb2, run_pb2
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from google.protobuf import field_mask_pb2, json_format
 
@@ -55,7 +55,7 @@ class RemoteAgents:
     async def get_run(self, caller: Caller, run_id: str) -> Run:
         with domain_errors():
             wire = await self._stub.GetRun(
-                pb.GetRunRequest(run=run_id), metadata=metadata_of(caller)
+                run_pb2.GetRunRequest(run=run_id), metadata=metadata_of(caller)
             )
         return convert_runs.run_from(wire, caller.tenant)
 
@@ -72,7 +72,7 @@ class RemoteAgents:
         self, caller: Caller, run_id: str, after_sequence: int = 0
     ) -> AsyncGenerator[RunEvent, None]:
         call = self._stub.StreamRunEvents(
-            pb.StreamRunEventsRequest(run=run_id, after_sequence=after_sequence),
+            run_event_pb2.StreamRunEventsRequest(run=run_id, after_sequence=after_sequence),
             metadata=metadata_of(caller),
         )
         async with aclosing(_heard(call, caller)) as events:
@@ -82,14 +82,14 @@ class RemoteAgents:
     async def run_tree(self, caller: Caller, run_id: str) -> Graph:
         with domain_errors():
             wire = await self._stub.GetRunTree(
-                pb.GetRunTreeRequest(run=run_id), metadata=metadata_of(caller)
+                graph_pb2.GetRunTreeRequest(run=run_id), metadata=metadata_of(caller)
             )
         return convert_graph.graph_from(wire)
 
     async def cancel(self, caller: Caller, run_id: str, reason: str = "") -> Run:
         with domain_errors():
             wire = await self._stub.CancelRun(
-                pb.CancelRunRequest(run=run_id, reason=reason), metadata=metadata_of(caller)
+                run_pb2.CancelRunRequest(run=run_id, reason=reason), metadata=metadata_of(caller)
             )
         return convert_runs.run_from(wire, caller.tenant)
 
@@ -103,7 +103,7 @@ class RemoteAgents:
         return convert_runs.run_from(wire, caller.tenant)
 
     async def list(self, caller: Caller, page_size: int = 0, page_token: str = "") -> AgentPage:
-        request = pb.ListAgentsRequest(page_size=page_size, page_token=page_token)
+        request = agent_pb2.ListAgentsRequest(page_size=page_size, page_token=page_token)
         with domain_errors():
             wire = await self._stub.ListAgents(request, metadata=metadata_of(caller))
         return convert_agent.agents_from(wire)
@@ -111,21 +111,21 @@ class RemoteAgents:
     async def get(self, caller: Caller, name: str) -> AgentRecord:
         with domain_errors():
             wire = await self._stub.GetAgent(
-                pb.GetAgentRequest(agent=name), metadata=metadata_of(caller)
+                agent_pb2.GetAgentRequest(agent=name), metadata=metadata_of(caller)
             )
         return convert_agent.agent_from(wire)
 
     async def agent_graph(self, caller: Caller, name: str) -> Graph:
         with domain_errors():
             wire = await self._stub.GetAgentGraph(
-                pb.GetAgentGraphRequest(agent=name), metadata=metadata_of(caller)
+                graph_pb2.GetAgentGraphRequest(agent=name), metadata=metadata_of(caller)
             )
         return convert_graph.graph_from(wire)
 
     async def create(
         self, caller: Caller, manifest: Json, validate_only: bool = False
     ) -> AgentRecord:
-        request = pb.CreateAgentRequest(agent=_agent(manifest), validate_only=validate_only)
+        request = agent_pb2.CreateAgentRequest(agent=_agent(manifest), validate_only=validate_only)
         with domain_errors():
             wire = await self._stub.CreateAgent(request, metadata=metadata_of(caller))
         return convert_agent.agent_from(wire)
@@ -140,7 +140,7 @@ class RemoteAgents:
         allow_missing: bool = False,
         validate_only: bool = False,
     ) -> AgentRecord:
-        request = pb.UpdateAgentRequest(
+        request = agent_pb2.UpdateAgentRequest(
             agent=_agent(manifest, etag),
             update_mask=field_mask_pb2.FieldMask(paths=fields),
             allow_missing=allow_missing,
@@ -153,7 +153,7 @@ class RemoteAgents:
     async def delete(
         self, caller: Caller, name: str, etag: str = "", validate_only: bool = False
     ) -> None:
-        request = pb.DeleteAgentRequest(agent=name, etag=etag, validate_only=validate_only)
+        request = agent_pb2.DeleteAgentRequest(agent=name, etag=etag, validate_only=validate_only)
         with domain_errors():
             await self._stub.DeleteAgent(request, metadata=metadata_of(caller))
 
@@ -167,8 +167,8 @@ def _agent(manifest: Json, etag: str = "") -> agent_pb2.Agent:
 
 
 async def _heard(
-    call: "grpc.aio.UnaryStreamCall[pb.StreamAgentRequest, run_pb2.RunEvent]"
-    " | grpc.aio.UnaryStreamCall[pb.StreamRunEventsRequest, run_pb2.RunEvent]",
+    call: "grpc.aio.UnaryStreamCall[pb.StreamAgentRequest, run_event_pb2.RunEvent]"
+    " | grpc.aio.UnaryStreamCall[run_event_pb2.StreamRunEventsRequest, run_event_pb2.RunEvent]",
     caller: Caller,
 ) -> AsyncGenerator[RunEvent, None]:
     try:

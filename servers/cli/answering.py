@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from astromesh.agents.v1 import agent_service_pb2 as pb
+from astromesh.agents.v1 import ask_pb2 as pb
 from astromesh.agents.v1.agent_service_pb2_grpc import AgentServiceStub
 from google.protobuf.json_format import ParseDict
 

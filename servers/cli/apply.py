@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from astromesh.agents.v1 import agent_service_pb2 as pb
+from astromesh.agents.v1 import agent_pb2 as pb
 from astromesh.agents.v1.agent_pb2 import Agent as WireAgent
 from astromesh.agents.v1.agent_service_pb2_grpc import AgentServiceStub
 from google.protobuf.json_format import ParseDict

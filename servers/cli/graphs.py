@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from astromesh.agents.v1 import agent_service_pb2 as pb
+from astromesh.agents.v1 import graph_pb2 as pb
 from astromesh.agents.v1.agent_service_pb2_grpc import AgentServiceStub
 from astromesh.agents.v1.graph_pb2 import Graph, GraphNode
 from google.protobuf.json_format import MessageToJson

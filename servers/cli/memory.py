@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from astromesh.agents.v1 import agent_service_pb2
+from astromesh.agents.v1 import run_pb2
 from astromesh.agents.v1.agent_service_pb2_grpc import AgentServiceStub
 from astromesh.common.v1 import chat_pb2
 from astromesh.memory.v1 import conversation_pb2 as pb
@@ -109,7 +109,7 @@ async def give_feedback(
     address: str, run_id: str, comment: str, rating: float | None, form: Output
 ) -> None:
     async with connected(address) as channel:
-        get = agent_service_pb2.GetRunRequest(run=run_id)
+        get = run_pb2.GetRunRequest(run=run_id)
         run = await AgentServiceStub(channel).GetRun(get, timeout=PATIENCE)
         request = episodic_pb2.RecordEpisodeRequest(
             agent=run.agent,

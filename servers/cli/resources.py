@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 
-from astromesh.agents.v1 import agent_service_pb2 as agents_pb
+from astromesh.agents.v1 import agent_pb2 as agents_pb
 from astromesh.agents.v1.agent_pb2 import Agent
 from astromesh.agents.v1.agent_service_pb2_grpc import AgentServiceStub
 from astromesh.router.v1 import router_service_pb2 as router_pb

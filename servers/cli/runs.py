@@ -4,8 +4,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
-from astromesh.agents.v1 import agent_service_pb2 as pb
-from astromesh.agents.v1 import run_pb2
+from astromesh.agents.v1 import ask_pb2, run_event_pb2, run_pb2
 from astromesh.agents.v1.agent_service_pb2_grpc import AgentServiceStub
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -46,8 +45,8 @@ def _seconds(run: run_pb2.Run) -> str:
     return f"{(run.end_time.ToMilliseconds() - run.start_time.ToMilliseconds()) / 1000:.1f} s"
 
 
-def _ask(ask: run_pb2.Ask) -> str:
-    kind = run_pb2.AskKind.Name(ask.kind).removeprefix("ASK_KIND_").lower()
+def _ask(ask: ask_pb2.Ask) -> str:
+    kind = ask_pb2.AskKind.Name(ask.kind).removeprefix("ASK_KIND_").lower()
     if ask.run_id:
         return f"{kind} {ask.run_id} (call {ask.call_id}, {ask.tool})"
     until = f" until {_time(ask.until)}" if ask.HasField("until") else ""
@@ -92,7 +91,7 @@ _WHOLE: Columns = {
 async def list_runs(
     address: str, agent: str, session: str, states: Sequence[State], limit: int, form: Output
 ) -> None:
-    request = pb.ListRunsRequest(
+    request = run_pb2.ListRunsRequest(
         agent=agent,
         session_id=session,
         states=[run_pb2.RunState.Value(f"RUN_STATE_{state.name}") for state in states],
@@ -105,13 +104,15 @@ async def list_runs(
 
 async def get_run(address: str, run: str, form: Output) -> None:
     async with connected(address) as channel:
-        found = await AgentServiceStub(channel).GetRun(pb.GetRunRequest(run=run), timeout=PATIENCE)
+        found = await AgentServiceStub(channel).GetRun(
+            run_pb2.GetRunRequest(run=run), timeout=PATIENCE
+        )
     show_run(found, form)
 
 
 async def cancel_run(address: str, run: str, reason: str, form: Output) -> None:
     async with connected(address) as channel:
-        request = pb.CancelRunRequest(run=run, reason=reason)
+        request = run_pb2.CancelRunRequest(run=run, reason=reason)
         ended = await AgentServiceStub(channel).CancelRun(request, timeout=PATIENCE)
     show_run(ended, form)
 
@@ -121,26 +122,26 @@ def show_run(run: run_pb2.Run, form: Output) -> None:
 
 
 async def follow(address: str, run: str, after: int, form: Output) -> None:
-    request = pb.StreamRunEventsRequest(run=run, after_sequence=after)
+    request = run_event_pb2.StreamRunEventsRequest(run=run, after_sequence=after)
     async with connected(address) as channel:
         async for event in AgentServiceStub(channel).StreamRunEvents(request):
             print(as_json(event) if form is Output.JSON else _line(event))
             sys.stdout.flush()
 
 
-def as_json(event: run_pb2.RunEvent) -> str:
+def as_json(event: run_event_pb2.RunEvent) -> str:
     """One line, as REST prints it."""
     return MessageToJson(event, preserving_proto_field_name=True, indent=None, ensure_ascii=False)
 
 
-def _line(event: run_pb2.RunEvent) -> str:
+def _line(event: run_event_pb2.RunEvent) -> str:
     kind = event.WhichOneof("payload") or "unknown"
     return (
         f"{event.sequence:>5}  {_time(event.time)}  {kind:16} {clean(_gist(event, kind))}".rstrip()
     )
 
 
-def _gist(event: run_pb2.RunEvent, kind: str) -> str:
+def _gist(event: run_event_pb2.RunEvent, kind: str) -> str:
     match kind:
         case "text_delta":
             return repr(event.text_delta.text)
@@ -173,7 +174,7 @@ def _gist(event: run_pb2.RunEvent, kind: str) -> str:
     return _gist_of_part(event, kind)
 
 
-def _gist_of_part(event: run_pb2.RunEvent, kind: str) -> str:
+def _gist_of_part(event: run_event_pb2.RunEvent, kind: str) -> str:
     match kind:
         case "branch_started":
             start = event.branch_started
@@ -192,7 +193,7 @@ def _gist_of_part(event: run_pb2.RunEvent, kind: str) -> str:
             return _ask(event.asked)
         case "decided":
             decided = event.decided
-            verdict = run_pb2.Verdict.Name(decided.verdict).removeprefix("VERDICT_").lower()
+            verdict = ask_pb2.Verdict.Name(decided.verdict).removeprefix("VERDICT_").lower()
             return f"{verdict} call {decided.call_id} {_short(decided.reason)}".rstrip()
         case "guarded":
             report = event.guarded
@@ -202,7 +203,7 @@ def _gist_of_part(event: run_pb2.RunEvent, kind: str) -> str:
 
 
 async def _runs(
-    stub: AgentServiceStub, request: pb.ListRunsRequest, limit: int
+    stub: AgentServiceStub, request: run_pb2.ListRunsRequest, limit: int
 ) -> AsyncIterator[run_pb2.Run]:
     while True:
         page = await stub.ListRuns(request, timeout=PATIENCE)

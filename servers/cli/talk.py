@@ -10,7 +10,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterable
 
 from astromesh.agents.v1 import agent_service_pb2 as pb
-from astromesh.agents.v1 import run_pb2
+from astromesh.agents.v1 import run_event_pb2, run_pb2
 from astromesh.agents.v1.agent_service_pb2_grpc import AgentServiceStub
 
 from servers.cli import failures
@@ -46,8 +46,8 @@ class _Waits:
         self.run, self._state = "", ""
 
     async def noting(
-        self, events: AsyncIterable[run_pb2.RunEvent]
-    ) -> AsyncGenerator[run_pb2.RunEvent, None]:
+        self, events: AsyncIterable[run_event_pb2.RunEvent]
+    ) -> AsyncGenerator[run_event_pb2.RunEvent, None]:
         async for event in events:
             state = run_pb2.RunState.Name(event.state_change.state).removeprefix("RUN_STATE_")
             waits = event.HasField("state_change") and state.startswith("WAITING")
@@ -79,7 +79,7 @@ def converse(address: str, agent: str, session: str) -> int:
 
 
 # Parts of these kinds work at the same time.
-_AT_ONCE = (run_pb2.BRANCH_KIND_STEP, run_pb2.BRANCH_KIND_BRANCH)
+_AT_ONCE = (run_event_pb2.BRANCH_KIND_STEP, run_event_pb2.BRANCH_KIND_BRANCH)
 
 
 def _prompt() -> str | None:
@@ -89,7 +89,7 @@ def _prompt() -> str | None:
         return None
 
 
-async def _printed(events: AsyncIterable[run_pb2.RunEvent]) -> run_pb2.Run | None:
+async def _printed(events: AsyncIterable[run_event_pb2.RunEvent]) -> run_pb2.Run | None:
     run = None
     async for event in events:
         print(as_json(event), flush=True)
@@ -98,7 +98,7 @@ async def _printed(events: AsyncIterable[run_pb2.RunEvent]) -> run_pb2.Run | Non
     return run
 
 
-async def _shown(events: AsyncIterable[run_pb2.RunEvent]) -> run_pb2.Run | None:
+async def _shown(events: AsyncIterable[run_event_pb2.RunEvent]) -> run_pb2.Run | None:
     """Text as it comes; a new line where a tool was used in between, or a part of the run begins.
     What is said in parts that work at the same time is for the run itself, not for people."""
     begun, run, aside = False, None, set[str]()
@@ -131,7 +131,7 @@ async def _shown(events: AsyncIterable[run_pb2.RunEvent]) -> run_pb2.Run | None:
     return run
 
 
-def _remark(event: run_pb2.RunEvent, kind: str) -> str:
+def _remark(event: run_event_pb2.RunEvent, kind: str) -> str:
     match kind:
         case "branch_started":
             return f"[{event.branch_started.node}: {event.branch_started.name}]"

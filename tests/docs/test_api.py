@@ -2,7 +2,7 @@
 
 import re
 
-from astromesh.agents.v1 import run_pb2
+from astromesh.agents.v1 import run_event_pb2, run_pb2
 from astromesh.common.v1 import error_reason_pb2
 
 from servers.kernel.details import CODES
@@ -53,7 +53,7 @@ def test_it_leads_to_the_list_of_all_reasons():
 
 
 def test_it_names_every_event():
-    payloads = [field.name for field in run_pb2.RunEvent.DESCRIPTOR.oneofs[0].fields]
+    payloads = [field.name for field in run_event_pb2.RunEvent.DESCRIPTOR.oneofs[0].fields]
     assert [name for name in payloads if f"`{name}`" not in TEXT] == []
     assert [name for name in payloads if f"| `{name}` |" not in RUNS] == []
 

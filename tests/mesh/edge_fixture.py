@@ -13,9 +13,8 @@ from typing import Any
 
 import grpc
 import httpx
-from astromesh.agents.v1 import agent_service_pb2 as pb
 from astromesh.agents.v1 import agent_service_pb2_grpc as agents_grpc
-from astromesh.agents.v1 import run_pb2
+from astromesh.agents.v1 import run_event_pb2, run_pb2
 from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as grpc_health
@@ -58,11 +57,13 @@ class ScriptedAgents(agents_grpc.AgentServiceServicer):
         self._note(request, context)
         return await self._next(context)
 
-    async def ListRuns(self, request: Any, context: Any) -> pb.ListRunsResponse:
+    async def ListRuns(self, request: Any, context: Any) -> run_pb2.ListRunsResponse:
         self._note(request, context)
-        return pb.ListRunsResponse()
+        return run_pb2.ListRunsResponse()
 
-    async def StreamAgent(self, request: Any, context: Any) -> AsyncIterator[run_pb2.RunEvent]:
+    async def StreamAgent(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[run_event_pb2.RunEvent]:
         self._note(request, context)
         try:
             while (step := await self._next(context)) is not END:
@@ -76,7 +77,7 @@ class ScriptedAgents(agents_grpc.AgentServiceServicer):
         async for event in self.StreamAgent(request, context):
             yield event
 
-    async def Chat(self, requests: Any, context: Any) -> AsyncIterator[run_pb2.RunEvent]:
+    async def Chat(self, requests: Any, context: Any) -> AsyncIterator[run_event_pb2.RunEvent]:
         async for request in requests:
             yield text(request.query)
 
@@ -95,9 +96,9 @@ class ScriptedAgents(agents_grpc.AgentServiceServicer):
         self.asked.append(Asked(request, metadata, context.time_remaining()))
 
 
-def text(piece: str, sequence: int = 1) -> run_pb2.RunEvent:
-    return run_pb2.RunEvent(
-        run_id="r1", sequence=sequence, text_delta=run_pb2.TextDelta(text=piece, model_call=1)
+def text(piece: str, sequence: int = 1) -> run_event_pb2.RunEvent:
+    return run_event_pb2.RunEvent(
+        run_id="r1", sequence=sequence, text_delta=run_event_pb2.TextDelta(text=piece, model_call=1)
     )
 
 

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from astromesh.agents.v1 import agent_service_pb2_grpc as agents_grpc
-from astromesh.agents.v1 import run_pb2
+from astromesh.agents.v1 import run_event_pb2, run_pb2
 from astromesh_client.astromesh.agents import v1 as client
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -155,7 +155,7 @@ class TestGrpcWeb:
         helper = await an_agent(Reply(("Good day",)))
         request = pb.StreamAgentRequest(agent=helper.name, query="hello?")
         *messages, _ = await self.asked(http, "StreamAgent", request)
-        events = [run_pb2.RunEvent.FromString(message) for message in messages]
+        events = [run_event_pb2.RunEvent.FromString(message) for message in messages]
         assert events[-1].completed.answer == "Good day"
 
     async def asked(self, http, method, request):

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from astromesh.agents.v1 import agent_service_pb2 as pb
-from astromesh.agents.v1 import run_pb2
+from astromesh.agents.v1 import run_event_pb2, run_pb2
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
@@ -216,7 +216,7 @@ class TestGrpcWeb:
             f"{SERVICE}/StreamAgent", content=framed(request), headers=WEB_PAGE
         )
         *messages, trailers = frames(answer.content)
-        said = [run_pb2.RunEvent.FromString(body).text_delta.text for _, body in messages]
+        said = [run_event_pb2.RunEvent.FromString(body).text_delta.text for _, body in messages]
         assert said == ["a", "b"]
         assert trailers[0] == 0x80
         assert b"grpc-status:0" in trailers[1]
@@ -356,7 +356,7 @@ async def test_a_mesh_that_is_gone_is_unavailable_for_rest_and_grpc_until_it_is_
         assert refused(answer) == (503, 14, "MESH_UNREACHABLE")
         assert answer.headers["retry-after"] == "1"
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await mesh.grpc.ListRuns(pb.ListRunsRequest())
+            await mesh.grpc.ListRuns(run_pb2.ListRunsRequest())
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
         async with serving(mesh.agents, mesh.agents.port):
             assert (await mesh.http.get("/v1/runs")).status_code == 200

@@ -4,6 +4,7 @@ import json
 
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from astromesh.agents.v1 import agent_service_pb2_grpc as agents_grpc
+from astromesh.agents.v1 import run_event_pb2, run_pb2
 
 from tests.scripted.http_server import Call, Reply
 
@@ -42,9 +43,9 @@ async def test_no_face_shows_what_was_redacted(http, channel, edge_channel, an_a
         stub = agents_grpc.AgentServiceStub(way)
         request = pb.StreamAgentRequest(agent=helper.name, query=TOLD["query"], session_id="s")
         shown += str([event async for event in stub.StreamAgent(request)])
-        events = stub.StreamRunEvents(pb.StreamRunEventsRequest(run=run_id))
+        events = stub.StreamRunEvents(run_event_pb2.StreamRunEventsRequest(run=run_id))
         shown += str([event async for event in events])
-        shown += str(await stub.GetRun(pb.GetRunRequest(run=run_id)))
+        shown += str(await stub.GetRun(run_pb2.GetRunRequest(run=run_id)))
     assert "quix" not in shown
     assert "quix" not in str([asked.body for asked in helper.model.requests])
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import yaml
-from astromesh.agents.v1 import run_pb2
+from astromesh.agents.v1 import run_event_pb2, run_pb2
 from astromesh.common.v1 import chat_pb2
 from google.api import annotations_pb2
 from google.protobuf import json_format
@@ -98,7 +98,9 @@ def test_every_part_is_explained(document):
 
 
 def test_an_event_as_the_edge_prints_it_fits_its_schema(faults):
-    event = run_pb2.RunEvent(run_id="r", sequence=3, text_delta=run_pb2.TextDelta(text="hi"))
+    event = run_event_pb2.RunEvent(
+        run_id="r", sequence=3, text_delta=run_event_pb2.TextDelta(text="hi")
+    )
     event.time.GetCurrentTime()
     assert faults("agents.v1.RunEvent", printed(event)) == []
 

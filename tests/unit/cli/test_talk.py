@@ -1,18 +1,20 @@
 """What people see of a run while it works."""
 
-from astromesh.agents.v1 import run_pb2
+from astromesh.agents.v1 import run_event_pb2
 
 from servers.cli.talk import _shown
 
-STAGE, BRANCH = run_pb2.BRANCH_KIND_STAGE, run_pb2.BRANCH_KIND_BRANCH
+STAGE, BRANCH = run_event_pb2.BRANCH_KIND_STAGE, run_event_pb2.BRANCH_KIND_BRANCH
 
 
 def begun(node, kind):
-    return run_pb2.RunEvent(branch_started=run_pb2.BranchStart(node=node, kind=kind, name=node))
+    return run_event_pb2.RunEvent(
+        branch_started=run_event_pb2.BranchStart(node=node, kind=kind, name=node)
+    )
 
 
 def text(piece, node=""):
-    return run_pb2.RunEvent(text_delta=run_pb2.TextDelta(text=piece, node=node))
+    return run_event_pb2.RunEvent(text_delta=run_event_pb2.TextDelta(text=piece, node=node))
 
 
 async def shown(*events):

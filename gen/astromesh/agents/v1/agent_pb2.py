@@ -22,12 +22,16 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from astromesh.agents.v1 import agent_memory_pb2 as astromesh_dot_agents_dot_v1_dot_agent__memory__pb2
+from astromesh.agents.v1 import agent_model_pb2 as astromesh_dot_agents_dot_v1_dot_agent__model__pb2
+from astromesh.agents.v1 import agent_tool_pb2 as astromesh_dot_agents_dot_v1_dot_agent__tool__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61stromesh/agents/v1/agent.proto\x12\x13\x61stromesh.agents.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x01\n\x05\x41gent\x12\x13\n\x0b\x61pi_version\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x35\n\x08metadata\x18\x03 \x01(\x0b\x32\x1d.astromesh.agents.v1.MetadataB\x04\xe2\x41\x01\x02\x12\x32\n\x04spec\x18\x04 \x01(\x0b\x32\x1e.astromesh.agents.v1.AgentSpecB\x04\xe2\x41\x01\x02\x12\x36\n\x06status\x18\x05 \x01(\x0b\x32 .astromesh.agents.v1.AgentStatusB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\"\x9e\x01\n\x0b\x41gentStatus\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa5\x02\n\x08Metadata\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x39\n\x06labels\x18\x04 \x03(\x0b\x32).astromesh.agents.v1.Metadata.LabelsEntry\x12\x43\n\x0b\x61nnotations\x18\x05 \x03(\x0b\x32..astromesh.agents.v1.Metadata.AnnotationsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc7\x04\n\tAgentSpec\x12/\n\x08identity\x18\x01 \x01(\x0b\x32\x1d.astromesh.agents.v1.Identity\x12/\n\x05model\x18\x02 \x01(\x0b\x32 .astromesh.agents.v1.ModelPolicy\x12-\n\x07prompts\x18\x03 \x01(\x0b\x32\x1c.astromesh.agents.v1.Prompts\x12\x39\n\rorchestration\x18\x04 \x01(\x0b\x32\".astromesh.agents.v1.Orchestration\x12-\n\x05tools\x18\x05 \x03(\x0b\x32\x1e.astromesh.agents.v1.AgentTool\x12\x30\n\x06memory\x18\x06 \x01(\x0b\x32 .astromesh.agents.v1.AgentMemory\x12\x31\n\tknowledge\x18\x07 \x01(\x0b\x32\x1e.astromesh.agents.v1.Knowledge\x12\x33\n\nguardrails\x18\x08 \x01(\x0b\x32\x1f.astromesh.agents.v1.Guardrails\x12\x35\n\x0bpermissions\x18\t \x01(\x0b\x32 .astromesh.agents.v1.Permissions\x12.\n\routput_schema\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0b\x63oncurrency\x18\x0b \x01(\t\x12\x12\n\ndurability\x18\x0c \x01(\t\x12\x15\n\ron_disconnect\x18\r \x01(\t\"h\n\x08Identity\x12\x14\n\x0c\x64isplay_name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0e\n\x06\x61vatar\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x13\n\x0bpersonality\x18\x05 \x01(\t\"\xe0\x02\n\x0bModelPolicy\x12\x31\n\x07primary\x18\x01 \x01(\x0b\x32 .astromesh.agents.v1.ModelChoice\x12\x32\n\x08\x66\x61llback\x18\x02 \x03(\x0b\x32 .astromesh.agents.v1.ModelChoice\x12-\n\x07routing\x18\x03 \x01(\x0b\x32\x1c.astromesh.agents.v1.Routing\x12\x30\n\x07\x64\x65\x66\x61ult\x18\x04 \x01(\x0b\x32\x1f.astromesh.agents.v1.Candidates\x12:\n\x05roles\x18\x05 \x03(\x0b\x32+.astromesh.agents.v1.ModelPolicy.RolesEntry\x1aM\n\nRolesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.astromesh.agents.v1.Candidates:\x02\x38\x01\"\xf2\x01\n\x0bModelChoice\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x13\n\x0b\x61pi_key_env\x18\x04 \x01(\t\x12\x0f\n\x07\x61pi_key\x18\x05 \x01(\t\x12\x38\n\nparameters\x18\x06 \x01(\x0b\x32$.astromesh.agents.v1.ModelParameters\x12\x14\n\x07timeout\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0e\x63ontext_window\x18\x08 \x01(\x05H\x01\x88\x01\x01\x42\n\n\x08_timeoutB\x11\n\x0f_context_window\"\xd3\x01\n\x0fModelParameters\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x0c\n\x04stop\x18\x04 \x03(\t\x12\x11\n\x04seed\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12&\n\x05\x65xtra\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\r\n\x0b_max_tokensB\x07\n\x05_seed\"\x9d\x01\n\x07Routing\x12\x10\n\x08strategy\x18\x01 \x01(\t\x12\"\n\x15health_check_interval\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05hedge\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12\x16\n\tcache_ttl\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x18\n\x16_health_check_intervalB\x08\n\x06_hedgeB\x0c\n\n_cache_ttl\"T\n\nCandidates\x12\x34\n\ncandidates\x18\x01 \x03(\x0b\x32 .astromesh.agents.v1.ModelChoice\x12\x10\n\x08strategy\x18\x02 \x01(\t\"\xc8\x01\n\x07Prompts\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\t\x12>\n\ttemplates\x18\x03 \x03(\x0b\x32+.astromesh.agents.v1.Prompts.TemplatesEntry\x12*\n\tvariables\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x1a\x30\n\x0eTemplatesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc9\x04\n\rOrchestration\x12\x0f\n\x07pattern\x18\x01 \x01(\t\x12\x1b\n\x0emax_iterations\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1c\n\x0ftimeout_seconds\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06stages\x18\x04 \x03(\t\x12\x19\n\x0cmax_handoffs\x18\x05 \x01(\x05H\x02\x88\x01\x01\x12\x41\n\x08role_map\x18\x06 \x03(\x0b\x32/.astromesh.agents.v1.Orchestration.RoleMapEntry\x12#\n\x16max_tool_result_tokens\x18\x07 \x01(\x05H\x03\x88\x01\x01\x12K\n\rstage_prompts\x18\x08 \x03(\x0b\x32\x34.astromesh.agents.v1.Orchestration.StagePromptsEntry\x12\x19\n\x0cmax_parallel\x18\t \x01(\x05H\x04\x88\x01\x01\x12\x18\n\x0bmax_replans\x18\n \x01(\x05H\x05\x88\x01\x01\x1a.\n\x0cRoleMapEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x33\n\x11StagePromptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x11\n\x0f_max_iterationsB\x12\n\x10_timeout_secondsB\x0f\n\r_max_handoffsB\x19\n\x17_max_tool_result_tokensB\x0f\n\r_max_parallelB\x0e\n\x0c_max_replans\"\xa5\x03\n\tAgentTool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08\x66unction\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12+\n\nparameters\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x32\n\nrate_limit\x18\x06 \x01(\x0b\x32\x1e.astromesh.agents.v1.RateLimit\x12\x1e\n\x11max_result_tokens\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x14\n\x07timeout\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nidempotent\x18\t \x01(\x08H\x02\x88\x01\x01\x12\x1e\n\x11requires_approval\x18\n \x01(\x08H\x03\x88\x01\x01\x12/\n\x08\x61pproval\x18\x0b \x01(\x0b\x32\x1d.astromesh.agents.v1.Approval\x12\r\n\x05\x61gent\x18\x0c \x01(\tB\x14\n\x12_max_result_tokensB\n\n\x08_timeoutB\r\n\x0b_idempotentB\x14\n\x12_requires_approval\"B\n\x08\x41pproval\x12\x12\n\nprincipals\x18\x01 \x03(\t\x12\x15\n\x08\x65\x64itable\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_editable\"a\n\tRateLimit\x12\x16\n\tmax_calls\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0ewindow_seconds\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0c\n\n_max_callsB\x11\n\x0f_window_seconds\"\xbe\x01\n\x0b\x41gentMemory\x12\x41\n\x0e\x63onversational\x18\x01 \x01(\x0b\x32).astromesh.agents.v1.ConversationalMemory\x12\x35\n\x08semantic\x18\x02 \x01(\x0b\x32#.astromesh.agents.v1.SemanticMemory\x12\x35\n\x08\x65pisodic\x18\x03 \x01(\x0b\x32#.astromesh.agents.v1.EpisodicMemory\"\x8c\x02\n\x14\x43onversationalMemory\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x10\n\x08strategy\x18\x02 \x01(\t\x12\x16\n\tmax_turns\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x1e\n\x11summary_threshold\x18\x05 \x01(\x05H\x02\x88\x01\x01\x12\x10\n\x03ttl\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x33\n\nconnection\x18\x07 \x01(\x0b\x32\x1f.astromesh.agents.v1.ConnectionB\x0c\n\n_max_turnsB\r\n\x0b_max_tokensB\x14\n\x12_summary_thresholdB\x06\n\x04_ttl\"\xff\x02\n\x0eSemanticMemory\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12!\n\x14similarity_threshold\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bmax_results\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x33\n\nembeddings\x18\x05 \x01(\x0b\x32\x1f.astromesh.agents.v1.Embeddings\x12\x16\n\tdimension\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12\x33\n\nconnection\x18\x07 \x01(\x0b\x32\x1f.astromesh.agents.v1.Connection\x12\x0c\n\x04path\x18\x08 \x01(\t\x12\r\n\x05scope\x18\t \x01(\t\x12\x35\n\x08remember\x18\n \x01(\x0b\x32#.astromesh.agents.v1.RememberPolicyB\x17\n\x15_similarity_thresholdB\x0e\n\x0c_max_resultsB\x0c\n\n_dimension\"\xa8\x01\n\x0eRememberPolicy\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x17\n\nmin_tokens\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\tmax_facts\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12 \n\x13\x64uplicate_threshold\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\r\n\x0b_min_tokensB\x0c\n\n_max_factsB\x16\n\x14_duplicate_threshold\"\xb8\x01\n\x0e\x45pisodicMemory\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x33\n\nconnection\x18\x02 \x01(\x0b\x32\x1f.astromesh.agents.v1.Connection\x12\x10\n\x03ttl\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bmax_results\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\r\n\x05types\x18\x05 \x03(\t\x12\r\n\x05scope\x18\x06 \x01(\tB\x06\n\x04_ttlB\x0e\n\x0c_max_results\"u\n\nConnection\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x11\n\x04port\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08\x64\x61tabase\x18\x04 \x01(\t\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x10\n\x08password\x18\x06 \x01(\tB\x07\n\x05_port\"T\n\nEmbeddings\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x13\n\x0b\x61pi_key_env\x18\x04 \x01(\t\";\n\tKnowledge\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x12\n\x05top_k\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x08\n\x06_top_k\"k\n\nGuardrails\x12-\n\x05input\x18\x01 \x03(\x0b\x32\x1e.astromesh.agents.v1.Guardrail\x12.\n\x06output\x18\x02 \x03(\x0b\x32\x1e.astromesh.agents.v1.Guardrail\"d\n\tGuardrail\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12(\n\x07options\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xc1\x01\n\x0bPermissions\x12\x17\n\x0f\x61llowed_actions\x18\x01 \x03(\t\x12\x16\n\x0e\x64\x65nied_actions\x18\x02 \x03(\t\x12+\n\nfilesystem\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12(\n\x07network\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12*\n\texecution\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Structb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61stromesh/agents/v1/agent.proto\x12\x13\x61stromesh.agents.v1\x1a&astromesh/agents/v1/agent_memory.proto\x1a%astromesh/agents/v1/agent_model.proto\x1a$astromesh/agents/v1/agent_tool.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x01\n\x05\x41gent\x12\x13\n\x0b\x61pi_version\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x35\n\x08metadata\x18\x03 \x01(\x0b\x32\x1d.astromesh.agents.v1.MetadataB\x04\xe2\x41\x01\x02\x12\x32\n\x04spec\x18\x04 \x01(\x0b\x32\x1e.astromesh.agents.v1.AgentSpecB\x04\xe2\x41\x01\x02\x12\x36\n\x06status\x18\x05 \x01(\x0b\x32 .astromesh.agents.v1.AgentStatusB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\"\x9e\x01\n\x0b\x41gentStatus\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa5\x02\n\x08Metadata\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x39\n\x06labels\x18\x04 \x03(\x0b\x32).astromesh.agents.v1.Metadata.LabelsEntry\x12\x43\n\x0b\x61nnotations\x18\x05 \x03(\x0b\x32..astromesh.agents.v1.Metadata.AnnotationsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc7\x04\n\tAgentSpec\x12/\n\x08identity\x18\x01 \x01(\x0b\x32\x1d.astromesh.agents.v1.Identity\x12/\n\x05model\x18\x02 \x01(\x0b\x32 .astromesh.agents.v1.ModelPolicy\x12-\n\x07prompts\x18\x03 \x01(\x0b\x32\x1c.astromesh.agents.v1.Prompts\x12\x39\n\rorchestration\x18\x04 \x01(\x0b\x32\".astromesh.agents.v1.Orchestration\x12-\n\x05tools\x18\x05 \x03(\x0b\x32\x1e.astromesh.agents.v1.AgentTool\x12\x30\n\x06memory\x18\x06 \x01(\x0b\x32 .astromesh.agents.v1.AgentMemory\x12\x31\n\tknowledge\x18\x07 \x01(\x0b\x32\x1e.astromesh.agents.v1.Knowledge\x12\x33\n\nguardrails\x18\x08 \x01(\x0b\x32\x1f.astromesh.agents.v1.Guardrails\x12\x35\n\x0bpermissions\x18\t \x01(\x0b\x32 .astromesh.agents.v1.Permissions\x12.\n\routput_schema\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0b\x63oncurrency\x18\x0b \x01(\t\x12\x12\n\ndurability\x18\x0c \x01(\t\x12\x15\n\ron_disconnect\x18\r \x01(\t\"h\n\x08Identity\x12\x14\n\x0c\x64isplay_name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0e\n\x06\x61vatar\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x13\n\x0bpersonality\x18\x05 \x01(\t\"\xc8\x01\n\x07Prompts\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\t\x12>\n\ttemplates\x18\x03 \x03(\x0b\x32+.astromesh.agents.v1.Prompts.TemplatesEntry\x12*\n\tvariables\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x1a\x30\n\x0eTemplatesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc9\x04\n\rOrchestration\x12\x0f\n\x07pattern\x18\x01 \x01(\t\x12\x1b\n\x0emax_iterations\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1c\n\x0ftimeout_seconds\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06stages\x18\x04 \x03(\t\x12\x19\n\x0cmax_handoffs\x18\x05 \x01(\x05H\x02\x88\x01\x01\x12\x41\n\x08role_map\x18\x06 \x03(\x0b\x32/.astromesh.agents.v1.Orchestration.RoleMapEntry\x12#\n\x16max_tool_result_tokens\x18\x07 \x01(\x05H\x03\x88\x01\x01\x12K\n\rstage_prompts\x18\x08 \x03(\x0b\x32\x34.astromesh.agents.v1.Orchestration.StagePromptsEntry\x12\x19\n\x0cmax_parallel\x18\t \x01(\x05H\x04\x88\x01\x01\x12\x18\n\x0bmax_replans\x18\n \x01(\x05H\x05\x88\x01\x01\x1a.\n\x0cRoleMapEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x33\n\x11StagePromptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x11\n\x0f_max_iterationsB\x12\n\x10_timeout_secondsB\x0f\n\r_max_handoffsB\x19\n\x17_max_tool_result_tokensB\x0f\n\r_max_parallelB\x0e\n\x0c_max_replans\";\n\tKnowledge\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x12\n\x05top_k\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x08\n\x06_top_k\"k\n\nGuardrails\x12-\n\x05input\x18\x01 \x03(\x0b\x32\x1e.astromesh.agents.v1.Guardrail\x12.\n\x06output\x18\x02 \x03(\x0b\x32\x1e.astromesh.agents.v1.Guardrail\"d\n\tGuardrail\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12(\n\x07options\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\":\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x12ListAgentsResponse\x12*\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x1a.astromesh.agents.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x0fGetAgentRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\\\n\x12\x43reateAgentRequest\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x1a.astromesh.agents.v1.AgentB\x04\xe2\x41\x01\x02\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"\xa4\x01\n\x12UpdateAgentRequest\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x1a.astromesh.agents.v1.AgentB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"N\n\x12\x44\x65leteAgentRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,76 +50,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_METADATA_ANNOTATIONSENTRY']._serialized_options = b'8\001'
   _globals['_METADATA'].fields_by_name['name']._loaded_options = None
   _globals['_METADATA'].fields_by_name['name']._serialized_options = b'\342A\001\002'
-  _globals['_MODELPOLICY_ROLESENTRY']._loaded_options = None
-  _globals['_MODELPOLICY_ROLESENTRY']._serialized_options = b'8\001'
   _globals['_PROMPTS_TEMPLATESENTRY']._loaded_options = None
   _globals['_PROMPTS_TEMPLATESENTRY']._serialized_options = b'8\001'
   _globals['_ORCHESTRATION_ROLEMAPENTRY']._loaded_options = None
   _globals['_ORCHESTRATION_ROLEMAPENTRY']._serialized_options = b'8\001'
   _globals['_ORCHESTRATION_STAGEPROMPTSENTRY']._loaded_options = None
   _globals['_ORCHESTRATION_STAGEPROMPTSENTRY']._serialized_options = b'8\001'
-  _globals['_AGENT']._serialized_start=153
-  _globals['_AGENT']._serialized_end=372
-  _globals['_AGENTSTATUS']._serialized_start=375
-  _globals['_AGENTSTATUS']._serialized_end=533
-  _globals['_METADATA']._serialized_start=536
-  _globals['_METADATA']._serialized_end=829
-  _globals['_METADATA_LABELSENTRY']._serialized_start=732
-  _globals['_METADATA_LABELSENTRY']._serialized_end=777
-  _globals['_METADATA_ANNOTATIONSENTRY']._serialized_start=779
-  _globals['_METADATA_ANNOTATIONSENTRY']._serialized_end=829
-  _globals['_AGENTSPEC']._serialized_start=832
-  _globals['_AGENTSPEC']._serialized_end=1415
-  _globals['_IDENTITY']._serialized_start=1417
-  _globals['_IDENTITY']._serialized_end=1521
-  _globals['_MODELPOLICY']._serialized_start=1524
-  _globals['_MODELPOLICY']._serialized_end=1876
-  _globals['_MODELPOLICY_ROLESENTRY']._serialized_start=1799
-  _globals['_MODELPOLICY_ROLESENTRY']._serialized_end=1876
-  _globals['_MODELCHOICE']._serialized_start=1879
-  _globals['_MODELCHOICE']._serialized_end=2121
-  _globals['_MODELPARAMETERS']._serialized_start=2124
-  _globals['_MODELPARAMETERS']._serialized_end=2335
-  _globals['_ROUTING']._serialized_start=2338
-  _globals['_ROUTING']._serialized_end=2495
-  _globals['_CANDIDATES']._serialized_start=2497
-  _globals['_CANDIDATES']._serialized_end=2581
-  _globals['_PROMPTS']._serialized_start=2584
-  _globals['_PROMPTS']._serialized_end=2784
-  _globals['_PROMPTS_TEMPLATESENTRY']._serialized_start=2736
-  _globals['_PROMPTS_TEMPLATESENTRY']._serialized_end=2784
-  _globals['_ORCHESTRATION']._serialized_start=2787
-  _globals['_ORCHESTRATION']._serialized_end=3372
-  _globals['_ORCHESTRATION_ROLEMAPENTRY']._serialized_start=3157
-  _globals['_ORCHESTRATION_ROLEMAPENTRY']._serialized_end=3203
-  _globals['_ORCHESTRATION_STAGEPROMPTSENTRY']._serialized_start=3205
-  _globals['_ORCHESTRATION_STAGEPROMPTSENTRY']._serialized_end=3256
-  _globals['_AGENTTOOL']._serialized_start=3375
-  _globals['_AGENTTOOL']._serialized_end=3796
-  _globals['_APPROVAL']._serialized_start=3798
-  _globals['_APPROVAL']._serialized_end=3864
-  _globals['_RATELIMIT']._serialized_start=3866
-  _globals['_RATELIMIT']._serialized_end=3963
-  _globals['_AGENTMEMORY']._serialized_start=3966
-  _globals['_AGENTMEMORY']._serialized_end=4156
-  _globals['_CONVERSATIONALMEMORY']._serialized_start=4159
-  _globals['_CONVERSATIONALMEMORY']._serialized_end=4427
-  _globals['_SEMANTICMEMORY']._serialized_start=4430
-  _globals['_SEMANTICMEMORY']._serialized_end=4813
-  _globals['_REMEMBERPOLICY']._serialized_start=4816
-  _globals['_REMEMBERPOLICY']._serialized_end=4984
-  _globals['_EPISODICMEMORY']._serialized_start=4987
-  _globals['_EPISODICMEMORY']._serialized_end=5171
-  _globals['_CONNECTION']._serialized_start=5173
-  _globals['_CONNECTION']._serialized_end=5290
-  _globals['_EMBEDDINGS']._serialized_start=5292
-  _globals['_EMBEDDINGS']._serialized_end=5376
-  _globals['_KNOWLEDGE']._serialized_start=5378
-  _globals['_KNOWLEDGE']._serialized_end=5437
-  _globals['_GUARDRAILS']._serialized_start=5439
-  _globals['_GUARDRAILS']._serialized_end=5546
-  _globals['_GUARDRAIL']._serialized_start=5548
-  _globals['_GUARDRAIL']._serialized_end=5648
-  _globals['_PERMISSIONS']._serialized_start=5651
-  _globals['_PERMISSIONS']._serialized_end=5844
+  _globals['_GETAGENTREQUEST'].fields_by_name['agent']._loaded_options = None
+  _globals['_GETAGENTREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
+  _globals['_CREATEAGENTREQUEST'].fields_by_name['agent']._loaded_options = None
+  _globals['_CREATEAGENTREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEAGENTREQUEST'].fields_by_name['agent']._loaded_options = None
+  _globals['_UPDATEAGENTREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
+  _globals['_DELETEAGENTREQUEST'].fields_by_name['agent']._loaded_options = None
+  _globals['_DELETEAGENTREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
+  _globals['_AGENT']._serialized_start=304
+  _globals['_AGENT']._serialized_end=523
+  _globals['_AGENTSTATUS']._serialized_start=526
+  _globals['_AGENTSTATUS']._serialized_end=684
+  _globals['_METADATA']._serialized_start=687
+  _globals['_METADATA']._serialized_end=980
+  _globals['_METADATA_LABELSENTRY']._serialized_start=883
+  _globals['_METADATA_LABELSENTRY']._serialized_end=928
+  _globals['_METADATA_ANNOTATIONSENTRY']._serialized_start=930
+  _globals['_METADATA_ANNOTATIONSENTRY']._serialized_end=980
+  _globals['_AGENTSPEC']._serialized_start=983
+  _globals['_AGENTSPEC']._serialized_end=1566
+  _globals['_IDENTITY']._serialized_start=1568
+  _globals['_IDENTITY']._serialized_end=1672
+  _globals['_PROMPTS']._serialized_start=1675
+  _globals['_PROMPTS']._serialized_end=1875
+  _globals['_PROMPTS_TEMPLATESENTRY']._serialized_start=1827
+  _globals['_PROMPTS_TEMPLATESENTRY']._serialized_end=1875
+  _globals['_ORCHESTRATION']._serialized_start=1878
+  _globals['_ORCHESTRATION']._serialized_end=2463
+  _globals['_ORCHESTRATION_ROLEMAPENTRY']._serialized_start=2248
+  _globals['_ORCHESTRATION_ROLEMAPENTRY']._serialized_end=2294
+  _globals['_ORCHESTRATION_STAGEPROMPTSENTRY']._serialized_start=2296
+  _globals['_ORCHESTRATION_STAGEPROMPTSENTRY']._serialized_end=2347
+  _globals['_KNOWLEDGE']._serialized_start=2465
+  _globals['_KNOWLEDGE']._serialized_end=2524
+  _globals['_GUARDRAILS']._serialized_start=2526
+  _globals['_GUARDRAILS']._serialized_end=2633
+  _globals['_GUARDRAIL']._serialized_start=2635
+  _globals['_GUARDRAIL']._serialized_end=2735
+  _globals['_LISTAGENTSREQUEST']._serialized_start=2737
+  _globals['_LISTAGENTSREQUEST']._serialized_end=2795
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=2797
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=2886
+  _globals['_GETAGENTREQUEST']._serialized_start=2888
+  _globals['_GETAGENTREQUEST']._serialized_end=2926
+  _globals['_CREATEAGENTREQUEST']._serialized_start=2928
+  _globals['_CREATEAGENTREQUEST']._serialized_end=3020
+  _globals['_UPDATEAGENTREQUEST']._serialized_start=3023
+  _globals['_UPDATEAGENTREQUEST']._serialized_end=3187
+  _globals['_DELETEAGENTREQUEST']._serialized_start=3189
+  _globals['_DELETEAGENTREQUEST']._serialized_end=3267
 # @@protoc_insertion_point(module_scope)

@@ -23,16 +23,17 @@ _sym_db = _symbol_database.Default()
 
 
 from astromesh.agents.v1 import agent_pb2 as astromesh_dot_agents_dot_v1_dot_agent__pb2
+from astromesh.agents.v1 import ask_pb2 as astromesh_dot_agents_dot_v1_dot_ask__pb2
 from astromesh.agents.v1 import graph_pb2 as astromesh_dot_agents_dot_v1_dot_graph__pb2
 from astromesh.agents.v1 import run_pb2 as astromesh_dot_agents_dot_v1_dot_run__pb2
+from astromesh.agents.v1 import run_event_pb2 as astromesh_dot_agents_dot_v1_dot_run__event__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
-from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'astromesh/agents/v1/agent_service.proto\x12\x13\x61stromesh.agents.v1\x1a\x1f\x61stromesh/agents/v1/agent.proto\x1a\x1f\x61stromesh/agents/v1/graph.proto\x1a\x1d\x61stromesh/agents/v1/run.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xa1\x01\n\x0fRunAgentRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05query\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12(\n\x07\x63ontext\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ndurability\x18\x06 \x01(\t\"\xbb\x01\n\x12StreamAgentRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05query\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12(\n\x07\x63ontext\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ndurability\x18\x06 \x01(\t\x12\x15\n\ron_disconnect\x18\x07 \x01(\t\"\x97\x01\n\x0b\x43hatRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x13\n\x05query\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12(\n\x07\x63ontext\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ndurability\x18\x06 \x01(\t\"\xb3\x01\n\x10\x43reateRunRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05query\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12(\n\x07\x63ontext\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ndurability\x18\x06 \x01(\t\x12\x0f\n\x07webhook\x18\x07 \x01(\t\"\xba\x01\n\x10ResumeRunRequest\x12\x11\n\x03run\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x07\x63\x61ll_id\x18\x02 \x01(\t\x12\x15\n\x07verdict\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12*\n\targuments\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07\x63ontent\x18\x06 \x01(\t\x12\x10\n\x08is_error\x18\x07 \x01(\x08\x12\x0c\n\x04wait\x18\x08 \x01(\x08\"\"\n\rGetRunRequest\x12\x11\n\x03run\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa1\x01\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12-\n\x06states\x18\x05 \x03(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x15\n\rparent_run_id\x18\x06 \x01(\t\"S\n\x10ListRunsResponse\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.astromesh.agents.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"C\n\x16StreamRunEventsRequest\x12\x11\n\x03run\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x05\"&\n\x11GetRunTreeRequest\x12\x11\n\x03run\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"5\n\x10\x43\x61ncelRunRequest\x12\x11\n\x03run\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06reason\x18\x02 \x01(\t\":\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x12ListAgentsResponse\x12*\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x1a.astromesh.agents.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x0fGetAgentRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x14GetAgentGraphRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\\\n\x12\x43reateAgentRequest\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x1a.astromesh.agents.v1.AgentB\x04\xe2\x41\x01\x02\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"\xa4\x01\n\x12UpdateAgentRequest\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x1a.astromesh.agents.v1.AgentB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"N\n\x12\x44\x65leteAgentRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x32\xe8\x0e\n\x0c\x41gentService\x12\x8a\x01\n\x08RunAgent\x12$.astromesh.agents.v1.RunAgentRequest\x1a\x18.astromesh.agents.v1.Run\">\x82\xd3\xe4\x93\x02\x38\"\x16/v1/agents/{agent}:run:\x01*Z\x1b\"\x16/v1/agents/{agent}/run:\x01*\x12\x9d\x01\n\x0bStreamAgent\x12\'.astromesh.agents.v1.StreamAgentRequest\x1a\x1d.astromesh.agents.v1.RunEvent\"D\x82\xd3\xe4\x93\x02>\"\x19/v1/agents/{agent}:stream:\x01*Z\x1e\"\x19/v1/agents/{agent}/stream:\x01*0\x01\x12K\n\x04\x43hat\x12 .astromesh.agents.v1.ChatRequest\x1a\x1d.astromesh.agents.v1.RunEvent(\x01\x30\x01\x12p\n\tCreateRun\x12%.astromesh.agents.v1.CreateRunRequest\x1a\x18.astromesh.agents.v1.Run\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/agents/{agent}/runs:\x01*\x12^\n\x06GetRun\x12\".astromesh.agents.v1.GetRunRequest\x1a\x18.astromesh.agents.v1.Run\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/runs/{run}\x12\x84\x01\n\x08ListRuns\x12$.astromesh.agents.v1.ListRunsRequest\x1a%.astromesh.agents.v1.ListRunsResponse\"+\x82\xd3\xe4\x93\x02%\x12\x08/v1/runsZ\x19\x12\x17/v1/agents/{agent}/runs\x12~\n\x0fStreamRunEvents\x12+.astromesh.agents.v1.StreamRunEventsRequest\x1a\x1d.astromesh.agents.v1.RunEvent\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/runs/{run}/events0\x01\x12m\n\nGetRunTree\x12&.astromesh.agents.v1.GetRunTreeRequest\x1a\x1a.astromesh.agents.v1.Graph\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/runs/{run}/tree\x12n\n\tCancelRun\x12%.astromesh.agents.v1.CancelRunRequest\x1a\x18.astromesh.agents.v1.Run\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/runs/{run}:cancel:\x01*\x12n\n\tResumeRun\x12%.astromesh.agents.v1.ResumeRunRequest\x1a\x18.astromesh.agents.v1.Run\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/runs/{run}:resume:\x01*\x12q\n\nListAgents\x12&.astromesh.agents.v1.ListAgentsRequest\x1a\'.astromesh.agents.v1.ListAgentsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/agents\x12h\n\x08GetAgent\x12$.astromesh.agents.v1.GetAgentRequest\x1a\x1a.astromesh.agents.v1.Agent\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/agents/{agent}\x12x\n\rGetAgentGraph\x12).astromesh.agents.v1.GetAgentGraphRequest\x1a\x1a.astromesh.agents.v1.Graph\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/agents/{agent}/graph\x12m\n\x0b\x43reateAgent\x12\'.astromesh.agents.v1.CreateAgentRequest\x1a\x1a.astromesh.agents.v1.Agent\"\x19\x82\xd3\xe4\x93\x02\x13\"\n/v1/agents:\x05\x61gent\x12\x83\x01\n\x0bUpdateAgent\x12\'.astromesh.agents.v1.UpdateAgentRequest\x1a\x1a.astromesh.agents.v1.Agent\"/\x82\xd3\xe4\x93\x02)2 /v1/agents/{agent.metadata.name}:\x05\x61gent\x12j\n\x0b\x44\x65leteAgent\x12\'.astromesh.agents.v1.DeleteAgentRequest\x1a\x16.google.protobuf.Empty\"\x1a\x82\xd3\xe4\x93\x02\x14*\x12/v1/agents/{agent}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'astromesh/agents/v1/agent_service.proto\x12\x13\x61stromesh.agents.v1\x1a\x1f\x61stromesh/agents/v1/agent.proto\x1a\x1d\x61stromesh/agents/v1/ask.proto\x1a\x1f\x61stromesh/agents/v1/graph.proto\x1a\x1d\x61stromesh/agents/v1/run.proto\x1a#astromesh/agents/v1/run_event.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xa1\x01\n\x0fRunAgentRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05query\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12(\n\x07\x63ontext\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ndurability\x18\x06 \x01(\t\"\xbb\x01\n\x12StreamAgentRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05query\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12(\n\x07\x63ontext\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ndurability\x18\x06 \x01(\t\x12\x15\n\ron_disconnect\x18\x07 \x01(\t\"\x97\x01\n\x0b\x43hatRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x13\n\x05query\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12(\n\x07\x63ontext\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ndurability\x18\x06 \x01(\t\"\xb3\x01\n\x10\x43reateRunRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05query\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12(\n\x07\x63ontext\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ndurability\x18\x06 \x01(\t\x12\x0f\n\x07webhook\x18\x07 \x01(\t2\xe8\x0e\n\x0c\x41gentService\x12\x8a\x01\n\x08RunAgent\x12$.astromesh.agents.v1.RunAgentRequest\x1a\x18.astromesh.agents.v1.Run\">\x82\xd3\xe4\x93\x02\x38\"\x16/v1/agents/{agent}:run:\x01*Z\x1b\"\x16/v1/agents/{agent}/run:\x01*\x12\x9d\x01\n\x0bStreamAgent\x12\'.astromesh.agents.v1.StreamAgentRequest\x1a\x1d.astromesh.agents.v1.RunEvent\"D\x82\xd3\xe4\x93\x02>\"\x19/v1/agents/{agent}:stream:\x01*Z\x1e\"\x19/v1/agents/{agent}/stream:\x01*0\x01\x12K\n\x04\x43hat\x12 .astromesh.agents.v1.ChatRequest\x1a\x1d.astromesh.agents.v1.RunEvent(\x01\x30\x01\x12p\n\tCreateRun\x12%.astromesh.agents.v1.CreateRunRequest\x1a\x18.astromesh.agents.v1.Run\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/agents/{agent}/runs:\x01*\x12^\n\x06GetRun\x12\".astromesh.agents.v1.GetRunRequest\x1a\x18.astromesh.agents.v1.Run\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/runs/{run}\x12\x84\x01\n\x08ListRuns\x12$.astromesh.agents.v1.ListRunsRequest\x1a%.astromesh.agents.v1.ListRunsResponse\"+\x82\xd3\xe4\x93\x02%\x12\x08/v1/runsZ\x19\x12\x17/v1/agents/{agent}/runs\x12~\n\x0fStreamRunEvents\x12+.astromesh.agents.v1.StreamRunEventsRequest\x1a\x1d.astromesh.agents.v1.RunEvent\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/runs/{run}/events0\x01\x12m\n\nGetRunTree\x12&.astromesh.agents.v1.GetRunTreeRequest\x1a\x1a.astromesh.agents.v1.Graph\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/runs/{run}/tree\x12n\n\tCancelRun\x12%.astromesh.agents.v1.CancelRunRequest\x1a\x18.astromesh.agents.v1.Run\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/runs/{run}:cancel:\x01*\x12n\n\tResumeRun\x12%.astromesh.agents.v1.ResumeRunRequest\x1a\x18.astromesh.agents.v1.Run\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/runs/{run}:resume:\x01*\x12q\n\nListAgents\x12&.astromesh.agents.v1.ListAgentsRequest\x1a\'.astromesh.agents.v1.ListAgentsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/agents\x12h\n\x08GetAgent\x12$.astromesh.agents.v1.GetAgentRequest\x1a\x1a.astromesh.agents.v1.Agent\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/agents/{agent}\x12x\n\rGetAgentGraph\x12).astromesh.agents.v1.GetAgentGraphRequest\x1a\x1a.astromesh.agents.v1.Graph\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/agents/{agent}/graph\x12m\n\x0b\x43reateAgent\x12\'.astromesh.agents.v1.CreateAgentRequest\x1a\x1a.astromesh.agents.v1.Agent\"\x19\x82\xd3\xe4\x93\x02\x13\"\n/v1/agents:\x05\x61gent\x12\x83\x01\n\x0bUpdateAgent\x12\'.astromesh.agents.v1.UpdateAgentRequest\x1a\x1a.astromesh.agents.v1.Agent\"/\x82\xd3\xe4\x93\x02)2 /v1/agents/{agent.metadata.name}:\x05\x61gent\x12j\n\x0b\x44\x65leteAgent\x12\'.astromesh.agents.v1.DeleteAgentRequest\x1a\x16.google.protobuf.Empty\"\x1a\x82\xd3\xe4\x93\x02\x14*\x12/v1/agents/{agent}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,28 +54,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATERUNREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
   _globals['_CREATERUNREQUEST'].fields_by_name['query']._loaded_options = None
   _globals['_CREATERUNREQUEST'].fields_by_name['query']._serialized_options = b'\342A\001\002'
-  _globals['_RESUMERUNREQUEST'].fields_by_name['run']._loaded_options = None
-  _globals['_RESUMERUNREQUEST'].fields_by_name['run']._serialized_options = b'\342A\001\002'
-  _globals['_RESUMERUNREQUEST'].fields_by_name['verdict']._loaded_options = None
-  _globals['_RESUMERUNREQUEST'].fields_by_name['verdict']._serialized_options = b'\342A\001\002'
-  _globals['_GETRUNREQUEST'].fields_by_name['run']._loaded_options = None
-  _globals['_GETRUNREQUEST'].fields_by_name['run']._serialized_options = b'\342A\001\002'
-  _globals['_STREAMRUNEVENTSREQUEST'].fields_by_name['run']._loaded_options = None
-  _globals['_STREAMRUNEVENTSREQUEST'].fields_by_name['run']._serialized_options = b'\342A\001\002'
-  _globals['_GETRUNTREEREQUEST'].fields_by_name['run']._loaded_options = None
-  _globals['_GETRUNTREEREQUEST'].fields_by_name['run']._serialized_options = b'\342A\001\002'
-  _globals['_CANCELRUNREQUEST'].fields_by_name['run']._loaded_options = None
-  _globals['_CANCELRUNREQUEST'].fields_by_name['run']._serialized_options = b'\342A\001\002'
-  _globals['_GETAGENTREQUEST'].fields_by_name['agent']._loaded_options = None
-  _globals['_GETAGENTREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
-  _globals['_GETAGENTGRAPHREQUEST'].fields_by_name['agent']._loaded_options = None
-  _globals['_GETAGENTGRAPHREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
-  _globals['_CREATEAGENTREQUEST'].fields_by_name['agent']._loaded_options = None
-  _globals['_CREATEAGENTREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
-  _globals['_UPDATEAGENTREQUEST'].fields_by_name['agent']._loaded_options = None
-  _globals['_UPDATEAGENTREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
-  _globals['_DELETEAGENTREQUEST'].fields_by_name['agent']._loaded_options = None
-  _globals['_DELETEAGENTREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
   _globals['_AGENTSERVICE'].methods_by_name['RunAgent']._loaded_options = None
   _globals['_AGENTSERVICE'].methods_by_name['RunAgent']._serialized_options = b'\202\323\344\223\0028\"\026/v1/agents/{agent}:run:\001*Z\033\"\026/v1/agents/{agent}/run:\001*'
   _globals['_AGENTSERVICE'].methods_by_name['StreamAgent']._loaded_options = None
@@ -105,42 +84,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTSERVICE'].methods_by_name['UpdateAgent']._serialized_options = b'\202\323\344\223\002)2 /v1/agents/{agent.metadata.name}:\005agent'
   _globals['_AGENTSERVICE'].methods_by_name['DeleteAgent']._loaded_options = None
   _globals['_AGENTSERVICE'].methods_by_name['DeleteAgent']._serialized_options = b'\202\323\344\223\002\024*\022/v1/agents/{agent}'
-  _globals['_RUNAGENTREQUEST']._serialized_start=318
-  _globals['_RUNAGENTREQUEST']._serialized_end=479
-  _globals['_STREAMAGENTREQUEST']._serialized_start=482
-  _globals['_STREAMAGENTREQUEST']._serialized_end=669
-  _globals['_CHATREQUEST']._serialized_start=672
-  _globals['_CHATREQUEST']._serialized_end=823
-  _globals['_CREATERUNREQUEST']._serialized_start=826
-  _globals['_CREATERUNREQUEST']._serialized_end=1005
-  _globals['_RESUMERUNREQUEST']._serialized_start=1008
-  _globals['_RESUMERUNREQUEST']._serialized_end=1194
-  _globals['_GETRUNREQUEST']._serialized_start=1196
-  _globals['_GETRUNREQUEST']._serialized_end=1230
-  _globals['_LISTRUNSREQUEST']._serialized_start=1233
-  _globals['_LISTRUNSREQUEST']._serialized_end=1394
-  _globals['_LISTRUNSRESPONSE']._serialized_start=1396
-  _globals['_LISTRUNSRESPONSE']._serialized_end=1479
-  _globals['_STREAMRUNEVENTSREQUEST']._serialized_start=1481
-  _globals['_STREAMRUNEVENTSREQUEST']._serialized_end=1548
-  _globals['_GETRUNTREEREQUEST']._serialized_start=1550
-  _globals['_GETRUNTREEREQUEST']._serialized_end=1588
-  _globals['_CANCELRUNREQUEST']._serialized_start=1590
-  _globals['_CANCELRUNREQUEST']._serialized_end=1643
-  _globals['_LISTAGENTSREQUEST']._serialized_start=1645
-  _globals['_LISTAGENTSREQUEST']._serialized_end=1703
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=1705
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=1794
-  _globals['_GETAGENTREQUEST']._serialized_start=1796
-  _globals['_GETAGENTREQUEST']._serialized_end=1834
-  _globals['_GETAGENTGRAPHREQUEST']._serialized_start=1836
-  _globals['_GETAGENTGRAPHREQUEST']._serialized_end=1879
-  _globals['_CREATEAGENTREQUEST']._serialized_start=1881
-  _globals['_CREATEAGENTREQUEST']._serialized_end=1973
-  _globals['_UPDATEAGENTREQUEST']._serialized_start=1976
-  _globals['_UPDATEAGENTREQUEST']._serialized_end=2140
-  _globals['_DELETEAGENTREQUEST']._serialized_start=2142
-  _globals['_DELETEAGENTREQUEST']._serialized_end=2220
-  _globals['_AGENTSERVICE']._serialized_start=2223
-  _globals['_AGENTSERVICE']._serialized_end=4119
+  _globals['_RUNAGENTREQUEST']._serialized_start=352
+  _globals['_RUNAGENTREQUEST']._serialized_end=513
+  _globals['_STREAMAGENTREQUEST']._serialized_start=516
+  _globals['_STREAMAGENTREQUEST']._serialized_end=703
+  _globals['_CHATREQUEST']._serialized_start=706
+  _globals['_CHATREQUEST']._serialized_end=857
+  _globals['_CREATERUNREQUEST']._serialized_start=860
+  _globals['_CREATERUNREQUEST']._serialized_end=1039
+  _globals['_AGENTSERVICE']._serialized_start=1042
+  _globals['_AGENTSERVICE']._serialized_end=2938
 # @@protoc_insertion_point(module_scope)

@@ -5,7 +5,9 @@ import warnings
 
 from astromesh.agents.v1 import agent_pb2 as astromesh_dot_agents_dot_v1_dot_agent__pb2
 from astromesh.agents.v1 import agent_service_pb2 as astromesh_dot_agents_dot_v1_dot_agent__service__pb2
+from astromesh.agents.v1 import ask_pb2 as astromesh_dot_agents_dot_v1_dot_ask__pb2
 from astromesh.agents.v1 import graph_pb2 as astromesh_dot_agents_dot_v1_dot_graph__pb2
+from astromesh.agents.v1 import run_event_pb2 as astromesh_dot_agents_dot_v1_dot_run__event__pb2
 from astromesh.agents.v1 import run_pb2 as astromesh_dot_agents_dot_v1_dot_run__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
@@ -54,12 +56,12 @@ class AgentServiceStub:
         self.StreamAgent = channel.unary_stream(
                 '/astromesh.agents.v1.AgentService/StreamAgent',
                 request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.StreamAgentRequest.SerializeToString,
-                response_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.RunEvent.FromString,
+                response_deserializer=astromesh_dot_agents_dot_v1_dot_run__event__pb2.RunEvent.FromString,
                 _registered_method=True)
         self.Chat = channel.stream_stream(
                 '/astromesh.agents.v1.AgentService/Chat',
                 request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ChatRequest.SerializeToString,
-                response_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.RunEvent.FromString,
+                response_deserializer=astromesh_dot_agents_dot_v1_dot_run__event__pb2.RunEvent.FromString,
                 _registered_method=True)
         self.CreateRun = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/CreateRun',
@@ -68,62 +70,62 @@ class AgentServiceStub:
                 _registered_method=True)
         self.GetRun = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/GetRun',
-                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetRunRequest.SerializeToString,
+                request_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.GetRunRequest.SerializeToString,
                 response_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.Run.FromString,
                 _registered_method=True)
         self.ListRuns = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/ListRuns',
-                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ListRunsRequest.SerializeToString,
-                response_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ListRunsResponse.FromString,
+                request_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.ListRunsRequest.SerializeToString,
+                response_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.ListRunsResponse.FromString,
                 _registered_method=True)
         self.StreamRunEvents = channel.unary_stream(
                 '/astromesh.agents.v1.AgentService/StreamRunEvents',
-                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.StreamRunEventsRequest.SerializeToString,
-                response_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.RunEvent.FromString,
+                request_serializer=astromesh_dot_agents_dot_v1_dot_run__event__pb2.StreamRunEventsRequest.SerializeToString,
+                response_deserializer=astromesh_dot_agents_dot_v1_dot_run__event__pb2.RunEvent.FromString,
                 _registered_method=True)
         self.GetRunTree = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/GetRunTree',
-                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetRunTreeRequest.SerializeToString,
+                request_serializer=astromesh_dot_agents_dot_v1_dot_graph__pb2.GetRunTreeRequest.SerializeToString,
                 response_deserializer=astromesh_dot_agents_dot_v1_dot_graph__pb2.Graph.FromString,
                 _registered_method=True)
         self.CancelRun = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/CancelRun',
-                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.CancelRunRequest.SerializeToString,
+                request_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.Run.FromString,
                 _registered_method=True)
         self.ResumeRun = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/ResumeRun',
-                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ResumeRunRequest.SerializeToString,
+                request_serializer=astromesh_dot_agents_dot_v1_dot_ask__pb2.ResumeRunRequest.SerializeToString,
                 response_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.Run.FromString,
                 _registered_method=True)
         self.ListAgents = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/ListAgents',
-                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ListAgentsRequest.SerializeToString,
-                response_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ListAgentsResponse.FromString,
+                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.ListAgentsRequest.SerializeToString,
+                response_deserializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.ListAgentsResponse.FromString,
                 _registered_method=True)
         self.GetAgent = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/GetAgent',
-                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetAgentRequest.SerializeToString,
+                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.GetAgentRequest.SerializeToString,
                 response_deserializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.Agent.FromString,
                 _registered_method=True)
         self.GetAgentGraph = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/GetAgentGraph',
-                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetAgentGraphRequest.SerializeToString,
+                request_serializer=astromesh_dot_agents_dot_v1_dot_graph__pb2.GetAgentGraphRequest.SerializeToString,
                 response_deserializer=astromesh_dot_agents_dot_v1_dot_graph__pb2.Graph.FromString,
                 _registered_method=True)
         self.CreateAgent = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/CreateAgent',
-                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.CreateAgentRequest.SerializeToString,
+                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.CreateAgentRequest.SerializeToString,
                 response_deserializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.Agent.FromString,
                 _registered_method=True)
         self.UpdateAgent = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/UpdateAgent',
-                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.UpdateAgentRequest.SerializeToString,
+                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.UpdateAgentRequest.SerializeToString,
                 response_deserializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.Agent.FromString,
                 _registered_method=True)
         self.DeleteAgent = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/DeleteAgent',
-                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.DeleteAgentRequest.SerializeToString,
+                request_serializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.DeleteAgentRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
 
@@ -358,12 +360,12 @@ def add_AgentServiceServicer_to_server(servicer, server):
             'StreamAgent': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamAgent,
                     request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.StreamAgentRequest.FromString,
-                    response_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.RunEvent.SerializeToString,
+                    response_serializer=astromesh_dot_agents_dot_v1_dot_run__event__pb2.RunEvent.SerializeToString,
             ),
             'Chat': grpc.stream_stream_rpc_method_handler(
                     servicer.Chat,
                     request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ChatRequest.FromString,
-                    response_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.RunEvent.SerializeToString,
+                    response_serializer=astromesh_dot_agents_dot_v1_dot_run__event__pb2.RunEvent.SerializeToString,
             ),
             'CreateRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateRun,
@@ -372,62 +374,62 @@ def add_AgentServiceServicer_to_server(servicer, server):
             ),
             'GetRun': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRun,
-                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetRunRequest.FromString,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.GetRunRequest.FromString,
                     response_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.Run.SerializeToString,
             ),
             'ListRuns': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRuns,
-                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ListRunsRequest.FromString,
-                    response_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ListRunsResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.ListRunsRequest.FromString,
+                    response_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.ListRunsResponse.SerializeToString,
             ),
             'StreamRunEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamRunEvents,
-                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.StreamRunEventsRequest.FromString,
-                    response_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.RunEvent.SerializeToString,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_run__event__pb2.StreamRunEventsRequest.FromString,
+                    response_serializer=astromesh_dot_agents_dot_v1_dot_run__event__pb2.RunEvent.SerializeToString,
             ),
             'GetRunTree': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRunTree,
-                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetRunTreeRequest.FromString,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_graph__pb2.GetRunTreeRequest.FromString,
                     response_serializer=astromesh_dot_agents_dot_v1_dot_graph__pb2.Graph.SerializeToString,
             ),
             'CancelRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRun,
-                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.CancelRunRequest.FromString,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.CancelRunRequest.FromString,
                     response_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.Run.SerializeToString,
             ),
             'ResumeRun': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumeRun,
-                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ResumeRunRequest.FromString,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_ask__pb2.ResumeRunRequest.FromString,
                     response_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.Run.SerializeToString,
             ),
             'ListAgents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAgents,
-                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ListAgentsRequest.FromString,
-                    response_serializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ListAgentsResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.ListAgentsRequest.FromString,
+                    response_serializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.ListAgentsResponse.SerializeToString,
             ),
             'GetAgent': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAgent,
-                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetAgentRequest.FromString,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.GetAgentRequest.FromString,
                     response_serializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.Agent.SerializeToString,
             ),
             'GetAgentGraph': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAgentGraph,
-                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetAgentGraphRequest.FromString,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_graph__pb2.GetAgentGraphRequest.FromString,
                     response_serializer=astromesh_dot_agents_dot_v1_dot_graph__pb2.Graph.SerializeToString,
             ),
             'CreateAgent': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateAgent,
-                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.CreateAgentRequest.FromString,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.CreateAgentRequest.FromString,
                     response_serializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.Agent.SerializeToString,
             ),
             'UpdateAgent': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateAgent,
-                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.UpdateAgentRequest.FromString,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.UpdateAgentRequest.FromString,
                     response_serializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.Agent.SerializeToString,
             ),
             'DeleteAgent': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteAgent,
-                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__service__pb2.DeleteAgentRequest.FromString,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_agent__pb2.DeleteAgentRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
@@ -492,7 +494,7 @@ class AgentService:
             target,
             '/astromesh.agents.v1.AgentService/StreamAgent',
             astromesh_dot_agents_dot_v1_dot_agent__service__pb2.StreamAgentRequest.SerializeToString,
-            astromesh_dot_agents_dot_v1_dot_run__pb2.RunEvent.FromString,
+            astromesh_dot_agents_dot_v1_dot_run__event__pb2.RunEvent.FromString,
             options,
             channel_credentials,
             insecure,
@@ -519,7 +521,7 @@ class AgentService:
             target,
             '/astromesh.agents.v1.AgentService/Chat',
             astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ChatRequest.SerializeToString,
-            astromesh_dot_agents_dot_v1_dot_run__pb2.RunEvent.FromString,
+            astromesh_dot_agents_dot_v1_dot_run__event__pb2.RunEvent.FromString,
             options,
             channel_credentials,
             insecure,
@@ -572,7 +574,7 @@ class AgentService:
             request,
             target,
             '/astromesh.agents.v1.AgentService/GetRun',
-            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetRunRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_run__pb2.GetRunRequest.SerializeToString,
             astromesh_dot_agents_dot_v1_dot_run__pb2.Run.FromString,
             options,
             channel_credentials,
@@ -599,8 +601,8 @@ class AgentService:
             request,
             target,
             '/astromesh.agents.v1.AgentService/ListRuns',
-            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ListRunsRequest.SerializeToString,
-            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ListRunsResponse.FromString,
+            astromesh_dot_agents_dot_v1_dot_run__pb2.ListRunsRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_run__pb2.ListRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -626,8 +628,8 @@ class AgentService:
             request,
             target,
             '/astromesh.agents.v1.AgentService/StreamRunEvents',
-            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.StreamRunEventsRequest.SerializeToString,
-            astromesh_dot_agents_dot_v1_dot_run__pb2.RunEvent.FromString,
+            astromesh_dot_agents_dot_v1_dot_run__event__pb2.StreamRunEventsRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_run__event__pb2.RunEvent.FromString,
             options,
             channel_credentials,
             insecure,
@@ -653,7 +655,7 @@ class AgentService:
             request,
             target,
             '/astromesh.agents.v1.AgentService/GetRunTree',
-            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetRunTreeRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_graph__pb2.GetRunTreeRequest.SerializeToString,
             astromesh_dot_agents_dot_v1_dot_graph__pb2.Graph.FromString,
             options,
             channel_credentials,
@@ -680,7 +682,7 @@ class AgentService:
             request,
             target,
             '/astromesh.agents.v1.AgentService/CancelRun',
-            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.CancelRunRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_run__pb2.CancelRunRequest.SerializeToString,
             astromesh_dot_agents_dot_v1_dot_run__pb2.Run.FromString,
             options,
             channel_credentials,
@@ -707,7 +709,7 @@ class AgentService:
             request,
             target,
             '/astromesh.agents.v1.AgentService/ResumeRun',
-            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ResumeRunRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_ask__pb2.ResumeRunRequest.SerializeToString,
             astromesh_dot_agents_dot_v1_dot_run__pb2.Run.FromString,
             options,
             channel_credentials,
@@ -734,8 +736,8 @@ class AgentService:
             request,
             target,
             '/astromesh.agents.v1.AgentService/ListAgents',
-            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ListAgentsRequest.SerializeToString,
-            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.ListAgentsResponse.FromString,
+            astromesh_dot_agents_dot_v1_dot_agent__pb2.ListAgentsRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_agent__pb2.ListAgentsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -761,7 +763,7 @@ class AgentService:
             request,
             target,
             '/astromesh.agents.v1.AgentService/GetAgent',
-            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetAgentRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_agent__pb2.GetAgentRequest.SerializeToString,
             astromesh_dot_agents_dot_v1_dot_agent__pb2.Agent.FromString,
             options,
             channel_credentials,
@@ -788,7 +790,7 @@ class AgentService:
             request,
             target,
             '/astromesh.agents.v1.AgentService/GetAgentGraph',
-            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.GetAgentGraphRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_graph__pb2.GetAgentGraphRequest.SerializeToString,
             astromesh_dot_agents_dot_v1_dot_graph__pb2.Graph.FromString,
             options,
             channel_credentials,
@@ -815,7 +817,7 @@ class AgentService:
             request,
             target,
             '/astromesh.agents.v1.AgentService/CreateAgent',
-            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.CreateAgentRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_agent__pb2.CreateAgentRequest.SerializeToString,
             astromesh_dot_agents_dot_v1_dot_agent__pb2.Agent.FromString,
             options,
             channel_credentials,
@@ -842,7 +844,7 @@ class AgentService:
             request,
             target,
             '/astromesh.agents.v1.AgentService/UpdateAgent',
-            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.UpdateAgentRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_agent__pb2.UpdateAgentRequest.SerializeToString,
             astromesh_dot_agents_dot_v1_dot_agent__pb2.Agent.FromString,
             options,
             channel_credentials,
@@ -869,7 +871,7 @@ class AgentService:
             request,
             target,
             '/astromesh.agents.v1.AgentService/DeleteAgent',
-            astromesh_dot_agents_dot_v1_dot_agent__service__pb2.DeleteAgentRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_agent__pb2.DeleteAgentRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,

@@ -11,7 +11,9 @@ watching reads.
 
 from astromesh.agents.v1 import agent_pb2 as _agent_pb2
 from astromesh.agents.v1 import agent_service_pb2 as _agent_service_pb2
+from astromesh.agents.v1 import ask_pb2 as _ask_pb2
 from astromesh.agents.v1 import graph_pb2 as _graph_pb2
+from astromesh.agents.v1 import run_event_pb2 as _run_event_pb2
 from astromesh.agents.v1 import run_pb2 as _run_pb2
 from collections import abc as _abc
 from google.protobuf import empty_pb2 as _empty_pb2
@@ -56,7 +58,7 @@ class AgentServiceStub:
       * DEADLINE_EXCEEDED: the deadline had passed already. One that passes while the run
         works ends it a moment before, as TIMED_OUT.
     """
-    StreamAgent: _aio.UnaryStreamMultiCallable[_agent_service_pb2.StreamAgentRequest, _run_pb2.RunEvent]
+    StreamAgent: _aio.UnaryStreamMultiCallable[_agent_service_pb2.StreamAgentRequest, _run_event_pb2.RunEvent]
     """StreamAgent runs an agent and tells everything as it happens.
 
     The last event is `completed`, whatever the outcome; a run that fails ends its stream
@@ -67,7 +69,7 @@ class AgentServiceStub:
 
     Errors: as for RunAgent, as long as the run was not accepted.
     """
-    Chat: _aio.StreamStreamMultiCallable[_agent_service_pb2.ChatRequest, _run_pb2.RunEvent]
+    Chat: _aio.StreamStreamMultiCallable[_agent_service_pb2.ChatRequest, _run_event_pb2.RunEvent]
     """Chat is a conversation over one call: every message of the client starts a run in the
     same session, and its events come back. A message that arrives while a run works waits
     for it. The client ends the conversation by closing its side.
@@ -80,19 +82,19 @@ class AgentServiceStub:
 
     Errors: as for RunAgent, but for what happens in the run itself.
     """
-    GetRun: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetRunRequest, _run_pb2.Run]
+    GetRun: _aio.UnaryUnaryMultiCallable[_run_pb2.GetRunRequest, _run_pb2.Run]
     """GetRun returns a run.
 
     Errors:
       * NOT_FOUND: no run has that id.
     """
-    ListRuns: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListRunsRequest, _agent_service_pb2.ListRunsResponse]
+    ListRuns: _aio.UnaryUnaryMultiCallable[_run_pb2.ListRunsRequest, _run_pb2.ListRunsResponse]
     """ListRuns lists runs, newest first.
 
     Errors:
       * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
     """
-    StreamRunEvents: _aio.UnaryStreamMultiCallable[_agent_service_pb2.StreamRunEventsRequest, _run_pb2.RunEvent]
+    StreamRunEvents: _aio.UnaryStreamMultiCallable[_run_event_pb2.StreamRunEventsRequest, _run_event_pb2.RunEvent]
     """StreamRunEvents tells the events of a run from a position in its log to its end, past
     ones first, without a gap. A client whose connection broke goes on with the last
     sequence it saw. Cancelling the call leaves the run alone.
@@ -104,13 +106,13 @@ class AgentServiceStub:
       * INVALID_ARGUMENT: a negative after_sequence, or one beyond the end of a log that has
         ended (CURSOR_BEYOND_END).
     """
-    GetRunTree: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetRunTreeRequest, _graph_pb2.Graph]
+    GetRunTree: _aio.UnaryUnaryMultiCallable[_graph_pb2.GetRunTreeRequest, _graph_pb2.Graph]
     """GetRunTree returns a run and the runs of its sub-agents, and what each did, as a tree.
 
     Errors:
       * NOT_FOUND: no run has that id.
     """
-    CancelRun: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CancelRunRequest, _run_pb2.Run]
+    CancelRun: _aio.UnaryUnaryMultiCallable[_run_pb2.CancelRunRequest, _run_pb2.Run]
     """CancelRun ends a run and returns it when it has ended. The request to its model ends
     within 100 ms.
 
@@ -118,7 +120,7 @@ class AgentServiceStub:
       * NOT_FOUND: no run has that id.
       * FAILED_PRECONDITION: it has ended already (RUN_ENDED).
     """
-    ResumeRun: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ResumeRunRequest, _run_pb2.Run]
+    ResumeRun: _aio.UnaryUnaryMultiCallable[_ask_pb2.ResumeRunRequest, _run_pb2.Run]
     """ResumeRun answers what a run waits for, and lets it go on. It goes on in this process,
     whichever worked on it before. A rejected call is told to the model, with the reason;
     an approved one is made once, with exactly the arguments of the Ask or those given here.
@@ -134,33 +136,33 @@ class AgentServiceStub:
       * INVALID_ARGUMENT: no verdict, arguments that are no JSON object, or that may not be
         changed (NOT_EDITABLE).
     """
-    ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
+    ListAgents: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListAgentsRequest, _agent_pb2.ListAgentsResponse]
     """ListAgents lists the agents by name, those that can't run too.
 
     Errors:
       * INVALID_ARGUMENT: a negative page_size, or a page_token of another list.
     """
-    GetAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_pb2.Agent]
+    GetAgent: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetAgentRequest, _agent_pb2.Agent]
     """GetAgent returns an agent. Secrets are shown as "***".
 
     Errors:
       * NOT_FOUND: no agent has that name.
     """
-    GetAgentGraph: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentGraphRequest, _graph_pb2.Graph]
+    GetAgentGraph: _aio.UnaryUnaryMultiCallable[_graph_pb2.GetAgentGraphRequest, _graph_pb2.Graph]
     """GetAgentGraph returns what an agent may do: its models, tools, sub-agents and the parts
     of its pattern, as nodes and edges.
 
     Errors:
       * NOT_FOUND: no agent has that name.
     """
-    CreateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CreateAgentRequest, _agent_pb2.Agent]
+    CreateAgent: _aio.UnaryUnaryMultiCallable[_agent_pb2.CreateAgentRequest, _agent_pb2.Agent]
     """CreateAgent declares an agent.
 
     Errors:
       * INVALID_ARGUMENT: a faulty declaration; BadRequest names every fault.
       * ALREADY_EXISTS: the name is taken.
     """
-    UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_pb2.Agent]
+    UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_pb2.UpdateAgentRequest, _agent_pb2.Agent]
     """UpdateAgent changes an agent. Runs that work go on with what they began with. A secret
     sent back as "***" stays what it was.
 
@@ -170,7 +172,7 @@ class AgentServiceStub:
       * ABORTED: the etag is not the current one (ETAG_MISMATCH).
       * FAILED_PRECONDITION: a file declares the agent (AGENT_FROM_FILE): change the file.
     """
-    DeleteAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteAgentRequest, _empty_pb2.Empty]
+    DeleteAgent: _aio.UnaryUnaryMultiCallable[_agent_pb2.DeleteAgentRequest, _empty_pb2.Empty]
     """DeleteAgent forgets an agent. Its runs and their logs stay.
 
     Errors:
@@ -222,8 +224,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     def StreamAgent(
         self,
         request: _agent_service_pb2.StreamAgentRequest,
-        context: _aio.ServicerContext[_agent_service_pb2.StreamAgentRequest, _abc.AsyncIterator[_run_pb2.RunEvent]],
-    ) -> _abc.AsyncIterator[_run_pb2.RunEvent]:
+        context: _aio.ServicerContext[_agent_service_pb2.StreamAgentRequest, _abc.AsyncIterator[_run_event_pb2.RunEvent]],
+    ) -> _abc.AsyncIterator[_run_event_pb2.RunEvent]:
         """StreamAgent runs an agent and tells everything as it happens.
 
         The last event is `completed`, whatever the outcome; a run that fails ends its stream
@@ -239,8 +241,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     def Chat(
         self,
         request_iterator: _abc.AsyncIterator[_agent_service_pb2.ChatRequest],
-        context: _aio.ServicerContext[_abc.AsyncIterator[_agent_service_pb2.ChatRequest], _abc.AsyncIterator[_run_pb2.RunEvent]],
-    ) -> _abc.AsyncIterator[_run_pb2.RunEvent]:
+        context: _aio.ServicerContext[_abc.AsyncIterator[_agent_service_pb2.ChatRequest], _abc.AsyncIterator[_run_event_pb2.RunEvent]],
+    ) -> _abc.AsyncIterator[_run_event_pb2.RunEvent]:
         """Chat is a conversation over one call: every message of the client starts a run in the
         same session, and its events come back. A message that arrives while a run works waits
         for it. The client ends the conversation by closing its side.
@@ -263,8 +265,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def GetRun(
         self,
-        request: _agent_service_pb2.GetRunRequest,
-        context: _aio.ServicerContext[_agent_service_pb2.GetRunRequest, _abc.Awaitable[_run_pb2.Run]],
+        request: _run_pb2.GetRunRequest,
+        context: _aio.ServicerContext[_run_pb2.GetRunRequest, _abc.Awaitable[_run_pb2.Run]],
     ) -> _abc.Awaitable[_run_pb2.Run]:
         """GetRun returns a run.
 
@@ -275,9 +277,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListRuns(
         self,
-        request: _agent_service_pb2.ListRunsRequest,
-        context: _aio.ServicerContext[_agent_service_pb2.ListRunsRequest, _abc.Awaitable[_agent_service_pb2.ListRunsResponse]],
-    ) -> _abc.Awaitable[_agent_service_pb2.ListRunsResponse]:
+        request: _run_pb2.ListRunsRequest,
+        context: _aio.ServicerContext[_run_pb2.ListRunsRequest, _abc.Awaitable[_run_pb2.ListRunsResponse]],
+    ) -> _abc.Awaitable[_run_pb2.ListRunsResponse]:
         """ListRuns lists runs, newest first.
 
         Errors:
@@ -287,9 +289,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def StreamRunEvents(
         self,
-        request: _agent_service_pb2.StreamRunEventsRequest,
-        context: _aio.ServicerContext[_agent_service_pb2.StreamRunEventsRequest, _abc.AsyncIterator[_run_pb2.RunEvent]],
-    ) -> _abc.AsyncIterator[_run_pb2.RunEvent]:
+        request: _run_event_pb2.StreamRunEventsRequest,
+        context: _aio.ServicerContext[_run_event_pb2.StreamRunEventsRequest, _abc.AsyncIterator[_run_event_pb2.RunEvent]],
+    ) -> _abc.AsyncIterator[_run_event_pb2.RunEvent]:
         """StreamRunEvents tells the events of a run from a position in its log to its end, past
         ones first, without a gap. A client whose connection broke goes on with the last
         sequence it saw. Cancelling the call leaves the run alone.
@@ -305,8 +307,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def GetRunTree(
         self,
-        request: _agent_service_pb2.GetRunTreeRequest,
-        context: _aio.ServicerContext[_agent_service_pb2.GetRunTreeRequest, _abc.Awaitable[_graph_pb2.Graph]],
+        request: _graph_pb2.GetRunTreeRequest,
+        context: _aio.ServicerContext[_graph_pb2.GetRunTreeRequest, _abc.Awaitable[_graph_pb2.Graph]],
     ) -> _abc.Awaitable[_graph_pb2.Graph]:
         """GetRunTree returns a run and the runs of its sub-agents, and what each did, as a tree.
 
@@ -317,8 +319,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def CancelRun(
         self,
-        request: _agent_service_pb2.CancelRunRequest,
-        context: _aio.ServicerContext[_agent_service_pb2.CancelRunRequest, _abc.Awaitable[_run_pb2.Run]],
+        request: _run_pb2.CancelRunRequest,
+        context: _aio.ServicerContext[_run_pb2.CancelRunRequest, _abc.Awaitable[_run_pb2.Run]],
     ) -> _abc.Awaitable[_run_pb2.Run]:
         """CancelRun ends a run and returns it when it has ended. The request to its model ends
         within 100 ms.
@@ -331,8 +333,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ResumeRun(
         self,
-        request: _agent_service_pb2.ResumeRunRequest,
-        context: _aio.ServicerContext[_agent_service_pb2.ResumeRunRequest, _abc.Awaitable[_run_pb2.Run]],
+        request: _ask_pb2.ResumeRunRequest,
+        context: _aio.ServicerContext[_ask_pb2.ResumeRunRequest, _abc.Awaitable[_run_pb2.Run]],
     ) -> _abc.Awaitable[_run_pb2.Run]:
         """ResumeRun answers what a run waits for, and lets it go on. It goes on in this process,
         whichever worked on it before. A rejected call is told to the model, with the reason;
@@ -353,9 +355,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListAgents(
         self,
-        request: _agent_service_pb2.ListAgentsRequest,
-        context: _aio.ServicerContext[_agent_service_pb2.ListAgentsRequest, _abc.Awaitable[_agent_service_pb2.ListAgentsResponse]],
-    ) -> _abc.Awaitable[_agent_service_pb2.ListAgentsResponse]:
+        request: _agent_pb2.ListAgentsRequest,
+        context: _aio.ServicerContext[_agent_pb2.ListAgentsRequest, _abc.Awaitable[_agent_pb2.ListAgentsResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.ListAgentsResponse]:
         """ListAgents lists the agents by name, those that can't run too.
 
         Errors:
@@ -365,8 +367,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def GetAgent(
         self,
-        request: _agent_service_pb2.GetAgentRequest,
-        context: _aio.ServicerContext[_agent_service_pb2.GetAgentRequest, _abc.Awaitable[_agent_pb2.Agent]],
+        request: _agent_pb2.GetAgentRequest,
+        context: _aio.ServicerContext[_agent_pb2.GetAgentRequest, _abc.Awaitable[_agent_pb2.Agent]],
     ) -> _abc.Awaitable[_agent_pb2.Agent]:
         """GetAgent returns an agent. Secrets are shown as "***".
 
@@ -377,8 +379,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def GetAgentGraph(
         self,
-        request: _agent_service_pb2.GetAgentGraphRequest,
-        context: _aio.ServicerContext[_agent_service_pb2.GetAgentGraphRequest, _abc.Awaitable[_graph_pb2.Graph]],
+        request: _graph_pb2.GetAgentGraphRequest,
+        context: _aio.ServicerContext[_graph_pb2.GetAgentGraphRequest, _abc.Awaitable[_graph_pb2.Graph]],
     ) -> _abc.Awaitable[_graph_pb2.Graph]:
         """GetAgentGraph returns what an agent may do: its models, tools, sub-agents and the parts
         of its pattern, as nodes and edges.
@@ -390,8 +392,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def CreateAgent(
         self,
-        request: _agent_service_pb2.CreateAgentRequest,
-        context: _aio.ServicerContext[_agent_service_pb2.CreateAgentRequest, _abc.Awaitable[_agent_pb2.Agent]],
+        request: _agent_pb2.CreateAgentRequest,
+        context: _aio.ServicerContext[_agent_pb2.CreateAgentRequest, _abc.Awaitable[_agent_pb2.Agent]],
     ) -> _abc.Awaitable[_agent_pb2.Agent]:
         """CreateAgent declares an agent.
 
@@ -403,8 +405,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def UpdateAgent(
         self,
-        request: _agent_service_pb2.UpdateAgentRequest,
-        context: _aio.ServicerContext[_agent_service_pb2.UpdateAgentRequest, _abc.Awaitable[_agent_pb2.Agent]],
+        request: _agent_pb2.UpdateAgentRequest,
+        context: _aio.ServicerContext[_agent_pb2.UpdateAgentRequest, _abc.Awaitable[_agent_pb2.Agent]],
     ) -> _abc.Awaitable[_agent_pb2.Agent]:
         """UpdateAgent changes an agent. Runs that work go on with what they began with. A secret
         sent back as "***" stays what it was.
@@ -419,8 +421,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def DeleteAgent(
         self,
-        request: _agent_service_pb2.DeleteAgentRequest,
-        context: _aio.ServicerContext[_agent_service_pb2.DeleteAgentRequest, _abc.Awaitable[_empty_pb2.Empty]],
+        request: _agent_pb2.DeleteAgentRequest,
+        context: _aio.ServicerContext[_agent_pb2.DeleteAgentRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
         """DeleteAgent forgets an agent. Its runs and their logs stay.
 

@@ -23,19 +23,28 @@ _sym_db = _symbol_database.Default()
 
 
 from astromesh.common.v1 import chat_pb2 as astromesh_dot_common_dot_v1_dot_chat__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61stromesh/agents/v1/graph.proto\x12\x13\x61stromesh.agents.v1\x1a\x1e\x61stromesh/common/v1/chat.proto\"\x83\x01\n\x05Graph\x12-\n\x05nodes\x18\x01 \x03(\x0b\x32\x1e.astromesh.agents.v1.GraphNode\x12-\n\x05\x65\x64ges\x18\x02 \x03(\x0b\x32\x1e.astromesh.agents.v1.GraphEdge\x12\x0f\n\x07mermaid\x18\x03 \x01(\t\x12\x0b\n\x03svg\x18\x04 \x01(\t\"\xa9\x01\n\tGraphNode\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x18\n\x10\x64uration_seconds\x18\x05 \x01(\x01\x12)\n\x05usage\x18\x06 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x0f\n\x07problem\x18\x08 \x01(\t\":\n\tGraphEdge\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61stromesh/agents/v1/graph.proto\x12\x13\x61stromesh.agents.v1\x1a\x1e\x61stromesh/common/v1/chat.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x83\x01\n\x05Graph\x12-\n\x05nodes\x18\x01 \x03(\x0b\x32\x1e.astromesh.agents.v1.GraphNode\x12-\n\x05\x65\x64ges\x18\x02 \x03(\x0b\x32\x1e.astromesh.agents.v1.GraphEdge\x12\x0f\n\x07mermaid\x18\x03 \x01(\t\x12\x0b\n\x03svg\x18\x04 \x01(\t\"\xa9\x01\n\tGraphNode\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x18\n\x10\x64uration_seconds\x18\x05 \x01(\x01\x12)\n\x05usage\x18\x06 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x0f\n\x07problem\x18\x08 \x01(\t\":\n\tGraphEdge\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\"+\n\x14GetAgentGraphRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"&\n\x11GetRunTreeRequest\x12\x11\n\x03run\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'astromesh.agents.v1.graph_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GRAPH']._serialized_start=89
-  _globals['_GRAPH']._serialized_end=220
-  _globals['_GRAPHNODE']._serialized_start=223
-  _globals['_GRAPHNODE']._serialized_end=392
-  _globals['_GRAPHEDGE']._serialized_start=394
-  _globals['_GRAPHEDGE']._serialized_end=452
+  _globals['_GETAGENTGRAPHREQUEST'].fields_by_name['agent']._loaded_options = None
+  _globals['_GETAGENTGRAPHREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
+  _globals['_GETRUNTREEREQUEST'].fields_by_name['run']._loaded_options = None
+  _globals['_GETRUNTREEREQUEST'].fields_by_name['run']._serialized_options = b'\342A\001\002'
+  _globals['_GRAPH']._serialized_start=122
+  _globals['_GRAPH']._serialized_end=253
+  _globals['_GRAPHNODE']._serialized_start=256
+  _globals['_GRAPHNODE']._serialized_end=425
+  _globals['_GRAPHEDGE']._serialized_start=427
+  _globals['_GRAPHEDGE']._serialized_end=485
+  _globals['_GETAGENTGRAPHREQUEST']._serialized_start=487
+  _globals['_GETAGENTGRAPHREQUEST']._serialized_end=530
+  _globals['_GETRUNTREEREQUEST']._serialized_start=532
+  _globals['_GETRUNTREEREQUEST']._serialized_end=570
 # @@protoc_insertion_point(module_scope)

@@ -22,78 +22,45 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from astromesh.agents.v1 import ask_pb2 as astromesh_dot_agents_dot_v1_dot_ask__pb2
 from astromesh.common.v1 import chat_pb2 as astromesh_dot_common_dot_v1_dot_chat__pb2
-from astromesh.tools.v1 import tool_service_pb2 as astromesh_dot_tools_dot_v1_dot_tool__service__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61stromesh/agents/v1/run.proto\x12\x13\x61stromesh.agents.v1\x1a\x1e\x61stromesh/common/v1/chat.proto\x1a%astromesh/tools/v1/tool_service.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xd0\x06\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12,\n\x05state\x18\x06 \x01(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x34\n\x0bstop_reason\x18\x07 \x01(\x0e\x32\x1f.astromesh.agents.v1.StopReason\x12\r\n\x05query\x18\x08 \x01(\t\x12\x0e\n\x06\x61nswer\x18\t \x01(\t\x12)\n\x05usage\x18\n \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x34\n\x0bmodel_usage\x18\x0b \x03(\x0b\x32\x1f.astromesh.agents.v1.ModelUsage\x12\x12\n\niterations\x18\x0c \x01(\x05\x12!\n\x05\x65rror\x18\r \x01(\x0b\x32\x12.google.rpc.Status\x12\x33\n\ndurability\x18\x0e \x01(\x0e\x32\x1f.astromesh.agents.v1.Durability\x12\x0f\n\x07\x61ttempt\x18\x0f \x01(\x05\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07\x63ontext\x18\x13 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rparent_run_id\x18\x14 \x01(\t\x12\x16\n\x0eparent_call_id\x18\x15 \x01(\t\x12\x13\n\x0broot_run_id\x18\x16 \x01(\t\x12)\n\x07waiting\x18\x17 \x03(\x0b\x32\x18.astromesh.agents.v1.Ask\x12)\n\x05\x62lock\x18\x18 \x01(\x0b\x32\x1a.astromesh.agents.v1.Block\x12\x13\n\x0b\x61nswered_by\x18\x19 \x01(\t\x12\x0f\n\x07webhook\x18\x1a \x01(\t\x12\x11\n\tprincipal\x18\x1b \x01(\t\"\xc4\x01\n\x03\x41sk\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12*\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.astromesh.agents.v1.AskKind\x12\x0c\n\x04tool\x18\x03 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\t\x12\x10\n\x08\x65\x64itable\x18\x05 \x01(\x08\x12\x12\n\nprincipals\x18\x06 \x03(\t\x12)\n\x05until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06run_id\x18\x08 \x01(\t\"^\n\x05\x42lock\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32#.astromesh.agents.v1.GuardDirection\x12\x0f\n\x07message\x18\x03 \x01(\t\"g\n\nModelUsage\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x03 \x01(\x05\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\"\xb6\x08\n\x08RunEvent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x05\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x0cstate_change\x18\x04 \x01(\x0b\x32 .astromesh.agents.v1.StateChangeH\x00\x12\x34\n\ntext_delta\x18\x05 \x01(\x0b\x32\x1e.astromesh.agents.v1.TextDeltaH\x00\x12>\n\x0freasoning_delta\x18\x06 \x01(\x0b\x32#.astromesh.agents.v1.ReasoningDeltaH\x00\x12\x36\n\x0bmodel_reply\x18\x07 \x01(\x0b\x32\x1f.astromesh.agents.v1.ModelReplyH\x00\x12\x39\n\ttool_call\x18\x08 \x01(\x0b\x32$.astromesh.agents.v1.ToolCallStartedH\x00\x12\x39\n\x0btool_result\x18\t \x01(\x0b\x32\".astromesh.agents.v1.ToolCallEndedH\x00\x12\x31\n\x05usage\x18\n \x01(\x0b\x32 .astromesh.agents.v1.UsageReportH\x00\x12-\n\x06notice\x18\x0b \x01(\x0b\x32\x1b.astromesh.agents.v1.NoticeH\x00\x12\x31\n\trestarted\x18\x0c \x01(\x0b\x32\x1c.astromesh.agents.v1.RestartH\x00\x12-\n\tcompleted\x18\r \x01(\x0b\x32\x18.astromesh.agents.v1.RunH\x00\x12:\n\x0e\x62ranch_started\x18\x0e \x01(\x0b\x32 .astromesh.agents.v1.BranchStartH\x00\x12\x36\n\x0c\x62ranch_ended\x18\x0f \x01(\x0b\x32\x1e.astromesh.agents.v1.BranchEndH\x00\x12;\n\x0fsub_run_started\x18\x10 \x01(\x0b\x32 .astromesh.agents.v1.SubRunStartH\x00\x12)\n\x05\x61sked\x18\x11 \x01(\x0b\x32\x18.astromesh.agents.v1.AskH\x00\x12\x30\n\x07\x64\x65\x63ided\x18\x12 \x01(\x0b\x32\x1d.astromesh.agents.v1.DecisionH\x00\x12\x33\n\x07guarded\x18\x13 \x01(\x0b\x32 .astromesh.agents.v1.GuardReportH\x00\x12\x39\n\tknowledge\x18\x14 \x01(\x0b\x32$.astromesh.agents.v1.KnowledgeReportH\x00\x12\x33\n\x06memory\x18\x15 \x01(\x0b\x32!.astromesh.agents.v1.MemoryReportH\x00\x42\t\n\x07payload\"E\n\x0cMemoryReport\x12\x35\n\x08memories\x18\x01 \x03(\x0b\x32#.astromesh.agents.v1.RecalledMemory\"R\n\x0eRecalledMemory\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x12\n\nsimilarity\x18\x04 \x01(\x01\"b\n\x0fKnowledgeReport\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x02 \x01(\t\x12,\n\x07sources\x18\x03 \x03(\x0b\x32\x1b.astromesh.agents.v1.Source\"q\n\x06Source\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x0b\n\x03uri\x18\x04 \x01(\t\x12\r\n\x05start\x18\x05 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x05\x12\r\n\x05score\x18\x07 \x01(\x01\"w\n\x0b\x42ranchStart\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12-\n\x04kind\x18\x03 \x01(\x0e\x32\x1f.astromesh.agents.v1.BranchKind\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\r\n\x05input\x18\x05 \x01(\t\"<\n\tBranchEnd\x12\x0c\n\x04node\x18\x01 \x01(\t\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"=\n\x0bSubRunStart\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\"\xa3\x01\n\x08\x44\x65\x63ision\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12-\n\x07verdict\x18\x02 \x01(\x0e\x32\x1c.astromesh.agents.v1.Verdict\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x05 \x01(\t\x12\x10\n\x08is_error\x18\x06 \x01(\x08\x12\x11\n\tprincipal\x18\x07 \x01(\t\"\x83\x01\n\x0bGuardReport\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32#.astromesh.agents.v1.GuardDirection\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x05 \x01(\t\"K\n\x0bStateChange\x12,\n\x05state\x18\x01 \x01(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x0e\n\x06reason\x18\x02 \x01(\t\";\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nmodel_call\x18\x02 \x01(\x05\x12\x0c\n\x04node\x18\x03 \x01(\t\"@\n\x0eReasoningDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nmodel_call\x18\x02 \x01(\x05\x12\x0c\n\x04node\x18\x03 \x01(\t\"\xa5\x02\n\nModelReply\x12\x12\n\nmodel_call\x18\x01 \x01(\x05\x12-\n\x07message\x18\x02 \x01(\x0b\x32\x1c.astromesh.common.v1.Message\x12\x38\n\rfinish_reason\x18\x03 \x01(\x0e\x32!.astromesh.common.v1.FinishReason\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x18\n\x10\x64uration_seconds\x18\x07 \x01(\x01\x12\x16\n\x0e\x65mulated_tools\x18\x08 \x01(\x08\x12\x0e\n\x06\x63\x61\x63hed\x18\t \x01(\x08\x12\x0c\n\x04node\x18\n \x01(\t\"h\n\x0fToolCallStarted\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x15\n\rmodel_call_id\x18\x04 \x01(\t\x12\x0c\n\x04node\x18\x05 \x01(\t\"\xa5\x01\n\rToolCallEnded\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12\x30\n\x07outcome\x18\x04 \x01(\x0e\x32\x1f.astromesh.tools.v1.ToolOutcome\x12\x18\n\x10truncated_tokens\x18\x05 \x01(\x05\x12\x18\n\x10\x64uration_seconds\x18\x06 \x01(\x01\"i\n\x0bUsageReport\x12)\n\x05total\x18\x01 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12/\n\x06models\x18\x02 \x03(\x0b\x32\x1f.astromesh.agents.v1.ModelUsage\")\n\x06Notice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"1\n\x07Restart\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x15\n\rdiscard_after\x18\x02 \x01(\x05*\xbf\x02\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05\x12\x17\n\x13RUN_STATE_TIMED_OUT\x10\x06\x12\x15\n\x11RUN_STATE_BLOCKED\x10\x07\x12\x1e\n\x1aRUN_STATE_WAITING_APPROVAL\x10\x08\x12\x1b\n\x17RUN_STATE_WAITING_INPUT\x10\t\x12\x1b\n\x17RUN_STATE_WAITING_TIMER\x10\n\x12\x19\n\x15RUN_STATE_WAITING_RUN\x10\x0b*\x84\x02\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12STOP_REASON_ANSWER\x10\x01\x12\x1e\n\x1aSTOP_REASON_MAX_ITERATIONS\x10\x02\x12\x1a\n\x16STOP_REASON_MAX_TOKENS\x10\x03\x12\x1e\n\x1aSTOP_REASON_CONTENT_FILTER\x10\x04\x12\x18\n\x14STOP_REASON_DEADLINE\x10\x05\x12\x19\n\x15STOP_REASON_CANCELLED\x10\x06\x12\x15\n\x11STOP_REASON_ERROR\x10\x07\x12\x19\n\x15STOP_REASON_GUARDRAIL\x10\x08*g\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44URABILITY_NONE\x10\x01\x12\x13\n\x0f\x44URABILITY_EXIT\x10\x02\x12\x13\n\x0f\x44URABILITY_STEP\x10\x03*t\n\x07\x41skKind\x12\x18\n\x14\x41SK_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41SK_KIND_APPROVAL\x10\x01\x12\x12\n\x0e\x41SK_KIND_INPUT\x10\x02\x12\x12\n\x0e\x41SK_KIND_TIMER\x10\x03\x12\x10\n\x0c\x41SK_KIND_RUN\x10\x04*\xad\x01\n\x0eGuardDirection\x12\x1f\n\x1bGUARD_DIRECTION_UNSPECIFIED\x10\x00\x12\x19\n\x15GUARD_DIRECTION_INPUT\x10\x01\x12\x1a\n\x16GUARD_DIRECTION_OUTPUT\x10\x02\x12\"\n\x1eGUARD_DIRECTION_TOOL_ARGUMENTS\x10\x03\x12\x1f\n\x1bGUARD_DIRECTION_TOOL_RESULT\x10\x04*\x87\x01\n\nBranchKind\x12\x1b\n\x17\x42RANCH_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42RANCH_KIND_STAGE\x10\x01\x12\x14\n\x10\x42RANCH_KIND_STEP\x10\x02\x12\x16\n\x12\x42RANCH_KIND_BRANCH\x10\x03\x12\x17\n\x13\x42RANCH_KIND_HANDOFF\x10\x04*_\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x13\n\x0fVERDICT_APPROVE\x10\x01\x12\x12\n\x0eVERDICT_REJECT\x10\x02\x12\x12\n\x0eVERDICT_RESULT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61stromesh/agents/v1/run.proto\x12\x13\x61stromesh.agents.v1\x1a\x1d\x61stromesh/agents/v1/ask.proto\x1a\x1e\x61stromesh/common/v1/chat.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xd0\x06\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12,\n\x05state\x18\x06 \x01(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x34\n\x0bstop_reason\x18\x07 \x01(\x0e\x32\x1f.astromesh.agents.v1.StopReason\x12\r\n\x05query\x18\x08 \x01(\t\x12\x0e\n\x06\x61nswer\x18\t \x01(\t\x12)\n\x05usage\x18\n \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x34\n\x0bmodel_usage\x18\x0b \x03(\x0b\x32\x1f.astromesh.agents.v1.ModelUsage\x12\x12\n\niterations\x18\x0c \x01(\x05\x12!\n\x05\x65rror\x18\r \x01(\x0b\x32\x12.google.rpc.Status\x12\x33\n\ndurability\x18\x0e \x01(\x0e\x32\x1f.astromesh.agents.v1.Durability\x12\x0f\n\x07\x61ttempt\x18\x0f \x01(\x05\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07\x63ontext\x18\x13 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rparent_run_id\x18\x14 \x01(\t\x12\x16\n\x0eparent_call_id\x18\x15 \x01(\t\x12\x13\n\x0broot_run_id\x18\x16 \x01(\t\x12)\n\x07waiting\x18\x17 \x03(\x0b\x32\x18.astromesh.agents.v1.Ask\x12)\n\x05\x62lock\x18\x18 \x01(\x0b\x32\x1a.astromesh.agents.v1.Block\x12\x13\n\x0b\x61nswered_by\x18\x19 \x01(\t\x12\x0f\n\x07webhook\x18\x1a \x01(\t\x12\x11\n\tprincipal\x18\x1b \x01(\t\"^\n\x05\x42lock\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32#.astromesh.agents.v1.GuardDirection\x12\x0f\n\x07message\x18\x03 \x01(\t\"g\n\nModelUsage\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x03 \x01(\x05\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\"\"\n\rGetRunRequest\x12\x11\n\x03run\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa1\x01\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12-\n\x06states\x18\x05 \x03(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x15\n\rparent_run_id\x18\x06 \x01(\t\"S\n\x10ListRunsResponse\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.astromesh.agents.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x10\x43\x61ncelRunRequest\x12\x11\n\x03run\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06reason\x18\x02 \x01(\t*\xbf\x02\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05\x12\x17\n\x13RUN_STATE_TIMED_OUT\x10\x06\x12\x15\n\x11RUN_STATE_BLOCKED\x10\x07\x12\x1e\n\x1aRUN_STATE_WAITING_APPROVAL\x10\x08\x12\x1b\n\x17RUN_STATE_WAITING_INPUT\x10\t\x12\x1b\n\x17RUN_STATE_WAITING_TIMER\x10\n\x12\x19\n\x15RUN_STATE_WAITING_RUN\x10\x0b*\x84\x02\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12STOP_REASON_ANSWER\x10\x01\x12\x1e\n\x1aSTOP_REASON_MAX_ITERATIONS\x10\x02\x12\x1a\n\x16STOP_REASON_MAX_TOKENS\x10\x03\x12\x1e\n\x1aSTOP_REASON_CONTENT_FILTER\x10\x04\x12\x18\n\x14STOP_REASON_DEADLINE\x10\x05\x12\x19\n\x15STOP_REASON_CANCELLED\x10\x06\x12\x15\n\x11STOP_REASON_ERROR\x10\x07\x12\x19\n\x15STOP_REASON_GUARDRAIL\x10\x08*g\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44URABILITY_NONE\x10\x01\x12\x13\n\x0f\x44URABILITY_EXIT\x10\x02\x12\x13\n\x0f\x44URABILITY_STEP\x10\x03*\xad\x01\n\x0eGuardDirection\x12\x1f\n\x1bGUARD_DIRECTION_UNSPECIFIED\x10\x00\x12\x19\n\x15GUARD_DIRECTION_INPUT\x10\x01\x12\x1a\n\x16GUARD_DIRECTION_OUTPUT\x10\x02\x12\"\n\x1eGUARD_DIRECTION_TOOL_ARGUMENTS\x10\x03\x12\x1f\n\x1bGUARD_DIRECTION_TOOL_RESULT\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'astromesh.agents.v1.run_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNSTATE']._serialized_start=4437
-  _globals['_RUNSTATE']._serialized_end=4756
-  _globals['_STOPREASON']._serialized_start=4759
-  _globals['_STOPREASON']._serialized_end=5019
-  _globals['_DURABILITY']._serialized_start=5021
-  _globals['_DURABILITY']._serialized_end=5124
-  _globals['_ASKKIND']._serialized_start=5126
-  _globals['_ASKKIND']._serialized_end=5242
-  _globals['_GUARDDIRECTION']._serialized_start=5245
-  _globals['_GUARDDIRECTION']._serialized_end=5418
-  _globals['_BRANCHKIND']._serialized_start=5421
-  _globals['_BRANCHKIND']._serialized_end=5556
-  _globals['_VERDICT']._serialized_start=5558
-  _globals['_VERDICT']._serialized_end=5653
-  _globals['_RUN']._serialized_start=214
-  _globals['_RUN']._serialized_end=1062
-  _globals['_ASK']._serialized_start=1065
-  _globals['_ASK']._serialized_end=1261
-  _globals['_BLOCK']._serialized_start=1263
-  _globals['_BLOCK']._serialized_end=1357
-  _globals['_MODELUSAGE']._serialized_start=1359
-  _globals['_MODELUSAGE']._serialized_end=1462
-  _globals['_RUNEVENT']._serialized_start=1465
-  _globals['_RUNEVENT']._serialized_end=2543
-  _globals['_MEMORYREPORT']._serialized_start=2545
-  _globals['_MEMORYREPORT']._serialized_end=2614
-  _globals['_RECALLEDMEMORY']._serialized_start=2616
-  _globals['_RECALLEDMEMORY']._serialized_end=2698
-  _globals['_KNOWLEDGEREPORT']._serialized_start=2700
-  _globals['_KNOWLEDGEREPORT']._serialized_end=2798
-  _globals['_SOURCE']._serialized_start=2800
-  _globals['_SOURCE']._serialized_end=2913
-  _globals['_BRANCHSTART']._serialized_start=2915
-  _globals['_BRANCHSTART']._serialized_end=3034
-  _globals['_BRANCHEND']._serialized_start=3036
-  _globals['_BRANCHEND']._serialized_end=3096
-  _globals['_SUBRUNSTART']._serialized_start=3098
-  _globals['_SUBRUNSTART']._serialized_end=3159
-  _globals['_DECISION']._serialized_start=3162
-  _globals['_DECISION']._serialized_end=3325
-  _globals['_GUARDREPORT']._serialized_start=3328
-  _globals['_GUARDREPORT']._serialized_end=3459
-  _globals['_STATECHANGE']._serialized_start=3461
-  _globals['_STATECHANGE']._serialized_end=3536
-  _globals['_TEXTDELTA']._serialized_start=3538
-  _globals['_TEXTDELTA']._serialized_end=3597
-  _globals['_REASONINGDELTA']._serialized_start=3599
-  _globals['_REASONINGDELTA']._serialized_end=3663
-  _globals['_MODELREPLY']._serialized_start=3666
-  _globals['_MODELREPLY']._serialized_end=3959
-  _globals['_TOOLCALLSTARTED']._serialized_start=3961
-  _globals['_TOOLCALLSTARTED']._serialized_end=4065
-  _globals['_TOOLCALLENDED']._serialized_start=4068
-  _globals['_TOOLCALLENDED']._serialized_end=4233
-  _globals['_USAGEREPORT']._serialized_start=4235
-  _globals['_USAGEREPORT']._serialized_end=4340
-  _globals['_NOTICE']._serialized_start=4342
-  _globals['_NOTICE']._serialized_end=4383
-  _globals['_RESTART']._serialized_start=4385
-  _globals['_RESTART']._serialized_end=4434
+  _globals['_GETRUNREQUEST'].fields_by_name['run']._loaded_options = None
+  _globals['_GETRUNREQUEST'].fields_by_name['run']._serialized_options = b'\342A\001\002'
+  _globals['_CANCELRUNREQUEST'].fields_by_name['run']._loaded_options = None
+  _globals['_CANCELRUNREQUEST'].fields_by_name['run']._serialized_options = b'\342A\001\002'
+  _globals['_RUNSTATE']._serialized_start=1631
+  _globals['_RUNSTATE']._serialized_end=1950
+  _globals['_STOPREASON']._serialized_start=1953
+  _globals['_STOPREASON']._serialized_end=2213
+  _globals['_DURABILITY']._serialized_start=2215
+  _globals['_DURABILITY']._serialized_end=2318
+  _globals['_GUARDDIRECTION']._serialized_start=2321
+  _globals['_GUARDDIRECTION']._serialized_end=2494
+  _globals['_RUN']._serialized_start=239
+  _globals['_RUN']._serialized_end=1087
+  _globals['_BLOCK']._serialized_start=1089
+  _globals['_BLOCK']._serialized_end=1183
+  _globals['_MODELUSAGE']._serialized_start=1185
+  _globals['_MODELUSAGE']._serialized_end=1288
+  _globals['_GETRUNREQUEST']._serialized_start=1290
+  _globals['_GETRUNREQUEST']._serialized_end=1324
+  _globals['_LISTRUNSREQUEST']._serialized_start=1327
+  _globals['_LISTRUNSREQUEST']._serialized_end=1488
+  _globals['_LISTRUNSRESPONSE']._serialized_start=1490
+  _globals['_LISTRUNSRESPONSE']._serialized_end=1573
+  _globals['_CANCELRUNREQUEST']._serialized_start=1575
+  _globals['_CANCELRUNREQUEST']._serialized_end=1628
 # @@protoc_insertion_point(module_scope)
