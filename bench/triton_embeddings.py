@@ -24,8 +24,9 @@ import grpc
 import numpy as np
 import uvloop
 import yaml
-from astromesh.router.v1 import router_service_pb2 as pb
+from astromesh.router.v1 import candidate_pb2 as pb
 from astromesh.router.v1 import router_service_pb2_grpc as router_grpc
+from astromesh.router.v1 import texts_pb2
 from tritonclient.grpc import aio as kserve
 
 from bench.mesh import Mesh, mesh
@@ -133,7 +134,7 @@ async def over_grpc(port: int) -> AsyncIterator[Embed]:
 
         async def embed(model: str, texts: Sequence[str]) -> Vectors:
             candidate = pb.ModelCandidate(provider=PROVIDERS[model], model=model)
-            found = await stub.Embed(pb.EmbedRequest(texts=texts, candidates=[candidate]))
+            found = await stub.Embed(texts_pb2.EmbedRequest(texts=texts, candidates=[candidate]))
             return [each.values for each in found.embeddings]
 
         yield embed

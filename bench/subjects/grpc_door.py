@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from astromesh.common.v1 import chat_pb2
-from astromesh.router.v1 import router_service_pb2 as pb
+from astromesh.router.v1 import candidate_pb2
+from astromesh.router.v1 import completion_pb2 as pb
 
 from bench import grpc_connection
 from bench.callers import Ask
@@ -44,7 +45,7 @@ async def opened(setup: Setup) -> AsyncIterator[Asking]:
 
 def _request(setup: Setup) -> pb.CompleteRequest:
     endpoint = f"http://127.0.0.1:{setup.primary}/v1"
-    candidate = pb.ModelCandidate(
+    candidate = candidate_pb2.ModelCandidate(
         provider="openai_compat", model="instant", endpoint=endpoint, api_key="not-needed"
     )
     said = [

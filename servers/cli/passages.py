@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from astromesh.router.v1 import router_service_pb2 as pb
+from astromesh.router.v1 import candidate_pb2
+from astromesh.router.v1 import texts_pb2 as pb
 from astromesh.router.v1.router_service_pb2_grpc import RouterServiceStub
 
 from servers.cli.choices import Output
@@ -28,9 +29,9 @@ class Asked:
     form: Output
 
     @property
-    def candidates(self) -> list[pb.ModelCandidate]:
+    def candidates(self) -> list[candidate_pb2.ModelCandidate]:
         if self.provider:
-            return [pb.ModelCandidate(provider=self.provider, model=self.model)]
+            return [candidate_pb2.ModelCandidate(provider=self.provider, model=self.model)]
         if self.model:
             raise InvalidInput("--model names a model of a provider: name that too, by --provider")
         return []

@@ -1,6 +1,6 @@
 """Providers of a mesh and their breakers, as `astromesh providers` shows them."""
 
-from astromesh.router.v1 import router_service_pb2 as pb
+from astromesh.router.v1 import provider_pb2 as pb
 from astromesh.router.v1.router_service_pb2_grpc import RouterServiceStub
 
 from servers.cli.choices import Output

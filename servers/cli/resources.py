@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from astromesh.agents.v1 import agent_pb2 as agents_pb
 from astromesh.agents.v1.agent_pb2 import Agent
 from astromesh.agents.v1.agent_service_pb2_grpc import AgentServiceStub
-from astromesh.router.v1 import router_service_pb2 as router_pb
+from astromesh.router.v1 import provider_pb2 as router_pb
 from astromesh.router.v1.router_service_pb2_grpc import RouterServiceStub
 from astromesh.tools.v1 import tool_service_pb2 as tools_pb
 from astromesh.tools.v1.tool_service_pb2_grpc import ToolServiceStub

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from astromesh.router.v1 import router_service_pb2 as pb
+from astromesh.router.v1 import spending_pb2 as pb
 from astromesh.router.v1.router_service_pb2_grpc import RouterServiceStub
 
 from servers.cli.choices import Output

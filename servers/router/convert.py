@@ -2,7 +2,8 @@
 
 from typing import TypeAlias
 
-from astromesh.router.v1 import router_service_pb2 as pb
+from astromesh.router.v1 import candidate_pb2, texts_pb2
+from astromesh.router.v1 import completion_pb2 as pb
 
 from servers.domain.caller import Account, Caller
 from servers.domain.chat import (
@@ -20,7 +21,7 @@ from servers.domain.chat import (
 from servers.kernel import chat_wire
 
 Question: TypeAlias = pb.CompleteRequest | pb.StreamCompleteRequest
-Charged: TypeAlias = Question | pb.EmbedRequest | pb.RerankRequest
+Charged: TypeAlias = Question | texts_pb2.EmbedRequest | texts_pb2.RerankRequest
 NOBODY = Caller()
 
 
@@ -73,7 +74,7 @@ def charge(wire: Charged, account: Account) -> None:
     wire.agent, wire.session_id, wire.run_id = account.agent, account.session, account.run
 
 
-def candidate_from(wire: pb.ModelCandidate) -> ModelRef:
+def candidate_from(wire: candidate_pb2.ModelCandidate) -> ModelRef:
     return ModelRef(
         wire.provider,
         wire.model,
@@ -86,8 +87,8 @@ def candidate_from(wire: pb.ModelCandidate) -> ModelRef:
     )
 
 
-def candidate_to(ref: ModelRef) -> pb.ModelCandidate:
-    return pb.ModelCandidate(
+def candidate_to(ref: ModelRef) -> candidate_pb2.ModelCandidate:
+    return candidate_pb2.ModelCandidate(
         provider=ref.provider,
         model=ref.model,
         endpoint=ref.endpoint,

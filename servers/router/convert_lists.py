@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from astromesh.router.v1 import router_service_pb2 as pb
+from astromesh.router.v1 import provider_pb2 as pb
+from astromesh.router.v1 import spending_pb2
 
 from servers.domain.chat import Usage
 from servers.domain.models import (
@@ -153,7 +154,7 @@ def _breaker_from(wire: pb.Breaker) -> BreakerInfo:
 # -- usage and budgets ---------------------------------------------------------------------
 
 
-def query_from(wire: pb.GetUsageRequest, tenant: str) -> UsageQuery:
+def query_from(wire: spending_pb2.GetUsageRequest, tenant: str) -> UsageQuery:
     """Nobody sees what another tenant used."""
     said = {
         "agent": wire.agent,
@@ -171,10 +172,10 @@ def query_from(wire: pb.GetUsageRequest, tenant: str) -> UsageQuery:
     )
 
 
-def query_to(query: UsageQuery) -> pb.GetUsageRequest:
+def query_to(query: UsageQuery) -> spending_pb2.GetUsageRequest:
     """The tenant travels as metadata."""
     where = query.where
-    return pb.GetUsageRequest(
+    return spending_pb2.GetUsageRequest(
         start_time=time_to(query.since) if query.since else None,
         end_time=None if query.until is None else time_to(query.until),
         agent=where.get("agent", ""),
@@ -187,17 +188,17 @@ def query_to(query: UsageQuery) -> pb.GetUsageRequest:
     )
 
 
-def usage_rows_to(rows: Iterable[UsageRow]) -> pb.GetUsageResponse:
-    return pb.GetUsageResponse(rows=[_usage_row_to(each) for each in rows])
+def usage_rows_to(rows: Iterable[UsageRow]) -> spending_pb2.GetUsageResponse:
+    return spending_pb2.GetUsageResponse(rows=[_usage_row_to(each) for each in rows])
 
 
-def usage_rows_from(wire: pb.GetUsageResponse) -> list[UsageRow]:
+def usage_rows_from(wire: spending_pb2.GetUsageResponse) -> list[UsageRow]:
     return [_usage_row_from(each) for each in wire.rows]
 
 
-def _usage_row_to(row: UsageRow) -> pb.UsageRow:
+def _usage_row_to(row: UsageRow) -> spending_pb2.UsageRow:
     used = row.usage
-    return pb.UsageRow(
+    return spending_pb2.UsageRow(
         group=row.group,
         calls=row.calls,
         prompt_tokens=used.prompt_tokens,
@@ -208,21 +209,21 @@ def _usage_row_to(row: UsageRow) -> pb.UsageRow:
     )
 
 
-def _usage_row_from(wire: pb.UsageRow) -> UsageRow:
+def _usage_row_from(wire: spending_pb2.UsageRow) -> UsageRow:
     usage = Usage(wire.prompt_tokens, wire.completion_tokens, wire.cached_tokens, wire.cost_usd)
     return UsageRow(dict(wire.group), wire.calls, usage, wire.unpriced_calls)
 
 
-def budgets_to(counters: Iterable[BudgetState]) -> pb.ListBudgetsResponse:
-    return pb.ListBudgetsResponse(counters=[_counter_to(each) for each in counters])
+def budgets_to(counters: Iterable[BudgetState]) -> spending_pb2.ListBudgetsResponse:
+    return spending_pb2.ListBudgetsResponse(counters=[_counter_to(each) for each in counters])
 
 
-def budgets_from(wire: pb.ListBudgetsResponse) -> list[BudgetState]:
+def budgets_from(wire: spending_pb2.ListBudgetsResponse) -> list[BudgetState]:
     return [_counter_from(each) for each in wire.counters]
 
 
-def _counter_to(counter: BudgetState) -> pb.BudgetCounter:
-    return pb.BudgetCounter(
+def _counter_to(counter: BudgetState) -> spending_pb2.BudgetCounter:
+    return spending_pb2.BudgetCounter(
         budget=counter.name,
         group=counter.group,
         window=counter.window.value,
@@ -238,7 +239,7 @@ def _counter_to(counter: BudgetState) -> pb.BudgetCounter:
     )
 
 
-def _counter_from(wire: pb.BudgetCounter) -> BudgetState:
+def _counter_from(wire: spending_pb2.BudgetCounter) -> BudgetState:
     return BudgetState(
         wire.budget,
         dict(wire.group),

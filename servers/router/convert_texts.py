@@ -5,7 +5,8 @@ from array import array
 from collections.abc import Sequence
 
 import numpy as np
-from astromesh.router.v1 import router_service_pb2 as pb
+from astromesh.router.v1 import completion_pb2
+from astromesh.router.v1 import texts_pb2 as pb
 
 from servers.domain.caller import Caller
 from servers.domain.embeddings import (
@@ -111,7 +112,7 @@ def ranking_from(wire: pb.RerankResponse) -> Ranking:
     )
 
 
-def count_from(wire: pb.CountTokensRequest) -> CountRequest:
+def count_from(wire: completion_pb2.CountTokensRequest) -> CountRequest:
     return CountRequest(
         candidate_from(wire.candidate),
         chat_wire.messages_from(wire.messages),
@@ -119,16 +120,16 @@ def count_from(wire: pb.CountTokensRequest) -> CountRequest:
     )
 
 
-def count_to(request: CountRequest) -> pb.CountTokensRequest:
-    return pb.CountTokensRequest(
+def count_to(request: CountRequest) -> completion_pb2.CountTokensRequest:
+    return completion_pb2.CountTokensRequest(
         candidate=candidate_to(request.candidate),
         messages=chat_wire.messages_to(request.messages),
         tools=chat_wire.tool_specs_to(request.tools),
     )
 
 
-def token_count_to(count: TokenCount) -> pb.CountTokensResponse:
-    return pb.CountTokensResponse(
+def token_count_to(count: TokenCount) -> completion_pb2.CountTokensResponse:
+    return completion_pb2.CountTokensResponse(
         tokens=count.tokens,
         exact=count.exact,
         counted_by=count.counted_by,
@@ -137,7 +138,7 @@ def token_count_to(count: TokenCount) -> pb.CountTokensResponse:
     )
 
 
-def token_count_from(wire: pb.CountTokensResponse) -> TokenCount:
+def token_count_from(wire: completion_pb2.CountTokensResponse) -> TokenCount:
     return TokenCount(wire.tokens, wire.exact, wire.counted_by, wire.provider, wire.model)
 
 

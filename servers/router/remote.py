@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator, Sequence
 
 import grpc
-from astromesh.router.v1 import router_service_pb2 as pb
-from astromesh.router.v1 import router_service_pb2_grpc
+from astromesh.router.v1 import provider_pb2 as pb
+from astromesh.router.v1 import router_service_pb2_grpc, spending_pb2
 
 from servers.domain.caller import Account, Caller
 from servers.domain.chat import ChatRequest, Completion, Step
@@ -86,7 +86,7 @@ class RemoteRouter:
             return convert_lists.usage_rows_from(answer)
 
     async def budgets(self, tenant: str, name: str = "") -> Sequence[BudgetState]:
-        request, metadata = pb.ListBudgetsRequest(budget=name), _for(Account(tenant))
+        request, metadata = spending_pb2.ListBudgetsRequest(budget=name), _for(Account(tenant))
         with domain_errors("router"):
             answer = await self._stub.ListBudgets(request, metadata=metadata)
             return convert_lists.budgets_from(answer)

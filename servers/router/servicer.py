@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from astromesh.router.v1 import router_service_pb2 as pb
-from astromesh.router.v1 import router_service_pb2_grpc
+from astromesh.router.v1 import completion_pb2 as pb
+from astromesh.router.v1 import provider_pb2, router_service_pb2_grpc, spending_pb2, texts_pb2
 
 from servers.domain.services import Router
 from servers.kernel.calls import Context, caller_from
@@ -29,11 +29,15 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
             async for step in steps:
                 yield convert.step_to(step)
 
-    async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
+    async def Embed(
+        self, request: texts_pb2.EmbedRequest, context: Context
+    ) -> texts_pb2.EmbedResponse:
         asked = convert_texts.embed_from(request, caller_from(context))
         return convert_texts.embeddings_to(await self._router.embed(asked))
 
-    async def Rerank(self, request: pb.RerankRequest, context: Context) -> pb.RerankResponse:
+    async def Rerank(
+        self, request: texts_pb2.RerankRequest, context: Context
+    ) -> texts_pb2.RerankResponse:
         asked = convert_texts.rerank_from(request, caller_from(context))
         return convert_texts.ranking_to(await self._router.rerank(asked))
 
@@ -44,28 +48,30 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         return convert_texts.token_count_to(await self._router.count_tokens(asked))
 
     async def ListModels(
-        self, request: pb.ListModelsRequest, context: Context
-    ) -> pb.ListModelsResponse:
+        self, request: provider_pb2.ListModelsRequest, context: Context
+    ) -> provider_pb2.ListModelsResponse:
         return convert_lists.models_to(await self._router.models())
 
     async def ListProviders(
-        self, request: pb.ListProvidersRequest, context: Context
-    ) -> pb.ListProvidersResponse:
+        self, request: provider_pb2.ListProvidersRequest, context: Context
+    ) -> provider_pb2.ListProvidersResponse:
         return convert_lists.providers_to(await self._router.providers())
 
     async def UpdateBreaker(
-        self, request: pb.UpdateBreakerRequest, context: Context
-    ) -> pb.UpdateBreakerResponse:
+        self, request: provider_pb2.UpdateBreakerRequest, context: Context
+    ) -> provider_pb2.UpdateBreakerResponse:
         state = convert_lists.state_from(request.state)
         changed = await self._router.update_breaker(request.provider, request.model, state)
         return convert_lists.breakers_to(changed)
 
-    async def GetUsage(self, request: pb.GetUsageRequest, context: Context) -> pb.GetUsageResponse:
+    async def GetUsage(
+        self, request: spending_pb2.GetUsageRequest, context: Context
+    ) -> spending_pb2.GetUsageResponse:
         query = convert_lists.query_from(request, caller_from(context).tenant)
         return convert_lists.usage_rows_to(await self._router.usage(query))
 
     async def ListBudgets(
-        self, request: pb.ListBudgetsRequest, context: Context
-    ) -> pb.ListBudgetsResponse:
+        self, request: spending_pb2.ListBudgetsRequest, context: Context
+    ) -> spending_pb2.ListBudgetsResponse:
         tenant = caller_from(context).tenant
         return convert_lists.budgets_to(await self._router.budgets(tenant, request.budget))

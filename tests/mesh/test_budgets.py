@@ -21,8 +21,8 @@ import pytest_asyncio
 import yaml
 from astromesh.agents.v1 import agent_service_pb2 as agents_pb
 from astromesh.agents.v1 import agent_service_pb2_grpc as agents_grpc
-from astromesh.router.v1 import router_service_pb2 as router_pb
 from astromesh.router.v1 import router_service_pb2_grpc as router_grpc
+from astromesh.router.v1 import spending_pb2 as router_pb
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 

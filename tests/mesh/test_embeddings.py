@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import grpc
 import httpx
 import pytest
-from astromesh.router.v1 import router_service_pb2 as pb
-from astromesh.router.v1 import router_service_pb2_grpc
+from astromesh.router.v1 import candidate_pb2, completion_pb2, provider_pb2, router_service_pb2_grpc
+from astromesh.router.v1 import texts_pb2 as pb
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -51,8 +51,8 @@ async def router(mesh):
         yield router_service_pb2_grpc.RouterServiceStub(channel)
 
 
-def candidate(provider: str, model: str = "") -> pb.ModelCandidate:
-    return pb.ModelCandidate(provider=provider, model=model)
+def candidate(provider: str, model: str = "") -> candidate_pb2.ModelCandidate:
+    return candidate_pb2.ModelCandidate(provider=provider, model=model)
 
 
 def reason(error: grpc.aio.AioRpcError) -> str:
@@ -122,7 +122,7 @@ async def test_what_can_not_be_done_is_told_by_its_reason(router, provider, text
 
 
 async def test_a_chat_with_an_embedding_model_is_refused(router):
-    asked = pb.CompleteRequest(candidates=[candidate("embeddings")])
+    asked = completion_pb2.CompleteRequest(candidates=[candidate("embeddings")])
     asked.messages.add(role="ROLE_USER").parts.add(text="hello")
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await router.Complete(asked)
@@ -138,7 +138,7 @@ async def test_a_caller_can_not_name_a_folder(router):
 
 
 async def test_models_are_listed_with_what_they_do_also_where_their_packages_are_missing(router):
-    listed = (await router.ListModels(pb.ListModelsRequest())).models
+    listed = (await router.ListModels(provider_pb2.ListModelsRequest())).models
     does = {each.provider: list(each.does) for each in listed}
     assert does["embeddings"] == does["torch"] == ["embed", "rerank"]
     assert does["ranks"] == ["rerank"]
@@ -147,7 +147,7 @@ async def test_models_are_listed_with_what_they_do_also_where_their_packages_are
 async def test_a_provider_s_health_is_that_its_model_can_be_loaded(router):
     async with asyncio.timeout(20):
         while True:
-            listed = (await router.ListProviders(pb.ListProvidersRequest())).providers
+            listed = (await router.ListProviders(provider_pb2.ListProvidersRequest())).providers
             (found,) = [each for each in listed if each.name == "embeddings"]
             if found.HasField("healthy"):
                 break

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from astromesh.agents.v1 import agent_service_pb2, run_pb2
 from astromesh.agents.v1 import agent_service_pb2_grpc as agents_grpc
-from astromesh.router.v1 import router_service_pb2 as pb
+from astromesh.router.v1 import provider_pb2 as pb
 from astromesh.router.v1 import router_service_pb2_grpc as router_grpc
 
 from tests.mesh.mesh_process import PATIENCE, MeshProcess, mesh_process

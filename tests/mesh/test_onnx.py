@@ -19,7 +19,8 @@ import yaml
 from astromesh.agents.v1 import agent_service_pb2 as agents_pb
 from astromesh.agents.v1 import agent_service_pb2_grpc as agents_grpc
 from astromesh.agents.v1 import run_pb2
-from astromesh.router.v1 import router_service_pb2 as pb
+from astromesh.router.v1 import completion_pb2 as pb
+from astromesh.router.v1 import provider_pb2
 from astromesh.router.v1 import router_service_pb2_grpc as router_grpc
 from google.protobuf import json_format
 from google.rpc import error_details_pb2
@@ -210,7 +211,7 @@ class TestWhatIsKnown:
         assert over_rest.json()["tokens"] == 4
 
     async def test_models_are_listed_with_what_they_can_do(self, running):
-        listed = (await running.router.ListModels(pb.ListModelsRequest())).models
+        listed = (await running.router.ListModels(provider_pb2.ListModelsRequest())).models
         tiny = next(each for each in listed if each.provider == "tiny")
         assert (tiny.model, tiny.context_window) == ("tiny-1", 4096)
         assert (tiny.tools, tiny.vision, tiny.json_schema) == (True, False, True)

@@ -9,7 +9,8 @@ import pytest_asyncio
 from astromesh.agents.v1 import agent_service_pb2 as agents_pb
 from astromesh.agents.v1 import run_pb2
 from astromesh.common.v1 import chat_pb2
-from astromesh.router.v1 import router_service_pb2 as pb
+from astromesh.router.v1 import completion_pb2 as pb
+from astromesh.router.v1 import provider_pb2
 from google.protobuf import json_format
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -204,14 +205,16 @@ class TestACompletion:
 
 class TestWhatServersTell:
     async def models(self, mesh):
-        listed = (await mesh.router.ListModels(pb.ListModelsRequest())).models
+        listed = (await mesh.router.ListModels(provider_pb2.ListModelsRequest())).models
         return {each.provider: each for each in listed}
 
     async def well(self, mesh):
         """The providers, as soon as each of them has been asked how it is."""
         async with asyncio.timeout(20):
             while True:
-                listed = (await mesh.router.ListProviders(pb.ListProvidersRequest())).providers
+                listed = (
+                    await mesh.router.ListProviders(provider_pb2.ListProvidersRequest())
+                ).providers
                 if all(each.healthy for each in listed):
                     return {each.name for each in listed}
                 await asyncio.sleep(0.05)

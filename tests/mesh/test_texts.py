@@ -15,8 +15,9 @@ import httpx
 import pytest
 import pytest_asyncio
 import yaml
-from astromesh.router.v1 import router_service_pb2 as pb
+from astromesh.router.v1 import candidate_pb2
 from astromesh.router.v1 import router_service_pb2_grpc as router_grpc
+from astromesh.router.v1 import texts_pb2 as pb
 
 from tests.mesh.mesh_process import MeshProcess, command, mesh_process
 from tests.running import agent
@@ -139,7 +140,9 @@ def best_first(documents: list[str]) -> list[tuple[int, float]]:
 class TestOverGrpc:
     @pytest.mark.parametrize("name", EMBED)
     async def test_every_type_embeds(self, router, servers, name):
-        asked = pb.EmbedRequest(texts=TEXTS, candidates=[pb.ModelCandidate(**named(name)[0])])
+        asked = pb.EmbedRequest(
+            texts=TEXTS, candidates=[candidate_pb2.ModelCandidate(**named(name)[0])]
+        )
         answer = await router.Embed(asked)
         assert [list(each.values) for each in answer.embeddings] == [*map(direction, TEXTS)]
         assert answer.provider == name
@@ -148,7 +151,7 @@ class TestOverGrpc:
 
     @pytest.mark.parametrize("name", RANK)
     async def test_every_type_that_can_ranks(self, router, name):
-        candidate = pb.ModelCandidate(**named(name)[0])
+        candidate = candidate_pb2.ModelCandidate(**named(name)[0])
         asked = pb.RerankRequest(query=QUERY, documents=TEXTS, candidates=[candidate])
         answer = await router.Rerank(asked)
         assert [(each.index, each.score) for each in answer.results] == best_first(TEXTS)
@@ -156,14 +159,16 @@ class TestOverGrpc:
 
     async def test_2048_vectors_of_1536_numbers_are_not_too_many(self, router):
         texts = [f"text number {number}" for number in range(2048)]
-        candidate = pb.ModelCandidate(**named("openai")[0])
+        candidate = candidate_pb2.ModelCandidate(**named("openai")[0])
         asked = pb.EmbedRequest(texts=texts, candidates=[candidate], dimensions=1536)
         answer = await router.Embed(asked, timeout=100)
         assert [len(each.values) for each in answer.embeddings] == [1536] * 2048
 
     async def test_a_caller_who_leaves_ends_the_provider_s_work(self, router, servers):
         servers["vllm"].replies[:] = [Texts(then=Then.HANG)]
-        asked = pb.EmbedRequest(texts=TEXTS, candidates=[pb.ModelCandidate(**named("vllm")[0])])
+        asked = pb.EmbedRequest(
+            texts=TEXTS, candidates=[candidate_pb2.ModelCandidate(**named("vllm")[0])]
+        )
         asking = router.Embed(asked)
         await asyncio.wait_for(servers["vllm"].asked.wait(), 10)
         asking.cancel()
@@ -171,7 +176,7 @@ class TestOverGrpc:
 
     async def test_a_deadline_ends_the_provider_s_work(self, router, servers):
         servers["cohere"].replies[:] = [Texts(then=Then.HANG)]
-        candidate = pb.ModelCandidate(**named("cohere")[0])
+        candidate = candidate_pb2.ModelCandidate(**named("cohere")[0])
         asked = pb.RerankRequest(query=QUERY, documents=TEXTS, candidates=[candidate])
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await router.Rerank(asked, timeout=1)

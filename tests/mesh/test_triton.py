@@ -10,7 +10,8 @@ import yaml
 from astromesh.agents.v1 import agent_service_pb2 as agents
 from astromesh.agents.v1 import agent_service_pb2_grpc as agents_grpc
 from astromesh.agents.v1 import run_pb2
-from astromesh.router.v1 import router_service_pb2 as models
+from astromesh.router.v1 import candidate_pb2, texts_pb2
+from astromesh.router.v1 import provider_pb2 as models
 from astromesh.router.v1 import router_service_pb2_grpc as models_grpc
 
 from tests.mesh.mesh_process import MeshProcess, mesh_process
@@ -87,8 +88,8 @@ def router(channel) -> models_grpc.RouterServiceStub:
     return models_grpc.RouterServiceStub(channel)
 
 
-def candidate(model: str) -> models.ModelCandidate:
-    return models.ModelCandidate(provider="gpu", model=model)
+def candidate(model: str) -> candidate_pb2.ModelCandidate:
+    return candidate_pb2.ModelCandidate(provider="gpu", model=model)
 
 
 async def healthy(router: models_grpc.RouterServiceStub, wanted: bool) -> models.Provider:
@@ -133,7 +134,7 @@ class TestAnAgent:
 class TestTexts:
     async def test_are_embedded(self, router):
         texts = ("A cat sits.", "Rates rose.")
-        asked = models.EmbedRequest(texts=texts, candidates=[candidate("minilm")])
+        asked = texts_pb2.EmbedRequest(texts=texts, candidates=[candidate("minilm")])
         found = await router.Embed(asked)
         assert (found.provider, found.model, len(found.embeddings)) == ("gpu", "minilm", 2)
         for each in found.embeddings:
@@ -142,14 +143,14 @@ class TestTexts:
 
     async def test_are_ranked(self, router):
         documents = ("tea", "red wine", "red")
-        asked = models.RerankRequest(
+        asked = texts_pb2.RerankRequest(
             query="red wine", documents=documents, candidates=[candidate("overlap")]
         )
         found = await router.Rerank(asked)
         assert [documents[each.index] for each in found.results] == ["red wine", "red", "tea"]
 
     async def test_of_a_model_that_is_not_there_are_refused(self, router):
-        asked = models.EmbedRequest(texts=["a"], candidates=[candidate("nobody")])
+        asked = texts_pb2.EmbedRequest(texts=["a"], candidates=[candidate("nobody")])
         with pytest.raises(grpc.aio.AioRpcError, match="'nobody' is not found") as caught:
             await router.Embed(asked)
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION

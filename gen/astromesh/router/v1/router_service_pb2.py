@@ -22,50 +22,20 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from astromesh.common.v1 import chat_pb2 as astromesh_dot_common_dot_v1_dot_chat__pb2
+from astromesh.router.v1 import completion_pb2 as astromesh_dot_router_dot_v1_dot_completion__pb2
+from astromesh.router.v1 import provider_pb2 as astromesh_dot_router_dot_v1_dot_provider__pb2
+from astromesh.router.v1 import spending_pb2 as astromesh_dot_router_dot_v1_dot_spending__pb2
+from astromesh.router.v1 import texts_pb2 as astromesh_dot_router_dot_v1_dot_texts__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
-from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
-from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
-from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(astromesh/router/v1/router_service.proto\x12\x13\x61stromesh.router.v1\x1a\x1e\x61stromesh/common/v1/chat.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x02\n\x0eModelCandidate\x12\x16\n\x08provider\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x13\n\x0b\x61pi_key_env\x18\x04 \x01(\t\x12\x15\n\x07\x61pi_key\x18\x05 \x01(\tB\x04\xe2\x41\x01\x04\x12\x1c\n\x0ftimeout_seconds\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0e\x63ontext_window\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12/\n\x08sampling\x18\x08 \x01(\x0b\x32\x1d.astromesh.common.v1.SamplingB\x12\n\x10_timeout_secondsB\x11\n\x0f_context_window\"\x84\x03\n\x0f\x43ompleteRequest\x12\x34\n\x08messages\x18\x01 \x03(\x0b\x32\x1c.astromesh.common.v1.MessageB\x04\xe2\x41\x01\x02\x12=\n\ncandidates\x18\x02 \x03(\x0b\x32#.astromesh.router.v1.ModelCandidateB\x04\xe2\x41\x01\x02\x12\x10\n\x08strategy\x18\x03 \x01(\t\x12,\n\x05tools\x18\x04 \x03(\x0b\x32\x1d.astromesh.common.v1.ToolSpec\x12/\n\x08sampling\x18\x05 \x01(\x0b\x32\x1d.astromesh.common.v1.Sampling\x12.\n\routput_schema\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05hedge\x18\x07 \x01(\x08\x12\x19\n\x11\x63\x61\x63he_ttl_seconds\x18\x08 \x01(\x01\x12\r\n\x05\x61gent\x18\t \x01(\t\x12\x12\n\nsession_id\x18\n \x01(\t\x12\x0e\n\x06run_id\x18\x0b \x01(\t\"n\n\x10\x43ompleteResponse\x12-\n\x07message\x18\x01 \x01(\x0b\x32\x1c.astromesh.common.v1.Message\x12+\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x1b.astromesh.router.v1.Finish\"\x8a\x03\n\x15StreamCompleteRequest\x12\x34\n\x08messages\x18\x01 \x03(\x0b\x32\x1c.astromesh.common.v1.MessageB\x04\xe2\x41\x01\x02\x12=\n\ncandidates\x18\x02 \x03(\x0b\x32#.astromesh.router.v1.ModelCandidateB\x04\xe2\x41\x01\x02\x12\x10\n\x08strategy\x18\x03 \x01(\t\x12,\n\x05tools\x18\x04 \x03(\x0b\x32\x1d.astromesh.common.v1.ToolSpec\x12/\n\x08sampling\x18\x05 \x01(\x0b\x32\x1d.astromesh.common.v1.Sampling\x12.\n\routput_schema\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05hedge\x18\x07 \x01(\x08\x12\x19\n\x11\x63\x61\x63he_ttl_seconds\x18\x08 \x01(\x01\x12\r\n\x05\x61gent\x18\t \x01(\t\x12\x12\n\nsession_id\x18\n \x01(\t\x12\x0e\n\x06run_id\x18\x0b \x01(\t\"\xa5\x01\n\x16StreamCompleteResponse\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x13\n\treasoning\x18\x02 \x01(\tH\x00\x12-\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x1b.astromesh.router.v1.FinishH\x00\x12/\n\x07speaker\x18\x04 \x01(\x0b\x32\x1c.astromesh.router.v1.SpeakerH\x00\x42\x06\n\x04step\"*\n\x07Speaker\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"\xc2\x02\n\x06\x46inish\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32!.astromesh.common.v1.FinishReason\x12\x31\n\ntool_calls\x18\x02 \x03(\x0b\x32\x1d.astromesh.common.v1.ToolCall\x12)\n\x05usage\x18\x03 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x30\n\x07\x62\x65sides\x18\x06 \x03(\x0b\x32\x1f.astromesh.router.v1.OtherUsage\x12\x16\n\x0e\x65mulated_tools\x18\x07 \x01(\x08\x12\x0e\n\x06\x63\x61\x63hed\x18\x08 \x01(\x08\x12,\n\x07notices\x18\t \x03(\x0b\x32\x1b.astromesh.router.v1.Notice\"g\n\nOtherUsage\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x03 \x01(\x05\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\")\n\x06Notice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xe6\x01\n\x0c\x45mbedRequest\x12\x13\n\x05texts\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\x12\x37\n\ncandidates\x18\x02 \x03(\x0b\x32#.astromesh.router.v1.ModelCandidate\x12-\n\x07purpose\x18\x03 \x01(\x0e\x32\x1c.astromesh.router.v1.Purpose\x12\x17\n\ndimensions\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x61gent\x18\x05 \x01(\t\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x0e\n\x06run_id\x18\x07 \x01(\tB\r\n\x0b_dimensions\"\x8f\x01\n\rEmbedResponse\x12\x32\n\nembeddings\x18\x01 \x03(\x0b\x32\x1e.astromesh.router.v1.Embedding\x12)\n\x05usage\x18\x02 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xc7\x01\n\rRerankRequest\x12\x13\n\x05query\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tdocuments\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\x12\x37\n\ncandidates\x18\x03 \x03(\x0b\x32#.astromesh.router.v1.ModelCandidate\x12\x12\n\x05top_n\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x61gent\x18\x05 \x01(\t\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x0e\n\x06run_id\x18\x07 \x01(\tB\x08\n\x06_top_n\"\x92\x01\n\x0eRerankResponse\x12\x34\n\x07results\x18\x01 \x03(\x0b\x32#.astromesh.router.v1.RankedDocument\x12)\n\x05usage\x18\x02 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\".\n\x0eRankedDocument\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05score\x18\x02 \x01(\x01\"\xb6\x01\n\x12\x43ountTokensRequest\x12<\n\tcandidate\x18\x01 \x01(\x0b\x32#.astromesh.router.v1.ModelCandidateB\x04\xe2\x41\x01\x02\x12\x34\n\x08messages\x18\x02 \x03(\x0b\x32\x1c.astromesh.common.v1.MessageB\x04\xe2\x41\x01\x02\x12,\n\x05tools\x18\x03 \x03(\x0b\x32\x1d.astromesh.common.v1.ToolSpec\"i\n\x13\x43ountTokensResponse\x12\x0e\n\x06tokens\x18\x01 \x01(\x05\x12\r\n\x05\x65xact\x18\x02 \x01(\x08\x12\x12\n\ncounted_by\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\"\x13\n\x11ListModelsRequest\"@\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.astromesh.router.v1.Model\"\x94\x03\n\x05Model\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\x05tools\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06vision\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x18\n\x0bjson_schema\x18\x05 \x01(\x08H\x02\x88\x01\x01\x12\x1b\n\x0e\x63ontext_window\x18\x06 \x01(\x05H\x03\x88\x01\x01\x12\x18\n\x0binput_price\x18\x07 \x01(\x01H\x04\x88\x01\x01\x12\x19\n\x0coutput_price\x18\x08 \x01(\x01H\x05\x88\x01\x01\x12\x19\n\x0c\x63\x61\x63hed_price\x18\t \x01(\x01H\x06\x88\x01\x01\x12\x19\n\x0cquality_rank\x18\n \x01(\x05H\x07\x88\x01\x01\x12\x16\n\x0e\x65mulated_tools\x18\x0b \x01(\x08\x12\x0c\n\x04\x64oes\x18\x0c \x03(\tB\x08\n\x06_toolsB\t\n\x07_visionB\x0e\n\x0c_json_schemaB\x11\n\x0f_context_windowB\x0e\n\x0c_input_priceB\x0f\n\r_output_priceB\x0f\n\r_cached_priceB\x0f\n\r_quality_rank\"\x16\n\x14ListProvidersRequest\"I\n\x15ListProvidersResponse\x12\x30\n\tproviders\x18\x01 \x03(\x0b\x32\x1d.astromesh.router.v1.Provider\"\xc3\x02\n\x08Provider\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x14\n\x07healthy\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x1c\n\x0flatency_seconds\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06models\x18\x07 \x03(\t\x12.\n\x08\x62reakers\x18\x08 \x03(\x0b\x32\x1c.astromesh.router.v1.Breaker\x12 \n\x13\x66irst_token_seconds\x18\t \x01(\x01H\x02\x88\x01\x01\x12\x14\n\x0c\x61\x63tive_calls\x18\n \x01(\x05\x12\x15\n\rwaiting_calls\x18\x0b \x01(\x05\x42\n\n\x08_healthyB\x12\n\x10_latency_secondsB\x16\n\x14_first_token_seconds\"\xad\x01\n\x07\x42reaker\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.astromesh.router.v1.BreakerState\x12\x10\n\x08\x66\x61ilures\x18\x04 \x01(\x05\x12\x1b\n\x13retry_after_seconds\x18\x05 \x01(\x01\x12\x0e\n\x06\x66orced\x18\x06 \x01(\x08\x12\x10\n\x08\x65ndpoint\x18\x07 \x01(\t\"u\n\x14UpdateBreakerRequest\x12\x16\n\x08provider\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05model\x18\x02 \x01(\t\x12\x36\n\x05state\x18\x03 \x01(\x0e\x32!.astromesh.router.v1.BreakerStateB\x04\xe2\x41\x01\x02\"G\n\x15UpdateBreakerResponse\x12.\n\x08\x62reakers\x18\x01 \x03(\x0b\x32\x1c.astromesh.router.v1.Breaker\"\xe8\x01\n\x0fGetUsageRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x11\n\tprincipal\x18\x06 \x01(\t\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12\x0e\n\x06run_id\x18\x08 \x01(\t\x12\x10\n\x08group_by\x18\t \x03(\t\"?\n\x10GetUsageResponse\x12+\n\x04rows\x18\x01 \x03(\x0b\x32\x1d.astromesh.router.v1.UsageRow\"\xf3\x01\n\x08UsageRow\x12\x37\n\x05group\x18\x01 \x03(\x0b\x32(.astromesh.router.v1.UsageRow.GroupEntry\x12\r\n\x05\x63\x61lls\x18\x02 \x01(\x03\x12\x15\n\rprompt_tokens\x18\x03 \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x04 \x01(\x03\x12\x15\n\rcached_tokens\x18\x05 \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\x06 \x01(\x01\x12\x16\n\x0eunpriced_calls\x18\x07 \x01(\x03\x1a,\n\nGroupEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"$\n\x12ListBudgetsRequest\x12\x0e\n\x06\x62udget\x18\x01 \x01(\t\"K\n\x13ListBudgetsResponse\x12\x34\n\x08\x63ounters\x18\x01 \x03(\x0b\x32\".astromesh.router.v1.BudgetCounter\"\xb3\x03\n\rBudgetCounter\x12\x0e\n\x06\x62udget\x18\x01 \x01(\t\x12<\n\x05group\x18\x02 \x03(\x0b\x32-.astromesh.router.v1.BudgetCounter.GroupEntry\x12\x0e\n\x06window\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\tlimit_usd\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tspent_usd\x18\x08 \x01(\x01\x12\x14\n\x0creserved_usd\x18\t \x01(\x01\x12\x19\n\x0climit_tokens\x18\n \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x0cspent_tokens\x18\x0b \x01(\x03\x12\x17\n\x0freserved_tokens\x18\x0c \x01(\x03\x1a,\n\nGroupEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_limit_usdB\x0f\n\r_limit_tokens*K\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x14\n\x10PURPOSE_DOCUMENT\x10\x01\x12\x11\n\rPURPOSE_QUERY\x10\x02*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\xf8\t\n\rRouterService\x12w\n\x08\x43omplete\x12$.astromesh.router.v1.CompleteRequest\x1a%.astromesh.router.v1.CompleteResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/router:complete:\x01*\x12\x91\x01\n\x0eStreamComplete\x12*.astromesh.router.v1.StreamCompleteRequest\x1a+.astromesh.router.v1.StreamCompleteResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/router:streamComplete:\x01*0\x01\x12k\n\x05\x45mbed\x12!.astromesh.router.v1.EmbedRequest\x1a\".astromesh.router.v1.EmbedResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/router:embed:\x01*\x12o\n\x06Rerank\x12\".astromesh.router.v1.RerankRequest\x1a#.astromesh.router.v1.RerankResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/router:rerank:\x01*\x12\x83\x01\n\x0b\x43ountTokens\x12\'.astromesh.router.v1.CountTokensRequest\x1a(.astromesh.router.v1.CountTokensResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/router:countTokens:\x01*\x12x\n\nListModels\x12&.astromesh.router.v1.ListModelsRequest\x1a\'.astromesh.router.v1.ListModelsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/router/models\x12}\n\rListProviders\x12).astromesh.router.v1.ListProvidersRequest\x1a*.astromesh.router.v1.ListProvidersResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/providers\x12\x99\x01\n\rUpdateBreaker\x12).astromesh.router.v1.UpdateBreakerRequest\x1a*.astromesh.router.v1.UpdateBreakerResponse\"1\x82\xd3\xe4\x93\x02+\"&/v1/providers/{provider}:updateBreaker:\x01*\x12j\n\x08GetUsage\x12$.astromesh.router.v1.GetUsageRequest\x1a%.astromesh.router.v1.GetUsageResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/usage\x12u\n\x0bListBudgets\x12\'.astromesh.router.v1.ListBudgetsRequest\x1a(.astromesh.router.v1.ListBudgetsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/budgetsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(astromesh/router/v1/router_service.proto\x12\x13\x61stromesh.router.v1\x1a$astromesh/router/v1/completion.proto\x1a\"astromesh/router/v1/provider.proto\x1a\"astromesh/router/v1/spending.proto\x1a\x1f\x61stromesh/router/v1/texts.proto\x1a\x1cgoogle/api/annotations.proto2\xf8\t\n\rRouterService\x12w\n\x08\x43omplete\x12$.astromesh.router.v1.CompleteRequest\x1a%.astromesh.router.v1.CompleteResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/router:complete:\x01*\x12\x91\x01\n\x0eStreamComplete\x12*.astromesh.router.v1.StreamCompleteRequest\x1a+.astromesh.router.v1.StreamCompleteResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/router:streamComplete:\x01*0\x01\x12k\n\x05\x45mbed\x12!.astromesh.router.v1.EmbedRequest\x1a\".astromesh.router.v1.EmbedResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/router:embed:\x01*\x12o\n\x06Rerank\x12\".astromesh.router.v1.RerankRequest\x1a#.astromesh.router.v1.RerankResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/router:rerank:\x01*\x12\x83\x01\n\x0b\x43ountTokens\x12\'.astromesh.router.v1.CountTokensRequest\x1a(.astromesh.router.v1.CountTokensResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/router:countTokens:\x01*\x12x\n\nListModels\x12&.astromesh.router.v1.ListModelsRequest\x1a\'.astromesh.router.v1.ListModelsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/router/models\x12}\n\rListProviders\x12).astromesh.router.v1.ListProvidersRequest\x1a*.astromesh.router.v1.ListProvidersResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/providers\x12\x99\x01\n\rUpdateBreaker\x12).astromesh.router.v1.UpdateBreakerRequest\x1a*.astromesh.router.v1.UpdateBreakerResponse\"1\x82\xd3\xe4\x93\x02+\"&/v1/providers/{provider}:updateBreaker:\x01*\x12j\n\x08GetUsage\x12$.astromesh.router.v1.GetUsageRequest\x1a%.astromesh.router.v1.GetUsageResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/usage\x12u\n\x0bListBudgets\x12\'.astromesh.router.v1.ListBudgetsRequest\x1a(.astromesh.router.v1.ListBudgetsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/budgetsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'astromesh.router.v1.router_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELCANDIDATE'].fields_by_name['provider']._loaded_options = None
-  _globals['_MODELCANDIDATE'].fields_by_name['provider']._serialized_options = b'\342A\001\002'
-  _globals['_MODELCANDIDATE'].fields_by_name['api_key']._loaded_options = None
-  _globals['_MODELCANDIDATE'].fields_by_name['api_key']._serialized_options = b'\342A\001\004'
-  _globals['_COMPLETEREQUEST'].fields_by_name['messages']._loaded_options = None
-  _globals['_COMPLETEREQUEST'].fields_by_name['messages']._serialized_options = b'\342A\001\002'
-  _globals['_COMPLETEREQUEST'].fields_by_name['candidates']._loaded_options = None
-  _globals['_COMPLETEREQUEST'].fields_by_name['candidates']._serialized_options = b'\342A\001\002'
-  _globals['_STREAMCOMPLETEREQUEST'].fields_by_name['messages']._loaded_options = None
-  _globals['_STREAMCOMPLETEREQUEST'].fields_by_name['messages']._serialized_options = b'\342A\001\002'
-  _globals['_STREAMCOMPLETEREQUEST'].fields_by_name['candidates']._loaded_options = None
-  _globals['_STREAMCOMPLETEREQUEST'].fields_by_name['candidates']._serialized_options = b'\342A\001\002'
-  _globals['_EMBEDREQUEST'].fields_by_name['texts']._loaded_options = None
-  _globals['_EMBEDREQUEST'].fields_by_name['texts']._serialized_options = b'\342A\001\002'
-  _globals['_RERANKREQUEST'].fields_by_name['query']._loaded_options = None
-  _globals['_RERANKREQUEST'].fields_by_name['query']._serialized_options = b'\342A\001\002'
-  _globals['_RERANKREQUEST'].fields_by_name['documents']._loaded_options = None
-  _globals['_RERANKREQUEST'].fields_by_name['documents']._serialized_options = b'\342A\001\002'
-  _globals['_COUNTTOKENSREQUEST'].fields_by_name['candidate']._loaded_options = None
-  _globals['_COUNTTOKENSREQUEST'].fields_by_name['candidate']._serialized_options = b'\342A\001\002'
-  _globals['_COUNTTOKENSREQUEST'].fields_by_name['messages']._loaded_options = None
-  _globals['_COUNTTOKENSREQUEST'].fields_by_name['messages']._serialized_options = b'\342A\001\002'
-  _globals['_UPDATEBREAKERREQUEST'].fields_by_name['provider']._loaded_options = None
-  _globals['_UPDATEBREAKERREQUEST'].fields_by_name['provider']._serialized_options = b'\342A\001\002'
-  _globals['_UPDATEBREAKERREQUEST'].fields_by_name['state']._loaded_options = None
-  _globals['_UPDATEBREAKERREQUEST'].fields_by_name['state']._serialized_options = b'\342A\001\002'
-  _globals['_USAGEROW_GROUPENTRY']._loaded_options = None
-  _globals['_USAGEROW_GROUPENTRY']._serialized_options = b'8\001'
-  _globals['_BUDGETCOUNTER_GROUPENTRY']._loaded_options = None
-  _globals['_BUDGETCOUNTER_GROUPENTRY']._serialized_options = b'8\001'
   _globals['_ROUTERSERVICE'].methods_by_name['Complete']._loaded_options = None
   _globals['_ROUTERSERVICE'].methods_by_name['Complete']._serialized_options = b'\202\323\344\223\002\030\"\023/v1/router:complete:\001*'
   _globals['_ROUTERSERVICE'].methods_by_name['StreamComplete']._loaded_options = None
@@ -86,78 +56,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTERSERVICE'].methods_by_name['GetUsage']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/usage'
   _globals['_ROUTERSERVICE'].methods_by_name['ListBudgets']._loaded_options = None
   _globals['_ROUTERSERVICE'].methods_by_name['ListBudgets']._serialized_options = b'\202\323\344\223\002\r\022\013/v1/budgets'
-  _globals['_PURPOSE']._serialized_start=5560
-  _globals['_PURPOSE']._serialized_end=5635
-  _globals['_BREAKERSTATE']._serialized_start=5637
-  _globals['_BREAKERSTATE']._serialized_end=5761
-  _globals['_MODELCANDIDATE']._serialized_start=224
-  _globals['_MODELCANDIDATE']._serialized_end=488
-  _globals['_COMPLETEREQUEST']._serialized_start=491
-  _globals['_COMPLETEREQUEST']._serialized_end=879
-  _globals['_COMPLETERESPONSE']._serialized_start=881
-  _globals['_COMPLETERESPONSE']._serialized_end=991
-  _globals['_STREAMCOMPLETEREQUEST']._serialized_start=994
-  _globals['_STREAMCOMPLETEREQUEST']._serialized_end=1388
-  _globals['_STREAMCOMPLETERESPONSE']._serialized_start=1391
-  _globals['_STREAMCOMPLETERESPONSE']._serialized_end=1556
-  _globals['_SPEAKER']._serialized_start=1558
-  _globals['_SPEAKER']._serialized_end=1600
-  _globals['_FINISH']._serialized_start=1603
-  _globals['_FINISH']._serialized_end=1925
-  _globals['_OTHERUSAGE']._serialized_start=1927
-  _globals['_OTHERUSAGE']._serialized_end=2030
-  _globals['_NOTICE']._serialized_start=2032
-  _globals['_NOTICE']._serialized_end=2073
-  _globals['_EMBEDREQUEST']._serialized_start=2076
-  _globals['_EMBEDREQUEST']._serialized_end=2306
-  _globals['_EMBEDRESPONSE']._serialized_start=2309
-  _globals['_EMBEDRESPONSE']._serialized_end=2452
-  _globals['_EMBEDDING']._serialized_start=2454
-  _globals['_EMBEDDING']._serialized_end=2481
-  _globals['_RERANKREQUEST']._serialized_start=2484
-  _globals['_RERANKREQUEST']._serialized_end=2683
-  _globals['_RERANKRESPONSE']._serialized_start=2686
-  _globals['_RERANKRESPONSE']._serialized_end=2832
-  _globals['_RANKEDDOCUMENT']._serialized_start=2834
-  _globals['_RANKEDDOCUMENT']._serialized_end=2880
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=2883
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=3065
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=3067
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=3172
-  _globals['_LISTMODELSREQUEST']._serialized_start=3174
-  _globals['_LISTMODELSREQUEST']._serialized_end=3193
-  _globals['_LISTMODELSRESPONSE']._serialized_start=3195
-  _globals['_LISTMODELSRESPONSE']._serialized_end=3259
-  _globals['_MODEL']._serialized_start=3262
-  _globals['_MODEL']._serialized_end=3666
-  _globals['_LISTPROVIDERSREQUEST']._serialized_start=3668
-  _globals['_LISTPROVIDERSREQUEST']._serialized_end=3690
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=3692
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=3765
-  _globals['_PROVIDER']._serialized_start=3768
-  _globals['_PROVIDER']._serialized_end=4091
-  _globals['_BREAKER']._serialized_start=4094
-  _globals['_BREAKER']._serialized_end=4267
-  _globals['_UPDATEBREAKERREQUEST']._serialized_start=4269
-  _globals['_UPDATEBREAKERREQUEST']._serialized_end=4386
-  _globals['_UPDATEBREAKERRESPONSE']._serialized_start=4388
-  _globals['_UPDATEBREAKERRESPONSE']._serialized_end=4459
-  _globals['_GETUSAGEREQUEST']._serialized_start=4462
-  _globals['_GETUSAGEREQUEST']._serialized_end=4694
-  _globals['_GETUSAGERESPONSE']._serialized_start=4696
-  _globals['_GETUSAGERESPONSE']._serialized_end=4759
-  _globals['_USAGEROW']._serialized_start=4762
-  _globals['_USAGEROW']._serialized_end=5005
-  _globals['_USAGEROW_GROUPENTRY']._serialized_start=4961
-  _globals['_USAGEROW_GROUPENTRY']._serialized_end=5005
-  _globals['_LISTBUDGETSREQUEST']._serialized_start=5007
-  _globals['_LISTBUDGETSREQUEST']._serialized_end=5043
-  _globals['_LISTBUDGETSRESPONSE']._serialized_start=5045
-  _globals['_LISTBUDGETSRESPONSE']._serialized_end=5120
-  _globals['_BUDGETCOUNTER']._serialized_start=5123
-  _globals['_BUDGETCOUNTER']._serialized_end=5558
-  _globals['_BUDGETCOUNTER_GROUPENTRY']._serialized_start=4961
-  _globals['_BUDGETCOUNTER_GROUPENTRY']._serialized_end=5005
-  _globals['_ROUTERSERVICE']._serialized_start=5764
-  _globals['_ROUTERSERVICE']._serialized_end=7036
+  _globals['_ROUTERSERVICE']._serialized_start=239
+  _globals['_ROUTERSERVICE']._serialized_end=1511
 # @@protoc_insertion_point(module_scope)

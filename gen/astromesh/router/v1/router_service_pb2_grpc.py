@@ -3,7 +3,10 @@
 import grpc
 import warnings
 
-from astromesh.router.v1 import router_service_pb2 as astromesh_dot_router_dot_v1_dot_router__service__pb2
+from astromesh.router.v1 import completion_pb2 as astromesh_dot_router_dot_v1_dot_completion__pb2
+from astromesh.router.v1 import provider_pb2 as astromesh_dot_router_dot_v1_dot_provider__pb2
+from astromesh.router.v1 import spending_pb2 as astromesh_dot_router_dot_v1_dot_spending__pb2
+from astromesh.router.v1 import texts_pb2 as astromesh_dot_router_dot_v1_dot_texts__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -41,53 +44,53 @@ class RouterServiceStub:
         """
         self.Complete = channel.unary_unary(
                 '/astromesh.router.v1.RouterService/Complete',
-                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.CompleteRequest.SerializeToString,
-                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.CompleteResponse.FromString,
+                request_serializer=astromesh_dot_router_dot_v1_dot_completion__pb2.CompleteRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_completion__pb2.CompleteResponse.FromString,
                 _registered_method=True)
         self.StreamComplete = channel.unary_stream(
                 '/astromesh.router.v1.RouterService/StreamComplete',
-                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.StreamCompleteRequest.SerializeToString,
-                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.StreamCompleteResponse.FromString,
+                request_serializer=astromesh_dot_router_dot_v1_dot_completion__pb2.StreamCompleteRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_completion__pb2.StreamCompleteResponse.FromString,
                 _registered_method=True)
         self.Embed = channel.unary_unary(
                 '/astromesh.router.v1.RouterService/Embed',
-                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.EmbedRequest.SerializeToString,
-                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.EmbedResponse.FromString,
+                request_serializer=astromesh_dot_router_dot_v1_dot_texts__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_texts__pb2.EmbedResponse.FromString,
                 _registered_method=True)
         self.Rerank = channel.unary_unary(
                 '/astromesh.router.v1.RouterService/Rerank',
-                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.RerankRequest.SerializeToString,
-                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.RerankResponse.FromString,
+                request_serializer=astromesh_dot_router_dot_v1_dot_texts__pb2.RerankRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_texts__pb2.RerankResponse.FromString,
                 _registered_method=True)
         self.CountTokens = channel.unary_unary(
                 '/astromesh.router.v1.RouterService/CountTokens',
-                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.CountTokensRequest.SerializeToString,
-                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.CountTokensResponse.FromString,
+                request_serializer=astromesh_dot_router_dot_v1_dot_completion__pb2.CountTokensRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_completion__pb2.CountTokensResponse.FromString,
                 _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/astromesh.router.v1.RouterService/ListModels',
-                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListModelsRequest.SerializeToString,
-                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListModelsResponse.FromString,
+                request_serializer=astromesh_dot_router_dot_v1_dot_provider__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_provider__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
         self.ListProviders = channel.unary_unary(
                 '/astromesh.router.v1.RouterService/ListProviders',
-                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListProvidersRequest.SerializeToString,
-                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListProvidersResponse.FromString,
+                request_serializer=astromesh_dot_router_dot_v1_dot_provider__pb2.ListProvidersRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_provider__pb2.ListProvidersResponse.FromString,
                 _registered_method=True)
         self.UpdateBreaker = channel.unary_unary(
                 '/astromesh.router.v1.RouterService/UpdateBreaker',
-                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.UpdateBreakerRequest.SerializeToString,
-                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.UpdateBreakerResponse.FromString,
+                request_serializer=astromesh_dot_router_dot_v1_dot_provider__pb2.UpdateBreakerRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_provider__pb2.UpdateBreakerResponse.FromString,
                 _registered_method=True)
         self.GetUsage = channel.unary_unary(
                 '/astromesh.router.v1.RouterService/GetUsage',
-                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.GetUsageRequest.SerializeToString,
-                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.GetUsageResponse.FromString,
+                request_serializer=astromesh_dot_router_dot_v1_dot_spending__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_spending__pb2.GetUsageResponse.FromString,
                 _registered_method=True)
         self.ListBudgets = channel.unary_unary(
                 '/astromesh.router.v1.RouterService/ListBudgets',
-                request_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListBudgetsRequest.SerializeToString,
-                response_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListBudgetsResponse.FromString,
+                request_serializer=astromesh_dot_router_dot_v1_dot_spending__pb2.ListBudgetsRequest.SerializeToString,
+                response_deserializer=astromesh_dot_router_dot_v1_dot_spending__pb2.ListBudgetsResponse.FromString,
                 _registered_method=True)
 
 
@@ -237,53 +240,53 @@ def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Complete': grpc.unary_unary_rpc_method_handler(
                     servicer.Complete,
-                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.CompleteRequest.FromString,
-                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.CompleteResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_completion__pb2.CompleteRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_completion__pb2.CompleteResponse.SerializeToString,
             ),
             'StreamComplete': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamComplete,
-                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.StreamCompleteRequest.FromString,
-                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.StreamCompleteResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_completion__pb2.StreamCompleteRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_completion__pb2.StreamCompleteResponse.SerializeToString,
             ),
             'Embed': grpc.unary_unary_rpc_method_handler(
                     servicer.Embed,
-                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.EmbedRequest.FromString,
-                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.EmbedResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_texts__pb2.EmbedRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_texts__pb2.EmbedResponse.SerializeToString,
             ),
             'Rerank': grpc.unary_unary_rpc_method_handler(
                     servicer.Rerank,
-                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.RerankRequest.FromString,
-                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.RerankResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_texts__pb2.RerankRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_texts__pb2.RerankResponse.SerializeToString,
             ),
             'CountTokens': grpc.unary_unary_rpc_method_handler(
                     servicer.CountTokens,
-                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.CountTokensRequest.FromString,
-                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.CountTokensResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_completion__pb2.CountTokensRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_completion__pb2.CountTokensResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
-                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListModelsRequest.FromString,
-                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListModelsResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_provider__pb2.ListModelsRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_provider__pb2.ListModelsResponse.SerializeToString,
             ),
             'ListProviders': grpc.unary_unary_rpc_method_handler(
                     servicer.ListProviders,
-                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListProvidersRequest.FromString,
-                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListProvidersResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_provider__pb2.ListProvidersRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_provider__pb2.ListProvidersResponse.SerializeToString,
             ),
             'UpdateBreaker': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateBreaker,
-                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.UpdateBreakerRequest.FromString,
-                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.UpdateBreakerResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_provider__pb2.UpdateBreakerRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_provider__pb2.UpdateBreakerResponse.SerializeToString,
             ),
             'GetUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUsage,
-                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.GetUsageRequest.FromString,
-                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.GetUsageResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_spending__pb2.GetUsageRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_spending__pb2.GetUsageResponse.SerializeToString,
             ),
             'ListBudgets': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBudgets,
-                    request_deserializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListBudgetsRequest.FromString,
-                    response_serializer=astromesh_dot_router_dot_v1_dot_router__service__pb2.ListBudgetsResponse.SerializeToString,
+                    request_deserializer=astromesh_dot_router_dot_v1_dot_spending__pb2.ListBudgetsRequest.FromString,
+                    response_serializer=astromesh_dot_router_dot_v1_dot_spending__pb2.ListBudgetsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -316,8 +319,8 @@ class RouterService:
             request,
             target,
             '/astromesh.router.v1.RouterService/Complete',
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.CompleteRequest.SerializeToString,
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.CompleteResponse.FromString,
+            astromesh_dot_router_dot_v1_dot_completion__pb2.CompleteRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_completion__pb2.CompleteResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -343,8 +346,8 @@ class RouterService:
             request,
             target,
             '/astromesh.router.v1.RouterService/StreamComplete',
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.StreamCompleteRequest.SerializeToString,
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.StreamCompleteResponse.FromString,
+            astromesh_dot_router_dot_v1_dot_completion__pb2.StreamCompleteRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_completion__pb2.StreamCompleteResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -370,8 +373,8 @@ class RouterService:
             request,
             target,
             '/astromesh.router.v1.RouterService/Embed',
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.EmbedRequest.SerializeToString,
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.EmbedResponse.FromString,
+            astromesh_dot_router_dot_v1_dot_texts__pb2.EmbedRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_texts__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -397,8 +400,8 @@ class RouterService:
             request,
             target,
             '/astromesh.router.v1.RouterService/Rerank',
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.RerankRequest.SerializeToString,
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.RerankResponse.FromString,
+            astromesh_dot_router_dot_v1_dot_texts__pb2.RerankRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_texts__pb2.RerankResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -424,8 +427,8 @@ class RouterService:
             request,
             target,
             '/astromesh.router.v1.RouterService/CountTokens',
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.CountTokensRequest.SerializeToString,
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.CountTokensResponse.FromString,
+            astromesh_dot_router_dot_v1_dot_completion__pb2.CountTokensRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_completion__pb2.CountTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -451,8 +454,8 @@ class RouterService:
             request,
             target,
             '/astromesh.router.v1.RouterService/ListModels',
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.ListModelsRequest.SerializeToString,
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.ListModelsResponse.FromString,
+            astromesh_dot_router_dot_v1_dot_provider__pb2.ListModelsRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_provider__pb2.ListModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -478,8 +481,8 @@ class RouterService:
             request,
             target,
             '/astromesh.router.v1.RouterService/ListProviders',
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.ListProvidersRequest.SerializeToString,
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.ListProvidersResponse.FromString,
+            astromesh_dot_router_dot_v1_dot_provider__pb2.ListProvidersRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_provider__pb2.ListProvidersResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -505,8 +508,8 @@ class RouterService:
             request,
             target,
             '/astromesh.router.v1.RouterService/UpdateBreaker',
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.UpdateBreakerRequest.SerializeToString,
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.UpdateBreakerResponse.FromString,
+            astromesh_dot_router_dot_v1_dot_provider__pb2.UpdateBreakerRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_provider__pb2.UpdateBreakerResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -532,8 +535,8 @@ class RouterService:
             request,
             target,
             '/astromesh.router.v1.RouterService/GetUsage',
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.GetUsageRequest.SerializeToString,
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.GetUsageResponse.FromString,
+            astromesh_dot_router_dot_v1_dot_spending__pb2.GetUsageRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_spending__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -559,8 +562,8 @@ class RouterService:
             request,
             target,
             '/astromesh.router.v1.RouterService/ListBudgets',
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.ListBudgetsRequest.SerializeToString,
-            astromesh_dot_router_dot_v1_dot_router__service__pb2.ListBudgetsResponse.FromString,
+            astromesh_dot_router_dot_v1_dot_spending__pb2.ListBudgetsRequest.SerializeToString,
+            astromesh_dot_router_dot_v1_dot_spending__pb2.ListBudgetsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,7 +8,10 @@ that is healthy and able answers; one that keeps failing is left alone until its
 breaker closes again. Budgets bound what calls may cost, and what they did cost is on record.
 """
 
-from astromesh.router.v1 import router_service_pb2 as _router_service_pb2
+from astromesh.router.v1 import completion_pb2 as _completion_pb2
+from astromesh.router.v1 import provider_pb2 as _provider_pb2
+from astromesh.router.v1 import spending_pb2 as _spending_pb2
+from astromesh.router.v1 import texts_pb2 as _texts_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
 import abc as _abc_1
@@ -26,7 +29,7 @@ class RouterServiceStub:
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Complete: _aio.UnaryUnaryMultiCallable[_router_service_pb2.CompleteRequest, _router_service_pb2.CompleteResponse]
+    Complete: _aio.UnaryUnaryMultiCallable[_completion_pb2.CompleteRequest, _completion_pb2.CompleteResponse]
     """Complete answers a chat with one whole completion.
 
     Errors:
@@ -45,7 +48,7 @@ class RouterServiceStub:
         can't be reached (BUDGETS_UNAVAILABLE).
       * DEADLINE_EXCEEDED: candidates were tried, none finished in time.
     """
-    StreamComplete: _aio.UnaryStreamMultiCallable[_router_service_pb2.StreamCompleteRequest, _router_service_pb2.StreamCompleteResponse]
+    StreamComplete: _aio.UnaryStreamMultiCallable[_completion_pb2.StreamCompleteRequest, _completion_pb2.StreamCompleteResponse]
     """StreamComplete answers a chat piece by piece, as the provider speaks.
 
     Zero or more pieces, then exactly one `finish`. Where another than the first candidate
@@ -53,7 +56,7 @@ class RouterServiceStub:
     first piece no other provider takes over: a break then is ABORTED with the reason
     STREAM_INTERRUPTED, and what was streamed is not the whole answer.
     """
-    Embed: _aio.UnaryUnaryMultiCallable[_router_service_pb2.EmbedRequest, _router_service_pb2.EmbedResponse]
+    Embed: _aio.UnaryUnaryMultiCallable[_texts_pb2.EmbedRequest, _texts_pb2.EmbedResponse]
     """Embed gives a vector for each text, of Euclidean length 1.
 
     Without candidates the embedded model answers. Vectors of different models can't be
@@ -64,7 +67,7 @@ class RouterServiceStub:
       * FAILED_PRECONDITION: the model's vectors have another length than it declares
         (DIMENSION_MISMATCH), or the provider has no embeddings.
     """
-    Rerank: _aio.UnaryUnaryMultiCallable[_router_service_pb2.RerankRequest, _router_service_pb2.RerankResponse]
+    Rerank: _aio.UnaryUnaryMultiCallable[_texts_pb2.RerankRequest, _texts_pb2.RerankResponse]
     """Rerank orders documents by their relevance to a query.
 
     Without candidates the embedded model ranks, by late interaction.
@@ -72,7 +75,7 @@ class RouterServiceStub:
     Errors: as for Complete, and
       * INVALID_ARGUMENT: an empty query, no document, or more than 1000 documents.
     """
-    CountTokens: _aio.UnaryUnaryMultiCallable[_router_service_pb2.CountTokensRequest, _router_service_pb2.CountTokensResponse]
+    CountTokens: _aio.UnaryUnaryMultiCallable[_completion_pb2.CountTokensRequest, _completion_pb2.CountTokensResponse]
     """CountTokens tells how many tokens a chat has for a model, without asking it.
 
     Exact where the model's own tokenizer can be had, here or at its provider; an estimate
@@ -81,19 +84,19 @@ class RouterServiceStub:
     Errors:
       * INVALID_ARGUMENT: no message, or an unknown provider.
     """
-    ListModels: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ListModelsRequest, _router_service_pb2.ListModelsResponse]
+    ListModels: _aio.UnaryUnaryMultiCallable[_provider_pb2.ListModelsRequest, _provider_pb2.ListModelsResponse]
     """ListModels lists the declared models with what they can do and what they cost.
 
     Errors: none of its own.
     """
-    ListProviders: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ListProvidersRequest, _router_service_pb2.ListProvidersResponse]
+    ListProviders: _aio.UnaryUnaryMultiCallable[_provider_pb2.ListProvidersRequest, _provider_pb2.ListProvidersResponse]
     """ListProviders lists the declared providers with health, latency and breakers.
 
     Health is the last seen state: this call does not wait for providers.
 
     Errors: none of its own.
     """
-    UpdateBreaker: _aio.UnaryUnaryMultiCallable[_router_service_pb2.UpdateBreakerRequest, _router_service_pb2.UpdateBreakerResponse]
+    UpdateBreaker: _aio.UnaryUnaryMultiCallable[_provider_pb2.UpdateBreakerRequest, _provider_pb2.UpdateBreakerResponse]
     """UpdateBreaker opens a breaker by hand, so that a model gets no calls until it is
     closed again, or closes one and forgets its failures.
 
@@ -101,14 +104,14 @@ class RouterServiceStub:
       * NOT_FOUND: no provider has that name, or it was never asked for that model.
       * INVALID_ARGUMENT: the state is neither open nor closed.
     """
-    GetUsage: _aio.UnaryUnaryMultiCallable[_router_service_pb2.GetUsageRequest, _router_service_pb2.GetUsageResponse]
+    GetUsage: _aio.UnaryUnaryMultiCallable[_spending_pb2.GetUsageRequest, _spending_pb2.GetUsageResponse]
     """GetUsage adds up what the caller's tenant has used. Rows are durable.
 
     Errors:
       * INVALID_ARGUMENT: an unknown dimension in `group_by`, a time that ends before it
         begins, or an answer of more than 10,000 rows.
     """
-    ListBudgets: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ListBudgetsRequest, _router_service_pb2.ListBudgetsResponse]
+    ListBudgets: _aio.UnaryUnaryMultiCallable[_spending_pb2.ListBudgetsRequest, _spending_pb2.ListBudgetsResponse]
     """ListBudgets shows the counters of the budgets that count the caller's tenant.
 
     Of the windows that are open: those that count the tenant alone, and those that don't tell
@@ -131,9 +134,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Complete(
         self,
-        request: _router_service_pb2.CompleteRequest,
-        context: _aio.ServicerContext[_router_service_pb2.CompleteRequest, _abc.Awaitable[_router_service_pb2.CompleteResponse]],
-    ) -> _abc.Awaitable[_router_service_pb2.CompleteResponse]:
+        request: _completion_pb2.CompleteRequest,
+        context: _aio.ServicerContext[_completion_pb2.CompleteRequest, _abc.Awaitable[_completion_pb2.CompleteResponse]],
+    ) -> _abc.Awaitable[_completion_pb2.CompleteResponse]:
         """Complete answers a chat with one whole completion.
 
         Errors:
@@ -156,9 +159,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def StreamComplete(
         self,
-        request: _router_service_pb2.StreamCompleteRequest,
-        context: _aio.ServicerContext[_router_service_pb2.StreamCompleteRequest, _abc.AsyncIterator[_router_service_pb2.StreamCompleteResponse]],
-    ) -> _abc.AsyncIterator[_router_service_pb2.StreamCompleteResponse]:
+        request: _completion_pb2.StreamCompleteRequest,
+        context: _aio.ServicerContext[_completion_pb2.StreamCompleteRequest, _abc.AsyncIterator[_completion_pb2.StreamCompleteResponse]],
+    ) -> _abc.AsyncIterator[_completion_pb2.StreamCompleteResponse]:
         """StreamComplete answers a chat piece by piece, as the provider speaks.
 
         Zero or more pieces, then exactly one `finish`. Where another than the first candidate
@@ -170,9 +173,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Embed(
         self,
-        request: _router_service_pb2.EmbedRequest,
-        context: _aio.ServicerContext[_router_service_pb2.EmbedRequest, _abc.Awaitable[_router_service_pb2.EmbedResponse]],
-    ) -> _abc.Awaitable[_router_service_pb2.EmbedResponse]:
+        request: _texts_pb2.EmbedRequest,
+        context: _aio.ServicerContext[_texts_pb2.EmbedRequest, _abc.Awaitable[_texts_pb2.EmbedResponse]],
+    ) -> _abc.Awaitable[_texts_pb2.EmbedResponse]:
         """Embed gives a vector for each text, of Euclidean length 1.
 
         Without candidates the embedded model answers. Vectors of different models can't be
@@ -187,9 +190,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Rerank(
         self,
-        request: _router_service_pb2.RerankRequest,
-        context: _aio.ServicerContext[_router_service_pb2.RerankRequest, _abc.Awaitable[_router_service_pb2.RerankResponse]],
-    ) -> _abc.Awaitable[_router_service_pb2.RerankResponse]:
+        request: _texts_pb2.RerankRequest,
+        context: _aio.ServicerContext[_texts_pb2.RerankRequest, _abc.Awaitable[_texts_pb2.RerankResponse]],
+    ) -> _abc.Awaitable[_texts_pb2.RerankResponse]:
         """Rerank orders documents by their relevance to a query.
 
         Without candidates the embedded model ranks, by late interaction.
@@ -201,9 +204,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def CountTokens(
         self,
-        request: _router_service_pb2.CountTokensRequest,
-        context: _aio.ServicerContext[_router_service_pb2.CountTokensRequest, _abc.Awaitable[_router_service_pb2.CountTokensResponse]],
-    ) -> _abc.Awaitable[_router_service_pb2.CountTokensResponse]:
+        request: _completion_pb2.CountTokensRequest,
+        context: _aio.ServicerContext[_completion_pb2.CountTokensRequest, _abc.Awaitable[_completion_pb2.CountTokensResponse]],
+    ) -> _abc.Awaitable[_completion_pb2.CountTokensResponse]:
         """CountTokens tells how many tokens a chat has for a model, without asking it.
 
         Exact where the model's own tokenizer can be had, here or at its provider; an estimate
@@ -216,9 +219,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListModels(
         self,
-        request: _router_service_pb2.ListModelsRequest,
-        context: _aio.ServicerContext[_router_service_pb2.ListModelsRequest, _abc.Awaitable[_router_service_pb2.ListModelsResponse]],
-    ) -> _abc.Awaitable[_router_service_pb2.ListModelsResponse]:
+        request: _provider_pb2.ListModelsRequest,
+        context: _aio.ServicerContext[_provider_pb2.ListModelsRequest, _abc.Awaitable[_provider_pb2.ListModelsResponse]],
+    ) -> _abc.Awaitable[_provider_pb2.ListModelsResponse]:
         """ListModels lists the declared models with what they can do and what they cost.
 
         Errors: none of its own.
@@ -227,9 +230,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListProviders(
         self,
-        request: _router_service_pb2.ListProvidersRequest,
-        context: _aio.ServicerContext[_router_service_pb2.ListProvidersRequest, _abc.Awaitable[_router_service_pb2.ListProvidersResponse]],
-    ) -> _abc.Awaitable[_router_service_pb2.ListProvidersResponse]:
+        request: _provider_pb2.ListProvidersRequest,
+        context: _aio.ServicerContext[_provider_pb2.ListProvidersRequest, _abc.Awaitable[_provider_pb2.ListProvidersResponse]],
+    ) -> _abc.Awaitable[_provider_pb2.ListProvidersResponse]:
         """ListProviders lists the declared providers with health, latency and breakers.
 
         Health is the last seen state: this call does not wait for providers.
@@ -240,9 +243,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def UpdateBreaker(
         self,
-        request: _router_service_pb2.UpdateBreakerRequest,
-        context: _aio.ServicerContext[_router_service_pb2.UpdateBreakerRequest, _abc.Awaitable[_router_service_pb2.UpdateBreakerResponse]],
-    ) -> _abc.Awaitable[_router_service_pb2.UpdateBreakerResponse]:
+        request: _provider_pb2.UpdateBreakerRequest,
+        context: _aio.ServicerContext[_provider_pb2.UpdateBreakerRequest, _abc.Awaitable[_provider_pb2.UpdateBreakerResponse]],
+    ) -> _abc.Awaitable[_provider_pb2.UpdateBreakerResponse]:
         """UpdateBreaker opens a breaker by hand, so that a model gets no calls until it is
         closed again, or closes one and forgets its failures.
 
@@ -254,9 +257,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def GetUsage(
         self,
-        request: _router_service_pb2.GetUsageRequest,
-        context: _aio.ServicerContext[_router_service_pb2.GetUsageRequest, _abc.Awaitable[_router_service_pb2.GetUsageResponse]],
-    ) -> _abc.Awaitable[_router_service_pb2.GetUsageResponse]:
+        request: _spending_pb2.GetUsageRequest,
+        context: _aio.ServicerContext[_spending_pb2.GetUsageRequest, _abc.Awaitable[_spending_pb2.GetUsageResponse]],
+    ) -> _abc.Awaitable[_spending_pb2.GetUsageResponse]:
         """GetUsage adds up what the caller's tenant has used. Rows are durable.
 
         Errors:
@@ -267,9 +270,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListBudgets(
         self,
-        request: _router_service_pb2.ListBudgetsRequest,
-        context: _aio.ServicerContext[_router_service_pb2.ListBudgetsRequest, _abc.Awaitable[_router_service_pb2.ListBudgetsResponse]],
-    ) -> _abc.Awaitable[_router_service_pb2.ListBudgetsResponse]:
+        request: _spending_pb2.ListBudgetsRequest,
+        context: _aio.ServicerContext[_spending_pb2.ListBudgetsRequest, _abc.Awaitable[_spending_pb2.ListBudgetsResponse]],
+    ) -> _abc.Awaitable[_spending_pb2.ListBudgetsResponse]:
         """ListBudgets shows the counters of the budgets that count the caller's tenant.
 
         Of the windows that are open: those that count the tenant alone, and those that don't tell
