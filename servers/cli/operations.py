@@ -13,7 +13,7 @@ from servers.cli.choices import Output
 from servers.cli.client import connected
 from servers.cli.failures import FAILED
 from servers.cli.output import Columns, show_all, show_one
-from servers.cli.rag import Folder, files_of, progress
+from servers.cli.rag import Folder, files_of, progress, tell_passed_over
 from servers.cli.text import clean
 from servers.domain.rag import Document
 from servers.rag.remote_ingestions import uploaded
@@ -57,10 +57,13 @@ async def ingest_in_background(address: str, pipeline: str, folder: Folder) -> i
             else:
                 faults += 1
                 print(f"error: {fault}", file=sys.stderr)
+            advance(document.id if document else "")
 
-    async with connected(address) as channel:
-        sent = uploaded(pipeline, documents())
-        operation = await RagServiceStub(channel).UploadIngestion(sent)
+    with progress(len(files)) as advance:
+        async with connected(address) as channel:
+            sent = uploaded(pipeline, documents())
+            operation = await RagServiceStub(channel).UploadIngestion(sent)
+    await tell_passed_over(folder, files)
     print(operation.name)
     return FAILED if faults else 0
 
@@ -82,13 +85,25 @@ async def get_operation(address: str, name: str, form: Output) -> None:
     async with connected(address) as channel:
         operation = await OperationsStub(channel).GetOperation(_named(name))
     show_one(operation, _COLUMNS, form)
+    if form is Output.TABLE:
+        _tell_failures(operation)
 
 
 async def cancel_operation(address: str, name: str) -> None:
     request = lro.CancelOperationRequest(name=_named(name).name)
     async with connected(address) as channel:
         await OperationsStub(channel).CancelOperation(request)
-    print(f"cancelled {clean(request.name)}")
+        operation = await OperationsStub(channel).GetOperation(_named(name))
+    ends = "has ended" if operation.done else "ends with the document in hand"
+    done = _metadata(operation)
+    print(f"{clean(request.name)} {ends}: {done.done} of {done.documents} documents")
+
+
+async def delete_operation(address: str, name: str) -> None:
+    request = lro.DeleteOperationRequest(name=_named(name).name)
+    async with connected(address) as channel:
+        await OperationsStub(channel).DeleteOperation(request)
+    print(f"deleted {clean(request.name)}")
 
 
 async def wait_operation(address: str, name: str, seconds: float | None) -> int:
@@ -112,11 +127,18 @@ async def wait_operation(address: str, name: str, seconds: float | None) -> int:
     return _told(operation)
 
 
-def _told(operation: lro.Operation) -> int:
-    response = pb.IngestionResponse()
+def _tell_failures(operation: lro.Operation) -> None:
+    response, metadata = pb.IngestionResponse(), _metadata(operation)
     operation.response.Unpack(response)
-    for each in response.failures:
+    named = response.failures or metadata.failures
+    for each in named:
         print(f"error: {clean(each.id)}: {clean(each.error_message)}", file=sys.stderr)
+    if more := metadata.failed - len(named):
+        print(f"error: {more} more documents failed", file=sys.stderr)
+
+
+def _told(operation: lro.Operation) -> int:
+    _tell_failures(operation)
     if operation.HasField("error"):
         print(f"error: {clean(operation.error.message)}", file=sys.stderr)
     end = _metadata(operation)

@@ -49,6 +49,14 @@ def wait(
 
 
 @operations.command()
+def delete(name: _Name, address: Address = HERE) -> None:
+    """Forget one that has ended. What it took in stays."""
+    from servers.cli.operations import delete_operation
+
+    done(delete_operation(address, name))
+
+
+@operations.command()
 def cancel(name: _Name, address: Address = HERE) -> None:
     """End one; the document in hand still comes to its end."""
     from servers.cli.operations import cancel_operation

@@ -170,11 +170,15 @@ async def ingest(address: str, pipeline: str, folder: Folder) -> int:
                 tally.add(told)
                 advance(told.id)
     _summary(tally, time.monotonic() - begun)
+    await tell_passed_over(folder, files)
+    return FAILED if tally.faults else 0
+
+
+async def tell_passed_over(folder: Folder, files: Sequence[Path]) -> None:
     over = await asyncio.to_thread(folder.passed_over, files)
     if over:
         kinds = ", ".join(f"{number} {clean(ending)}" for ending, number in over.most_common(8))
         print(f"{over.total()} files of other kinds were passed over ({kinds})", file=sys.stderr)
-    return FAILED if tally.faults else 0
 
 
 class progress:

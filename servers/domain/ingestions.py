@@ -40,7 +40,7 @@ class Ingestion:
     waiting: str = ""  # for what; empty: it gets on
     cancel: bool = False  # somebody wants it to end
     ended_at: float | None = None
-    failures: tuple[DocumentFailure, ...] = ()  # the first ones, once it has ended
+    failures: tuple[DocumentFailure, ...] = ()  # the first ones; lists leave them out
 
     @property
     def name(self) -> str:

@@ -18,6 +18,7 @@ from servers.kernel.chat_wire import refused, time_from, time_to
 from servers.kernel.errors import Conflict, Unavailable
 from servers.kernel.status import to_status
 
+_MOST_FAILURES = 100  # of those that the metadata names; the response names all that are known
 _CONDITION = re.compile(r'(done|pipeline)\s*=\s*(?:"([^"]*)"|([\w-]+))')
 
 
@@ -63,14 +64,11 @@ def _metadata(ingestion: Ingestion) -> pb.IngestionMetadata:
         create_time=time_to(ingestion.created_at),
         update_time=time_to(ingestion.updated_at),
         end_time=None if ingestion.ended_at is None else time_to(ingestion.ended_at),
+        failures=map(_failure_to, ingestion.failures[:_MOST_FAILURES]),
     )
 
 
 def _response(ingestion: Ingestion) -> pb.IngestionResponse:
-    failures = [
-        pb.DocumentFailure(id=each.id, error_reason=each.reason, error_message=each.message)
-        for each in ingestion.failures
-    ]
     return pb.IngestionResponse(
         documents=ingestion.documents,
         created=ingestion.created,
@@ -78,7 +76,13 @@ def _response(ingestion: Ingestion) -> pb.IngestionResponse:
         unchanged=ingestion.unchanged,
         failed=ingestion.failed,
         chunks=ingestion.chunks,
-        failures=failures,
+        failures=map(_failure_to, ingestion.failures),
+    )
+
+
+def _failure_to(failure: DocumentFailure) -> pb.DocumentFailure:
+    return pb.DocumentFailure(
+        id=failure.id, error_reason=failure.reason, error_message=failure.message
     )
 
 
@@ -109,7 +113,7 @@ def operation_from(operation: lro.Operation, caller: Caller) -> Ingestion:
         ended_at=ended,
         failures=tuple(
             DocumentFailure(each.id, each.error_reason, each.error_message)
-            for each in response.failures
+            for each in response.failures or metadata.failures
         ),
     )
 

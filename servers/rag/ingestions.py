@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
 
 import orjson
 
@@ -18,6 +19,7 @@ from servers.rag.working import Worker
 LONGEST_WAIT = 600.0  # seconds
 _SIGN_OF_LIFE = 15.0  # seconds after which watchers are told again what they know
 _LONGEST_REQUEST_ID = 128
+_MOST_FAILURES = 1000  # documents that failed, of those that are named
 
 
 class SpooledIngestions:
@@ -57,7 +59,7 @@ class SpooledIngestions:
             raise
         if accepted.id == new:
             self._worker.begin(accepted)
-        return self._worker.seen(accepted)
+        return await self._whole(self._worker.seen(accepted))
 
     async def _asked(self, caller: Caller, request_id: str) -> bool:
         if not request_id:
@@ -79,6 +81,16 @@ class SpooledIngestions:
         return digest.hexdigest()
 
     async def get(self, caller: Caller, name: str) -> Ingestion:
+        return await self._whole(await self._found(caller, name))
+
+    async def _whole(self, ingestion: Ingestion) -> Ingestion:
+        """With the documents that failed."""
+        if not ingestion.failed:
+            return ingestion
+        failures = await self._spool.failures(ingestion.id, _MOST_FAILURES)
+        return replace(ingestion, failures=tuple(failures))
+
+    async def _found(self, caller: Caller, name: str) -> Ingestion:
         found = await self._spool.get(name.removeprefix("operations/"))
         if found is None or found.tenant != caller.tenant:
             raise NotFound(
@@ -104,13 +116,13 @@ class SpooledIngestions:
         return IngestionPage(page, paging.token(scope, page[-1].created_at, page[-1].id))
 
     async def cancel(self, caller: Caller, name: str) -> None:
-        found = await self.get(caller, name)
+        found = await self._found(caller, name)
         if not found.over:
             await self._spool.cancel(found.id)
             self._worker.hurry(found)
 
     async def delete(self, caller: Caller, name: str) -> None:
-        found = await self.get(caller, name)
+        found = await self._found(caller, name)
         if not found.over:
             raise NotReady(
                 f"{name!r} goes on: cancel it, or wait for its end",
@@ -120,28 +132,29 @@ class SpooledIngestions:
         await self._spool.forget(found.id)
 
     async def wait(self, caller: Caller, name: str, seconds: float) -> Ingestion:
-        found = await self.get(caller, name)
+        found = await self._found(caller, name)
         until = asyncio.get_running_loop().time() + min(max(seconds, 0.0), LONGEST_WAIT)
         with self._worker.changes(found.id) as changed:
             while not found.over:
                 changed.clear()
-                found = await self.get(caller, name)
+                found = await self._found(caller, name)
                 try:
                     async with asyncio.timeout_at(until):
                         await (asyncio.sleep(0) if found.over else changed.wait())
                 except TimeoutError:
                     return await self.get(caller, name)
-        return found
+        return await self._whole(found)
 
     async def watch(self, caller: Caller, name: str) -> AsyncGenerator[Ingestion, None]:
-        found = await self.get(caller, name)
+        found = await self._found(caller, name)
         with self._worker.changes(found.id) as changed:
             while True:
                 changed.clear()
-                found = await self.get(caller, name)
-                yield found
+                found = await self._found(caller, name)
                 if found.over:
+                    yield await self._whole(found)
                     return
+                yield found
                 try:
                     async with asyncio.timeout(_SIGN_OF_LIFE):
                         await changed.wait()

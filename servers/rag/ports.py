@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from servers.domain.ingestions import Ingestion, IngestionFilter, IngestionState
+from servers.domain.ingestions import (
+    DocumentFailure,
+    Ingestion,
+    IngestionFilter,
+    IngestionState,
+)
 from servers.domain.rag import Document, Ingested
 
 
@@ -44,7 +49,13 @@ class Spool(Protocol):
         """Whether that request_id is known."""
         ...
 
-    async def get(self, ingestion: str) -> Ingestion | None: ...
+    async def get(self, ingestion: str) -> Ingestion | None:
+        """As all that give ingestions, without those of its documents that failed."""
+        ...
+
+    async def failures(self, ingestion: str, most: int) -> Sequence[DocumentFailure]:
+        """The first ones, in the order in which they came."""
+        ...
 
     async def page(
         self, tenant: str, where: IngestionFilter, after: tuple[float, str] | None, limit: int

@@ -24,6 +24,7 @@ from servers.rag.turns import Turns
 
 _PASSING = (Unavailable, Exhausted, OutOfTime, Interrupted)  # another try may go well
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_SHOWN = 512  # characters of the id of the document in hand
 _log = structlog.stdlib.get_logger("astromesh.rag")
 
 
@@ -176,7 +177,7 @@ class Worker:
             await self._end(ingestion, IngestionState.DONE)
             return False
         number, document = entry
-        self._hands[ingestion.id] = document.id
+        self._hands[ingestion.id] = document.id[:_SHOWN]
         self._tell(ingestion.id)
         try:
             told = await self._taken_in(ingestion, document)

@@ -66,16 +66,25 @@ async def in_process(rag: Rag) -> AsyncIterator[Rag]:
 
 @contextlib.asynccontextmanager
 async def ingesting(
-    folder: Path, router: Router, work: Work, *pipelines: dict, most: int = 1 << 20
+    folder: Path, router: Router, work: Work, *pipelines: dict
 ) -> AsyncIterator[SpooledIngestions]:
-    """Ingestions on disk; `.pipelines` is what takes documents in."""
+    """Ingestions on disk."""
+    async with taking_in(folder, router, work, *pipelines) as (_, ingestions):
+        yield ingestions
+
+
+@contextlib.asynccontextmanager
+async def taking_in(
+    folder: Path, router: Router, work: Work, *pipelines: dict, most: int = 1 << 20
+) -> AsyncIterator[tuple[Rag, SpooledIngestions]]:
+    """The pipelines, and the ingestions into them."""
     async with (
         service(folder, router, *pipelines) as kept,
         open_database(folder / "ingestions.db", MIGRATIONS) as database,
     ):
         spool = SqliteSpool(database, most, most, time.time)
         async with Worker(spool, kept, work, time.time) as worker:
-            yield SpooledIngestions(spool, worker, kept.declared, time.time, new_id)
+            yield kept, SpooledIngestions(spool, worker, kept.declared, time.time, new_id)
 
 
 @contextlib.asynccontextmanager

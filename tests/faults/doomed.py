@@ -3,8 +3,9 @@
     python -m tests.faults.doomed after:3 --config ...
 
 `after:3` is when the third write is durable, `before:3` when it was about to be handed over;
-`told:1` is when the first run has told its episodes, and its end is not written yet. The stores
-themselves are the real ones.
+`told:1` is when the first run has told its episodes, and its end is not written yet; `stored:3`
+is when the third document is in its store, and its ingestion does not know of it yet. The
+stores themselves are the real ones.
 """
 
 import os
@@ -23,6 +24,9 @@ _EPISODES = (
     ("servers.memory.adapters.sqlite_episodes", "SqliteEpisodes"),
     ("servers.memory.adapters.postgres_episodes", "PostgresEpisodes"),
 )
+_SPOOL = (("servers.rag.adapters.spool", "SqliteSpool"),)
+_RUN_WRITES = (_STORES, ("create", "append"))
+_WRITES = {"told": (_EPISODES, ("record",)), "stored": (_SPOOL, ("settle",))}
 
 
 class Doom:
@@ -34,7 +38,7 @@ class Doom:
         async def doomed(*values: Any) -> Any:
             self._left -= 1
             last = self._left == 0
-            if last and self.when == "before":
+            if last and self.when in ("before", "stored"):
                 os.kill(os.getpid(), signal.SIGKILL)
             done = await write(*values)
             if last:
@@ -46,10 +50,10 @@ class Doom:
 
 def main() -> None:
     doom = Doom(sys.argv.pop(1))
-    told = doom.when == "told"
-    for module, name in _EPISODES if told else _STORES:
+    stores, methods = _WRITES.get(doom.when, _RUN_WRITES)
+    for module, name in stores:
         store = getattr(import_module(module), name)
-        for method in ("record",) if told else ("create", "append"):
+        for method in methods:
             setattr(store, method, doom.around(getattr(store, method)))
     runpy.run_module("servers", run_name="__main__")
 

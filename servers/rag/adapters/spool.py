@@ -6,13 +6,19 @@ from typing import Any
 
 import orjson
 
-from servers.domain.ingestions import Ingestion, IngestionFilter, IngestionState
+from servers.domain.ingestions import (
+    DocumentFailure,
+    Ingestion,
+    IngestionFilter,
+    IngestionState,
+)
 from servers.domain.rag import Document, Ingested, IngestOutcome
 from servers.kernel.errors import AlreadyExists, Exhausted
 from servers.kernel.sqlite import Database
 from servers.rag.adapters import spool_rows as rows
 
 _OVERHEAD = 1024  # bytes that a document costs besides its content
+_LONGEST_NAME, _LONGEST_MESSAGE = 512, 300  # characters that are kept of what failed
 
 
 class SqliteSpool:
@@ -89,6 +95,11 @@ class SqliteSpool:
     async def get(self, ingestion: str) -> Ingestion | None:
         return await self._database.read(rows.named(lambda db: rows.ingestion(db, ingestion)))
 
+    async def failures(self, ingestion: str, most: int) -> Sequence[DocumentFailure]:
+        values = (ingestion, most)
+        found = await self._database.read(lambda db: db.execute(rows.FAILURES, values).fetchall())
+        return [DocumentFailure(*each) for each in found]
+
     async def page(
         self, tenant: str, where: IngestionFilter, after: tuple[float, str] | None, limit: int
     ) -> Sequence[Ingestion]:
@@ -111,7 +122,8 @@ class SqliteSpool:
 
     async def settle(self, ingestion: str, number: int, told: Ingested) -> None:
         failed = told.outcome is IngestOutcome.FAILED
-        why = (told.error_reason, told.error_message, ingestion, number)
+        said = (told.error_reason, told.error_message[:_LONGEST_MESSAGE])
+        why = (told.id[:_LONGEST_NAME], *said, ingestion, number)
 
         def work(db: sqlite3.Connection) -> None:
             (weight,) = db.execute(rows.WEIGHT, (ingestion, number)).fetchone()

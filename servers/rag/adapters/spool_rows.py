@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from servers.domain.ingestions import DocumentFailure, Ingestion, IngestionFilter, IngestionState
+from servers.domain.ingestions import Ingestion, IngestionFilter, IngestionState
 from servers.domain.rag import IngestOutcome
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ NEXT = (
 WEIGHT = "SELECT weight FROM document WHERE ingestion = ? AND number = ? AND content IS NOT NULL"
 DONE = "DELETE FROM document WHERE ingestion = ? AND number = ?"
 FAIL = (
-    "UPDATE document SET content = NULL, fields = x'', reason = ?, message = ?"
+    "UPDATE document SET content = NULL, fields = x'', id = ?, reason = ?, message = ?"
     " WHERE ingestion = ? AND number = ?"
 )
 COUNT_OUT = {
@@ -103,9 +103,9 @@ FORGET = "DELETE FROM ingestion WHERE id = ?"
 FORGET_OPEN = "DELETE FROM document WHERE ingestion = ? AND content IS NOT NULL"
 FORGET_RECEIVING = "DELETE FROM ingestion WHERE state = 'receiving'"
 SWEEP = "DELETE FROM ingestion WHERE ended_at < ?"
-_FAILURES = (
+FAILURES = (
     "SELECT id, reason, message FROM document WHERE ingestion = ? AND content IS NULL"
-    " ORDER BY number LIMIT 1000"
+    " ORDER BY number LIMIT ?"
 )
 
 
@@ -128,11 +128,10 @@ def ingestion(db: sqlite3.Connection, name: str) -> Ingestion | None:
 
 
 def ingestions(db: sqlite3.Connection, sql: str, values: Sequence[Any]) -> Sequence[Ingestion]:
-    return [_ingestion(db, row) for row in db.execute(sql, values).fetchall()]
+    return [_ingestion(row) for row in db.execute(sql, values).fetchall()]
 
 
-def _ingestion(db: sqlite3.Connection, row: sqlite3.Row) -> Ingestion:
-    failures = db.execute(_FAILURES, (row["id"],)) if row["ended_at"] and row["failed"] else ()
+def _ingestion(row: sqlite3.Row) -> Ingestion:
     return Ingestion(
         id=row["id"],
         tenant=row["tenant"],
@@ -151,7 +150,6 @@ def _ingestion(db: sqlite3.Connection, row: sqlite3.Row) -> Ingestion:
         waiting=row["why"],
         cancel=bool(row["cancel"]),
         ended_at=row["ended_at"],
-        failures=tuple(DocumentFailure(*failure) for failure in failures),
     )
 
 

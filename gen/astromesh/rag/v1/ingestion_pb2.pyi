@@ -134,6 +134,7 @@ class IngestionMetadata(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
     pipeline: _builtins.str
     """The pipeline that takes the documents in."""
     principal: _builtins.str
@@ -172,6 +173,12 @@ class IngestionMetadata(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended."""
 
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentFailure]:
+        """Those that could not be taken in, the first 100, however it ends: `failed` counts them all.
+        Left out of lists, and of what WatchIngestion tells before the end.
+        """
+
     def __init__(
         self,
         *,
@@ -191,10 +198,11 @@ class IngestionMetadata(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        failures: _abc.Iterable[Global___DocumentFailure] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "cancel_requested", b"cancel_requested", "chunks", b"chunks", "create_time", b"create_time", "created", b"created", "current_document", b"current_document", "documents", b"documents", "done", b"done", "end_time", b"end_time", "failed", b"failed", "pipeline", b"pipeline", "principal", b"principal", "replaced", b"replaced", "unchanged", b"unchanged", "update_time", b"update_time", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "cancel_requested", b"cancel_requested", "chunks", b"chunks", "create_time", b"create_time", "created", b"created", "current_document", b"current_document", "documents", b"documents", "done", b"done", "end_time", b"end_time", "failed", b"failed", "failures", b"failures", "pipeline", b"pipeline", "principal", b"principal", "replaced", b"replaced", "unchanged", b"unchanged", "update_time", b"update_time", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,7 +235,7 @@ class IngestionResponse(_message.Message):
     """How many chunks the documents have that are stored."""
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentFailure]:
-        """Those that could not be taken in, the first 1000."""
+        """Those that could not be taken in, the first 1000. Left out of lists."""
 
     def __init__(
         self,
@@ -262,7 +270,7 @@ class DocumentFailure(_message.Message):
     error_reason: _builtins.str
     """Why: a reason of astromesh.common.v1.ErrorReason."""
     error_message: _builtins.str
-    """The same for people."""
+    """The same for people, 300 characters at the most."""
     def __init__(
         self,
         *,

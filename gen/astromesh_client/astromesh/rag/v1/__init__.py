@@ -302,7 +302,7 @@ class DocumentFailure(betterproto2.Message):
 
     error_message: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    The same for people.
+    The same for people, 300 characters at the most.
     """
 
 
@@ -530,6 +530,14 @@ class IngestionMetadata(betterproto2.Message):
     When it ended.
     """
 
+    failures: "list[DocumentFailure]" = betterproto2.field(
+        17, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    Those that could not be taken in, the first 100, however it ends: `failed` counts them all.
+    Left out of lists, and of what WatchIngestion tells before the end.
+    """
+
 
 default_message_pool.register_message("astromesh.rag.v1", "IngestionMetadata", IngestionMetadata)
 
@@ -574,7 +582,7 @@ class IngestionResponse(betterproto2.Message):
         7, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    Those that could not be taken in, the first 1000.
+    Those that could not be taken in, the first 1000. Left out of lists.
     """
 
 

@@ -1,0 +1,127 @@
+"""How ingestions end early, with a document in hand: cancelled, or with their process."""
+
+import asyncio
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+from servers.domain.ingestions import Ingestion, IngestionState
+from servers.domain.services import Ingestions, Rag
+from servers.rag.working import Work
+from tests.contract.rag_fixture import (
+    ALICE,
+    P,
+    dialled,
+    document,
+    in_process,
+    packaged_router,
+    pipeline,
+    taking_in,
+)
+from tests.scripted.http_server import Reply, ScriptedServer
+from tests.scripted.openai_server import openai_server
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PATIENCE = 20.0  # seconds
+AT_ONCE = Work(drain=0.0)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def router(tmp_path_factory):
+    async with packaged_router(tmp_path_factory.mktemp("models")) as router:
+        yield router
+
+
+@pytest.fixture(params=[in_process, dialled], ids=lambda f: f.__name__)
+def reached(request):
+    return request.param
+
+
+@dataclass
+class Slow:
+    """A model that makes vectors of one document, and of the others once it is let."""
+
+    server: ScriptedServer
+    let: asyncio.Event
+
+    @property
+    def pipeline(self) -> dict:
+        embeddings = {"provider": "openai_compat", "model": "m", "endpoint": self.server.endpoint}
+        return pipeline(embeddings=embeddings)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def slow():
+    let = asyncio.Event()
+    async with openai_server(Reply(), Reply(hold=let)) as server:
+        yield Slow(server, let)
+
+
+async def begun(ingestions: Ingestions) -> Ingestion:
+    """Its second document that can be read is in hand."""
+
+    async def documents():
+        yield document("junk.txt", b"\0")
+        for name in ("a.md", "b.md", "c.md"):
+            yield document(name, f"This is {name}. " * 40)
+
+    given = await ingestions.start(ALICE, P, documents())
+    async with asyncio.timeout(PATIENCE), aclosing(ingestions.watch(ALICE, given.name)) as told:
+        return await anext(each async for each in told if each.current == "b.md")
+
+
+async def names(rag: Rag) -> list[str]:
+    return [each.id for each in (await rag.documents(ALICE, P)).documents]
+
+
+class TestCancelling:
+    @asynccontextmanager
+    async def cancelled(self, reached, folder, router, slow):
+        async with (
+            taking_in(folder, router, Work(), slow.pipeline) as (rag, kept),
+            reached(kept) as ingestions,
+        ):
+            name = (await begun(ingestions)).name
+            await ingestions.cancel(ALICE, name)
+            asked = await ingestions.get(ALICE, name)
+            slow.let.set()
+            yield rag, asked, await ingestions.wait(ALICE, name, PATIENCE)
+
+    async def test_lets_the_document_in_hand_come_to_its_end(self, reached, tmp_path, router, slow):
+        async with self.cancelled(reached, tmp_path, router, slow) as (rag, asked, ended):
+            assert (asked.cancel, asked.over, asked.current) == (True, False, "b.md")
+            assert (ended.state, ended.created) == (IngestionState.CANCELLED, 2)
+            assert await names(rag) == ["a.md", "b.md"]
+            assert (await rag.pipeline(ALICE, P)).chunks == ended.chunks
+
+    async def test_leaves_the_failures_on_record(self, reached, tmp_path, router, slow):
+        async with self.cancelled(reached, tmp_path, router, slow) as (_, asked, ended):
+            for each in (asked, ended):
+                (failure,) = each.failures
+                assert (failure.id, failure.reason) == ("junk.txt", "DOCUMENT_UNREADABLE")
+                assert each.failed == 1
+
+
+class TestTheEndOfTheProcess:
+    async def test_leaves_time_to_the_document_in_hand(self, tmp_path, router, slow):
+        async with taking_in(tmp_path, router, Work(), slow.pipeline) as (_, ingestions):
+            name = (await begun(ingestions)).name
+            asyncio.get_running_loop().call_later(0.05, slow.let.set)
+        async with taking_in(tmp_path, router, Work(), slow.pipeline) as (rag, ingestions):
+            ended = await ingestions.wait(ALICE, name, PATIENCE)
+            assert await names(rag) == ["a.md", "b.md", "c.md"]
+        assert (ended.state, ended.created, ended.failed) == (IngestionState.DONE, 3, 1)
+        assert len(slow.server.requests) == 3  # nothing was embedded twice
+
+    async def test_lets_go_of_what_takes_longer(self, tmp_path, router, slow):
+        async with taking_in(tmp_path, router, AT_ONCE, slow.pipeline) as (_, ingestions):
+            name = (await begun(ingestions)).name
+        slow.let.set()
+        async with taking_in(tmp_path, router, Work(), slow.pipeline) as (rag, ingestions):
+            ended = await ingestions.wait(ALICE, name, PATIENCE)
+            assert await names(rag) == ["a.md", "b.md", "c.md"]
+            assert (await rag.pipeline(ALICE, P)).chunks == ended.chunks
+        assert (ended.state, ended.created, ended.failed) == (IngestionState.DONE, 3, 1)

@@ -1,0 +1,144 @@
+"""Ingestions whose mesh is killed, and whose stores are, while documents are taken in.
+
+Each store has an ingestion of its own, of a tenant of its own, so that all are under way at once.
+"""
+
+import asyncio
+import signal
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+import pytest
+import pytest_asyncio
+import yaml
+
+from servers.domain.caller import Caller
+from servers.domain.ingestions import Ingestion, IngestionState
+from servers.domain.rag import Document
+from servers.rag.remote import RemoteRag
+from servers.rag.remote_ingestions import RemoteIngestions
+from tests.chroma_server import ChromaServer, chroma_server
+from tests.contract.rag_fixture import pipeline
+from tests.faults.replicas import Replica
+from tests.postgres_server import PostgresServer, postgres_server
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MANY = 24  # documents of an ingestion
+PATIENCE = 60.0  # seconds
+SERVERS = ("pgvector", "chroma-server")
+STORES = (*SERVERS, "faiss", "qdrant", "chroma")
+
+
+@dataclass
+class World:
+    mesh: Replica
+    postgres: PostgresServer
+    chroma: ChromaServer
+
+
+@asynccontextmanager
+async def meshes(folder, **stores):
+    """A mesh with a pipeline on each store."""
+    (folder / "config" / "rag").mkdir(parents=True)
+    for name, store in stores.items():
+        said = pipeline(name, vector_store=store)
+        (folder / "config" / "rag" / f"{name}.rag.yaml").write_text(yaml.safe_dump(said))
+    mesh = Replica(folder)
+    try:
+        yield mesh
+    finally:
+        await mesh.kill()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    data = tmp_path_factory.mktemp("chroma")
+    with postgres_server() as postgres, chroma_server(data) as chroma:
+        stores = {name: {"backend": name} for name in STORES}
+        stores["pgvector"] |= {"dsn": postgres.schema()}
+        stores["chroma-server"] = {"backend": "chroma", "url": chroma.address}
+        async with meshes(folder, **stores) as mesh:
+            await mesh.start()
+            yield World(mesh, postgres, chroma)
+
+
+def dialled(mesh: Replica):
+    return grpc.aio.insecure_channel(f"127.0.0.1:{mesh.port}")
+
+
+async def several():
+    for number in range(MANY):
+        text = f"Everybody keeps rule {number}. " * 20  # more than one chunk
+        yield Document(f"{number:03}.md", text.encode())
+
+
+async def under_way(mesh: Replica, tenant: str, stores) -> dict[str, Ingestion]:
+    """Some documents of each are taken in, and some are not."""
+
+    async def one(store: str) -> Ingestion:
+        caller = Caller(f"{tenant}-{store}")
+        ingestions = RemoteIngestions(channel)
+        given = await ingestions.start(caller, store, several())
+        async with aclosing(ingestions.watch(caller, given.name)) as told:
+            return await anext(each async for each in told if each.done >= 3)
+
+    async with asyncio.timeout(PATIENCE), dialled(mesh) as channel:
+        found = await asyncio.gather(*map(one, stores))
+    assert not any(each.over for each in found)
+    return dict(zip(stores, found, strict=True))
+
+
+async def ended(mesh: Replica, before: dict[str, Ingestion]) -> None:
+    """All of them come to their end, and each document is there once, and whole."""
+    async with dialled(mesh) as channel:
+        for store, seen in before.items():
+            caller = Caller(seen.tenant)
+            now = await RemoteIngestions(channel).wait(caller, seen.name, PATIENCE)
+            page = await RemoteRag(channel).documents(caller, store, 1000)
+            kept = (await RemoteRag(channel).pipeline(caller, store)).chunks
+            assert (now.state, now.done, now.failed) == (IngestionState.DONE, MANY, 0)
+            # What was acknowledged is not taken in again; what was in hand may be there already.
+            assert (now.created + now.unchanged, now.unchanged <= 1) == (MANY, True)
+            assert (len(page.documents), kept) == (MANY, now.chunks)
+            assert sum(each.chunks for each in page.documents) == kept
+
+
+async def waits(mesh: Replica, seen: Ingestion) -> str:
+    async with asyncio.timeout(PATIENCE), dialled(mesh) as channel:
+        ingestions = RemoteIngestions(channel)
+        async with aclosing(ingestions.watch(Caller(seen.tenant), seen.name)) as told:
+            return await anext(each.waiting async for each in told if each.waiting)
+
+
+async def test_stores_that_are_killed_are_waited_for(world):
+    before = await under_way(world.mesh, "servers", SERVERS)
+    await asyncio.to_thread(world.chroma.stop, signal.SIGKILL)
+    await asyncio.to_thread(world.postgres.stop, signal.SIGQUIT)
+    assert "Chroma can't be used" in await waits(world.mesh, before["chroma-server"])
+    await asyncio.to_thread(world.chroma.start)
+    await asyncio.to_thread(world.postgres.start)
+    await ended(world.mesh, before)
+
+
+async def test_a_mesh_that_is_killed_goes_on_with_every_store(world):
+    before = await under_way(world.mesh, "mesh", STORES)
+    await world.mesh.kill()
+    await world.mesh.start()
+    await ended(world.mesh, before)
+
+
+async def test_a_document_that_was_stored_in_the_last_moment_is_there_once(tmp_path):
+    """The store has it, and the ingestion had not been told so."""
+    async with meshes(tmp_path, faiss={"backend": "faiss"}) as mesh:
+        await mesh.start("stored:3")
+        async with dialled(mesh) as channel:
+            given = await RemoteIngestions(channel).start(Caller("acme"), "faiss", several())
+            await mesh.died()
+        await mesh.start()
+        await ended(mesh, {"faiss": given})
+        async with dialled(mesh) as channel:
+            now = await RemoteIngestions(channel).get(Caller("acme"), given.name)
+    assert (now.created, now.unchanged) == (MANY - 1, 1)
