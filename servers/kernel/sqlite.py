@@ -5,6 +5,7 @@ committed together, so that many callers pay for one sync; each of them hears ba
 after that sync. What the SQL means is the caller's business.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -20,7 +21,8 @@ T = TypeVar("T")
 
 _TOGETHER = 256  # writes in one commit at most: bounds how long the first of them waits
 _BUSY = 5_000  # milliseconds that SQLite waits for a lock
-_WRITING_OUT = 1_000  # the same, for those who read an old view
+_WRITING_OUT = 20  # the same, for those who read an old view; nobody writes meanwhile
+_READERS_GET = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4)  # seconds to come to an end, between two tries
 
 
 class Database:
@@ -49,10 +51,18 @@ class Database:
     async def write_out(self) -> None:
         """Bring all finished writes into the file and empty the log, which has older pages.
 
-        With `erasing`, what was removed before is then in no file any more. Raises
-        Unavailable (STORAGE_BUSY) where somebody reads an old view for too long.
+        With `erasing`, what was removed before is then in no file any more. Others write
+        between two tries. Raises Unavailable (STORAGE_BUSY) where somebody reads an old view
+        for a second and more.
         """
-        await self._writer.submit(_write_out)
+        for pause in _READERS_GET:
+            if await self._writer.submit(_write_out):
+                return
+            await asyncio.sleep(pause)
+        if not await self._writer.submit(_write_out):
+            raise Unavailable(
+                "somebody reads what was removed: ask again", reason="STORAGE_BUSY", retry_after=1.0
+            )
 
 
 @asynccontextmanager
@@ -123,15 +133,12 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
         )
 
 
-def _write_out(connection: sqlite3.Connection) -> None:
-    """Work that is no part of a transaction. Nothing is written while it waits for readers."""
+def _write_out(connection: sqlite3.Connection) -> bool:
+    """Work that is no part of a transaction. False: somebody reads what is in the log."""
     connection.execute(f"PRAGMA busy_timeout = {_WRITING_OUT}")
     busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     connection.execute(f"PRAGMA busy_timeout = {_BUSY}")
-    if busy:
-        raise Unavailable(
-            "somebody reads what was removed: ask again", reason="STORAGE_BUSY", retry_after=1.0
-        )
+    return not busy
 
 
 def _apply(connection: sqlite3.Connection, works: Sequence[Work]) -> Sequence[Outcome]:

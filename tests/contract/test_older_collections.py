@@ -13,6 +13,7 @@ from servers.kernel.sqlite import open_database
 from servers.kernel.vectors import chroma, payloads, rows
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.opening import open_collection
+from servers.kernel.vectors.ports import Scope
 from tests.contract.vector_fixture import ACME, EAST, SPACE, points, record
 
 TEXT = "fox"
@@ -20,6 +21,7 @@ LOST_WORDS = """
     ALTER TABLE "vectors_old_p" DROP COLUMN terms, DROP COLUMN weights,
         ADD COLUMN words tsvector GENERATED ALWAYS AS (to_tsvector('simple', text)) STORED;
     CREATE INDEX ON "vectors_old_p" USING gin (words);
+    ALTER TABLE "vectors_old_r" DROP COLUMN expires_at;
 """
 
 
@@ -29,6 +31,9 @@ async def finds(collection, backend):
         await store.replace("acme", record("new"), points(EAST, text=TEXT))
         again = [each.record.id for each in await store.keywords(ACME, "Fox", 10, {})]
         await store.delete("acme", "old")
+        await store.replace("acme", record("over", expires_at=1.0), points(EAST, text=TEXT))
+        assert [each.id for each in await store.records(Scope("acme", now=1.0), "", 9)] == ["new"]
+        assert await store.sweep(1.0) == 1
         return found, again, len(await store.keywords(ACME, "Fox", 10, {}))
 
 
@@ -97,7 +102,7 @@ async def test_a_collection_of_chroma_still_works_and_refuses_words(tmp_path):
 async def _refuses(collection, backend, there=()):
     async with open_collection(backend, collection) as store:
         await store.replace("acme", record("new"), points(EAST, text=TEXT))
-        found = await store.search(ACME, EAST, 10, {})
+        found = await store.search(Scope("acme", now=5.0), EAST, 10, {})
         assert sorted((each.record.id, each.text) for each in found) == [
             *((name, "text 0") for name in there),
             ("new", "fox 0"),

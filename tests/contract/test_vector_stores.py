@@ -243,6 +243,22 @@ class TestReplace:
         left = await store.record(ACME, "a")
         assert left.points == await store.count("acme") == int(left.content_hash[1:])
 
+    async def test_over_what_is_there_as_it_was_read_takes_its_place(self, store):
+        await store.replace("acme", record("a"), points(EAST))
+        read = await store.record(ACME, "a")
+        assert await store.replace("acme", record("a", uri="u2"), points(UP), over=read)
+        assert (await store.record(ACME, "a")).uri == "u2"
+
+    async def test_over_what_is_gone_or_another_by_now_stores_nothing(self, store):
+        await store.replace("acme", record("a"), points(EAST))
+        read = await store.record(ACME, "a")
+        await store.replace("acme", record("a", uri="u2"), points(NORTH))
+        assert not await store.replace("acme", record("a", uri="u3"), points(UP), over=read)
+        assert (await store.record(ACME, "a")).uri == "u2"
+        await store.delete("acme", "a")
+        assert not await store.replace("acme", record("a", uri="u3"), points(UP), over=read)
+        assert (await names(store), await store.count("acme")) == ([], 0)
+
 
 class TestDelete:
     async def test_forgets_the_record_with_its_points(self, store):
@@ -255,6 +271,59 @@ class TestDelete:
         await store.replace("acme", record("a"), points(EAST))
         deleted = [await store.delete("acme", "b"), await store.delete("other", "a")]
         assert (deleted, await store.count("acme")) == ([0, 0], 1)
+
+    async def test_of_several_leaves_the_others(self, store):
+        for each in "abc":
+            await store.replace("acme", record(each), points(EAST, NORTH))
+        await store.replace("other", record("a"), points(EAST))
+        assert await store.delete("acme", "a", "c", "nobody") == 4
+        assert await store.delete("acme") == 0
+        counts = [await store.count("acme"), await store.count("other")]
+        assert (await names(store), counts) == ([("b", 0), ("b", 1)], [2, 1])
+
+
+class TestTime:
+    """Of records that are over at some time, and of those that never are."""
+
+    @pytest.fixture
+    async def filled(self, store):
+        await store.replace("acme", record("long", expires_at=200.5), points(EAST, text="fox"))
+        await store.replace("acme", record("never"), points(unit(3, 1, 0, 0), text="fox"))
+        await store.replace("acme", record("short", expires_at=100.5), points(EAST, text="fox"))
+        await store.replace("other", record("short", expires_at=100.5), points(EAST, text="fox"))
+        return store
+
+    @pytest.mark.parametrize(
+        ("now", "left"),
+        [
+            (None, ["long", "never", "short"]),
+            (100.0, ["long", "never", "short"]),
+            (100.5, ["long", "never"]),
+            (1000.0, ["never"]),
+        ],
+    )
+    async def test_hides_what_is_over(self, filled, now, left):
+        scope = Scope("acme", now=now)
+        listed = [each.id for each in await filled.records(scope, "", 10)]
+        found = await filled.search(scope, EAST, len(left), {})
+        said = await filled.keywords(scope, "fox", 10, {})
+        kept = [name for name in ("long", "never", "short") if await filled.record(scope, name)]
+        assert (listed, kept) == (left, left)
+        assert sorted(each.record.id for each in found) == left
+        assert sorted(each.record.id for each in said) == left
+
+    async def test_is_given_back_as_it_was_stored(self, filled):
+        found = await filled.records(ACME, "", 10)
+        assert [each.expires_at for each in found] == [200.5, None, 100.5]
+
+    async def test_sweeps_what_is_over_of_all_tenants(self, filled):
+        assert [await filled.sweep(100.0), await filled.sweep(150.0)] == [0, 2]
+        assert [await filled.count("acme"), await filled.count("other")] == [2, 0]
+        assert [name for name, _ in await names(filled)] == ["long", "never"]
+
+    async def test_sweeps_nothing_before_anything_is_prepared(self, backend):
+        async with backend.open() as store:
+            assert await store.sweep(1000.0) == 0
 
 
 class TestRecords:

@@ -172,6 +172,48 @@ class TestWritesAtOnce:
         assert [await task for task in tasks] == [1] * 20
 
 
+class TestWritingOut:
+    """Of a database whose removed rows are to be in no file."""
+
+    @pytest.fixture
+    async def erasing(self, path):
+        async with open_database(path, [TABLE], erasing=True) as opened:
+            await opened.write(add("a secret"))
+            yield opened
+
+    def files(self, path) -> bytes:
+        return b"".join(each.read_bytes() for each in path.parent.iterdir())
+
+    async def test_leaves_what_was_removed_in_no_file(self, erasing, path):
+        await erasing.write(lambda c: c.execute("DELETE FROM item").rowcount)
+        assert b"a secret" in self.files(path)
+        await erasing.write_out()
+        assert b"a secret" not in self.files(path)
+
+    async def test_waits_for_a_reader_while_others_write(self, erasing, path):
+        reader = sqlite3.connect(path)
+        reader.execute("BEGIN")
+        names(reader)
+        await erasing.write(lambda c: c.execute("DELETE FROM item").rowcount)
+        written_out = asyncio.create_task(erasing.write_out())
+        for n in range(5):
+            await erasing.write(add(f"item {n}"))
+        assert not written_out.done()
+        reader.close()
+        await written_out
+        assert b"a secret" not in self.files(path)
+
+    async def test_gives_up_where_a_reader_stays(self, erasing, path):
+        reader = sqlite3.connect(path)
+        reader.execute("BEGIN")
+        names(reader)
+        await erasing.write(lambda c: c.execute("DELETE FROM item").rowcount)
+        with pytest.raises(Unavailable) as caught:
+            await erasing.write_out()
+        assert caught.value.reason == "STORAGE_BUSY"
+        reader.close()
+
+
 async def test_a_closed_database_says_so(path):
     async with open_database(path, [TABLE]) as db:
         pass

@@ -40,6 +40,7 @@ from servers.kernel.vectors.ports import (
     Scope,
     Space,
     check_space,
+    unchanged,
     values_of,
     without_words,
 )
@@ -160,11 +161,15 @@ class ChromaStore:
                 )
             check_space(await self.space(), space, f"collection {self._name!r}")
 
-    async def replace(self, tenant: str, record: Record, points: Sequence[Point]) -> None:
+    async def replace(
+        self, tenant: str, record: Record, points: Sequence[Point], over: Record | None = None
+    ) -> bool:
         version = uuid.uuid4().hex
         said = _flat(payloads.of_record(tenant, record, len(points)) | {"version": version})
         last_first = list(reversed(points))  # point 0 makes the record seen
         async with self._lock:
+            if over and not unchanged(await self.record(Scope(tenant), over.id), over):
+                return False
             for batch in (last_first[at : at + _BATCH] for at in range(0, len(points), _BATCH)):
                 await self._call(
                     self._collection.upsert,
@@ -175,6 +180,7 @@ class ChromaStore:
                 )
             older = _all([*_in(tenant, record.id), {"version": {"$ne": version}}])
             await self._call(self._collection.delete, where=older)
+            return True
 
     def _document(self, point: Point) -> str:
         return f" {' '.join(words.words(point.text))} " if self._words else point.text
@@ -183,13 +189,22 @@ class ChromaStore:
         said = payloads.of_point(point)
         return said if self._words else {key: said[key] for key in said if key != "text"}
 
-    async def delete(self, tenant: str, record: str) -> int:
-        if await self.space() is None:
+    async def delete(self, tenant: str, *records: str) -> int:
+        if not records or await self.space() is None:
             return 0
+        these = {"record": {"$in": list(records)}}
         async with self._lock:
-            there = await self.record(Scope(tenant), record)
-            await self._call(self._collection.delete, where=_all(_in(tenant, record)))
-        return there.points if there else 0
+            heads = await self._heads(Scope(tenant), [these])
+            await self._call(self._collection.delete, where=_all([{"tenant": tenant}, these]))
+        return sum(each.points for each, _ in payloads.newest(heads).values())
+
+    async def sweep(self, now: float) -> int:
+        over = {"expires_at": {"$lte": now}}
+        swept = len(await self._get([over, {"index": 0}]))
+        if swept:
+            async with self._lock:
+                await self._call(self._collection.delete, where=over)
+        return swept
 
     async def record(self, scope: Scope, record: str) -> Record | None:
         heads = await self._heads(scope, [{"record": record}])
@@ -315,6 +330,8 @@ def _seen(scope: Scope, where: Where) -> list[Any]:
     if scope.principal is not None:
         seen = payloads.seen_by(scope.principal)
         conditions.append(_any([{f"acl:{each}": True} for each in seen]))
+    if scope.now is not None:  # what has no end has no such key
+        conditions.append(_any([{"ends": {"$ne": True}}, {"expires_at": {"$gt": scope.now}}]))
     for key, wanted in values_of(where):
         conditions.append(_any([{f"mark:{payloads.mark(key, each)}": True} for each in wanted]))
     return conditions
@@ -330,6 +347,7 @@ def _any(conditions: list[Any]) -> Any:
 
 def _flat(payload: Mapping[str, Any]) -> dict[str, Any]:
     plain = {key: value for key, value in payload.items() if key not in _LISTS}
+    plain |= {"ends": True} if "expires_at" in payload else {}
     for key, prefix in _LISTS.items():
         plain |= {f"{prefix}:{each}": True for each in payload[key]}
     return plain

@@ -46,6 +46,7 @@ _log = structlog.stdlib.get_logger("astromesh.vectors")
 _MOST_SEEN = 64  # scopes and filters whose numbers are kept
 _MOST_TIED = 1000  # as good as the last one by their words, of which the first by name are kept
 _SAVE_EVERY = 5.0  # seconds, at most, where something has changed
+_SWEPT = 500  # records that are removed together
 
 
 @asynccontextmanager
@@ -151,11 +152,16 @@ class FaissStore:
                 self._index = self._new_index(space.dimension)
                 self._space = space
 
-    async def replace(self, tenant: str, record: Record, points: Sequence[Point]) -> None:
-        await self._whole(self._replace(tenant, record, points))
+    async def replace(
+        self, tenant: str, record: Record, points: Sequence[Point], over: Record | None = None
+    ) -> bool:
+        return await self._whole(self._replace(tenant, record, points, over))
 
-    async def delete(self, tenant: str, record: str) -> int:
-        return await self._whole(self._delete(tenant, record))
+    async def delete(self, tenant: str, *records: str) -> int:
+        return await self._whole(self._delete(tenant, records))
+
+    async def sweep(self, now: float) -> int:
+        return await self._whole(self._sweep(now))
 
     async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Whoever leaves early leaves the index as SQLite is, and nobody changes it while a
@@ -165,20 +171,42 @@ class FaissStore:
         task.add_done_callback(self._at_work.discard)
         return await asyncio.shield(task)
 
-    async def _replace(self, tenant: str, record: Record, points: Sequence[Point]) -> None:
+    async def _replace(
+        self, tenant: str, record: Record, points: Sequence[Point], over: Record | None
+    ) -> bool:
         async with self._lock:
-            write = partial(rows.replace, tenant=tenant, record=record, points=points)
-            removed, added = await self._database.write(write)
+            write = partial(rows.replace, tenant=tenant, new=record, points=points, over=over)
+            changed = await self._database.write(write)
+            if changed is None:
+                return False
+            removed, added = changed
             vectors = list(zip(added, (each.vector for each in points), strict=True))
             await asyncio.to_thread(self._change, removed, vectors)
+            return True
 
-    async def _delete(self, tenant: str, record: str) -> int:
-        async with self._lock:
-            write = partial(rows.delete, tenant=tenant, record=record)
-            removed = await self._database.write(write)
-            if removed:
-                await asyncio.to_thread(self._change, removed, [])
-            return len(removed)
+    async def _delete(self, tenant: str, records: Sequence[str]) -> int:
+        removed: list[int] = []
+        if records:
+            async with self._lock:
+                write = partial(rows.delete, tenant=tenant, names=records)
+                removed = await self._database.write(write)
+                if removed:
+                    await asyncio.to_thread(self._change, removed, [])
+        await self._database.write_out()
+        return len(removed)
+
+    async def _sweep(self, now: float) -> int:
+        swept, some = 0, _SWEPT
+        while some == _SWEPT:
+            async with self._lock:
+                write = partial(rows.sweep, now=now, most=_SWEPT)
+                some, removed = await self._database.write(write)
+                if removed:
+                    await asyncio.to_thread(self._change, removed, [])
+            swept += some
+        if swept:
+            await self._database.write_out()
+        return swept
 
     def _change(self, removed: Iterable[int], added: Sequence[tuple[int, Vector]]) -> None:
         assert self._index
@@ -228,13 +256,18 @@ class FaissStore:
 
     async def _seen_by(self, scope: Scope, where: Where) -> "array[int]":
         """The numbers a search may find; many searches in a row ask for the same."""
-        key = (scope, repr(sorted(where.items())))
+        whenever = replace(scope, now=None)
+        key = (whenever, repr(sorted(where.items())))
         if key not in self._seen:
             if len(self._seen) >= _MOST_SEEN:
                 self._seen.clear()
-            read = partial(rows.seen, scope=scope, where=where)
+            read = partial(rows.seen, scope=whenever, where=where)
             self._seen[key] = await self._database.read(read)
-        return self._seen[key]
+        seen = self._seen[key]
+        if scope.now is None:
+            return seen
+        over = await self._database.read(partial(rows.over, tenant=scope.tenant, now=scope.now))
+        return await asyncio.to_thread(_without, seen, over) if over else seen
 
     async def keywords(
         self, scope: Scope, text: str, limit: int, where: Where, with_vectors: bool = False
@@ -258,6 +291,11 @@ class FaissStore:
 
 
 # -- in threads -------------------------------------------------------------------------------
+
+
+def _without(seen: "array[int]", over: Sequence[int]) -> "array[int]":
+    numbers = np.frombuffer(seen, np.int64)
+    return array("q", numbers[~np.isin(numbers, over)].tobytes())
 
 
 def _best(

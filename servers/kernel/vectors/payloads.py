@@ -29,6 +29,7 @@ def of_record(tenant: str, record: Record, points: int) -> dict[str, Any]:
         "fields": list(record.metadata),
         "acl": [f"@{each}" for each in record.acl] or [EVERYBODY],
         "updated_at": record.updated_at,
+        **({} if record.expires_at is None else {"expires_at": record.expires_at}),
     }
 
 
@@ -52,6 +53,7 @@ def record_from(payload: Mapping[str, Any]) -> Record:
         orjson.loads(payload["metadata"]),
         acl,
         payload["updated_at"],
+        payload.get("expires_at"),
     )
 
 

@@ -28,13 +28,17 @@ from servers.kernel.vectors.ports import (
     Scope,
     Space,
     check_space,
+    unchanged,
     values_of,
 )
 
 _PATIENCE = 10.0  # seconds that work waits for a PostgreSQL that is away
 _BATCH = 200  # points of one statement
 _MOST_INDEXED = 2000  # numbers of a vector that HNSW takes
-_RECORD = "r.id, r.title, r.uri, r.content_hash, r.points, r.metadata::text, r.acl, r.updated_at"
+_RECORD = (
+    "r.id, r.title, r.uri, r.content_hash, r.points, r.metadata::text, r.acl, r.updated_at, "
+    "r.expires_at"
+)
 _POINT = f"p.position, p.text, p.start, p.stop, {_RECORD}"
 _EXTENSION = (
     "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace "
@@ -83,6 +87,7 @@ class PgvectorStore:
             # Wherever somebody has put it: that need not be on our search_path.
             self._type = await connection.fetchval(_EXTENSION)
             await self._add_words(connection)
+            await self._add_expiry(connection)
 
     async def _add_words(self, connection: Connection) -> None:
         """To a table that an older version made."""
@@ -101,6 +106,12 @@ class PgvectorStore:
                 rows,
             )
             last = found[-1][0]
+
+    async def _add_expiry(self, connection: Connection) -> None:
+        records = await connection.fetchval("SELECT to_regclass($1)::oid", self._records)
+        sql = "SELECT 1 FROM pg_attribute WHERE attrelid = $1 AND attname = 'expires_at'"
+        if records is not None and not await connection.fetchval(sql, records):
+            await connection.execute(_EXPIRY.format(r=self._records))
 
     def _words(self, text: str) -> tuple[str, str]:
         of = words.numbered(words.weights(text))
@@ -144,22 +155,39 @@ class PgvectorStore:
                     f"CREATE INDEX ON {self._points} USING hnsw (vector {cosine})"
                 )
 
-    async def replace(self, tenant: str, record: Record, points: Sequence[Point]) -> None:
-        await self._postgres.steadily(lambda c: self._replace(c, tenant, record, points))
+    async def replace(
+        self, tenant: str, record: Record, points: Sequence[Point], over: Record | None = None
+    ) -> bool:
+        return await self._postgres.steadily(
+            lambda c: self._replace(c, tenant, record, points, over)
+        )
+
+    async def _is_there(self, connection: Connection, tenant: str, record: Record) -> bool:
+        """As it was read; nobody deletes or changes it before the transaction ends."""
+        sql = f"SELECT {_RECORD} FROM {self._records} r WHERE tenant = $1 AND id = $2 FOR UPDATE"
+        found = await connection.fetchrow(sql, tenant, record.id)
+        return unchanged(_record(found) if found else None, record)
 
     async def _replace(
-        self, connection: Connection, tenant: str, record: Record, points: Sequence[Point]
-    ) -> None:
+        self,
+        connection: Connection,
+        tenant: str,
+        record: Record,
+        points: Sequence[Point],
+        over: Record | None,
+    ) -> bool:
         async with connection.transaction():
+            if over and not await self._is_there(connection, tenant, over):
+                return False
             number = await connection.fetchval(
                 f"INSERT INTO {self._records} (tenant, id, title, uri, content_hash, points, "
-                "metadata, acl, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, "
-                "$9) ON CONFLICT (tenant, id) DO UPDATE SET (title, uri, content_hash, points, "
-                "metadata, acl, updated_at) = (excluded.title, excluded.uri, "
-                "excluded.content_hash, excluded.points, excluded.metadata, excluded.acl, "
-                "excluded.updated_at) RETURNING number",
+                "metadata, acl, updated_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, "
+                "$7::text::jsonb, $8, $9, $10) ON CONFLICT (tenant, id) DO UPDATE SET (title, uri, "
+                "content_hash, points, metadata, acl, updated_at, expires_at) = (excluded.title, "
+                "excluded.uri, excluded.content_hash, excluded.points, excluded.metadata, "
+                "excluded.acl, excluded.updated_at, excluded.expires_at) RETURNING number",
                 *(tenant, record.id, record.title, record.uri, record.content_hash, len(points)),
-                *(_json(record.metadata), list(record.acl), record.updated_at),
+                *(_json(record.metadata), list(record.acl), record.updated_at, record.expires_at),
             )
             await connection.execute(f"DELETE FROM {self._points} WHERE record = $1", number)
             rows = [
@@ -178,13 +206,16 @@ class PgvectorStore:
             # Each part has the time of an answer, however many points there are.
             for at in range(0, len(rows), _BATCH):
                 await connection.executemany(sql, rows[at : at + _BATCH])
+            return True
 
-    async def delete(self, tenant: str, record: str) -> int:
-        if await self.space() is None:
-            return 0
-        sql = f"DELETE FROM {self._records} WHERE tenant = $1 AND id = $2 RETURNING points"
-        found = await self._postgres.fetch(sql, tenant, record)
-        return int(found[0][0]) if found else 0
+    async def delete(self, tenant: str, *records: str) -> int:
+        sql = f"DELETE FROM {self._records} WHERE tenant = $1 AND id = ANY ($2) RETURNING points"
+        found = await self._fetch(sql, tenant, list(records)) if records else []
+        return sum(int(points) for (points,) in found)
+
+    async def sweep(self, now: float) -> int:
+        sql = f"DELETE FROM {self._records} WHERE expires_at <= $1 RETURNING 1"
+        return len(await self._fetch(sql, now))
 
     async def record(self, scope: Scope, record: str) -> Record | None:
         condition, values = _condition(scope, {})
@@ -276,7 +307,8 @@ _TABLES = """
         number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant text NOT NULL,
         id text COLLATE "C" NOT NULL, title text NOT NULL, uri text NOT NULL,
         content_hash text NOT NULL, points int NOT NULL, metadata jsonb NOT NULL,
-        acl text[] NOT NULL, updated_at float8 NOT NULL, UNIQUE (tenant, id));
+        acl text[] NOT NULL, updated_at float8 NOT NULL, expires_at float8, UNIQUE (tenant, id));
+    CREATE INDEX ON {r} (expires_at) WHERE expires_at IS NOT NULL;
     CREATE TABLE {p} (
         number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         record bigint NOT NULL REFERENCES {r} ON DELETE CASCADE, tenant text NOT NULL,
@@ -290,6 +322,10 @@ _WORDS = """
     ALTER TABLE {p} DROP COLUMN words, ADD COLUMN terms int[] NOT NULL DEFAULT '{{}}',
         ADD COLUMN weights {t}.sparsevec NOT NULL DEFAULT '{{}}/1000000000';
     CREATE INDEX ON {p} USING gin (terms);
+"""
+_EXPIRY = """
+    ALTER TABLE {r} ADD COLUMN expires_at float8;
+    CREATE INDEX ON {r} (expires_at) WHERE expires_at IS NOT NULL;
 """
 # Usually a scan gives up after 20,000 points, or what work_mem holds: with one tenant among many
 # that would lose what it should find.
@@ -311,6 +347,9 @@ def _condition(scope: Scope, where: Where) -> tuple[str, list[Any]]:
     if scope.principal is not None:
         values.append(scope.principal)
         parts.append(f"(r.acl = '{{}}' OR ${len(values)} = ANY (r.acl))")
+    if scope.now is not None:
+        values.append(scope.now)
+        parts.append(f"(r.expires_at IS NULL OR r.expires_at > ${len(values)})")
     for key, wanted in values_of(where):
         values += [key, [orjson.dumps(each).decode() for each in wanted]]
         parts.append(f"r.metadata -> ${len(values) - 1} = ANY (${len(values)}::text[]::jsonb[])")
@@ -318,9 +357,9 @@ def _condition(scope: Scope, where: Where) -> tuple[str, list[Any]]:
 
 
 def _record(row: Any) -> Record:
-    name, title, uri, content_hash, points, metadata, acl, updated_at = row
+    name, title, uri, content_hash, points, metadata, acl, *times = row
     return Record(
-        name, title, uri, content_hash, points, orjson.loads(metadata), tuple(acl), updated_at
+        name, title, uri, content_hash, points, orjson.loads(metadata), tuple(acl), *times
     )
 
 

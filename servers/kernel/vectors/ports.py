@@ -30,10 +30,12 @@ _MOST_FIELDS = 64  # of a filter
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What is seen: of one tenant, what everybody may see and what `principal` may. None sees
-    all, and is for the store's owner, not for callers."""
+    all, and is for the store's owner, not for callers. `now`: without records that are over by
+    then; None sees these, too."""
 
     tenant: str
     principal: str | None = None
+    now: float | None = None  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Record:
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     acl: tuple[str, ...] = ()  # principals; empty: everybody of the tenant
     updated_at: float = 0.0  # seconds since the epoch
+    expires_at: float | None = None  # when it is over; None: never
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +90,25 @@ class VectorStore(Protocol):
         keeps vectors of another one."""
         ...
 
-    async def replace(self, tenant: str, record: Record, points: Sequence[Point]) -> None:
-        """Store, in the place of what had that id. A crash leaves one or the other record."""
+    async def replace(
+        self, tenant: str, record: Record, points: Sequence[Point], over: Record | None = None
+    ) -> bool:
+        """Store, in the place of what had that id. A crash leaves one or the other record.
+
+        With `over`, only where that one is still there as it was read; False: it is not, and
+        nothing is stored. Where the database has no transactions (Qdrant, Chroma), another
+        process may come between looking and storing.
+        """
         ...
 
-    async def delete(self, tenant: str, record: str) -> int:
-        """Returns how many points there were."""
+    async def delete(self, tenant: str, *records: str) -> int:
+        """Returns how many points there were. Their text is then in no file that this process
+        writes itself, nor is that of a deletion that failed half way before: without any name,
+        this alone. Raises Unavailable (STORAGE_BUSY) where that has to be asked for again."""
+        ...
+
+    async def sweep(self, now: float) -> int:
+        """Delete what is over, of all tenants, as `delete` does. Returns how many records."""
         ...
 
     async def record(self, scope: Scope, record: str) -> Record | None: ...
@@ -129,6 +145,17 @@ class VectorStore(Protocol):
     async def count(self, tenant: str) -> int:
         """How many points the tenant has."""
         ...
+
+
+def unchanged(there: Record | None, read: Record) -> bool:
+    """Whether a record is there as it was read."""
+    if there is None:
+        return False
+    return (there.content_hash, there.uri, there.updated_at) == (
+        read.content_hash,
+        read.uri,
+        read.updated_at,
+    )
 
 
 def check_space(kept: Space | None, wanted: Space, where: str) -> None:

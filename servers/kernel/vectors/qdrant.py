@@ -36,6 +36,7 @@ from servers.kernel.vectors.ports import (
     Scope,
     Space,
     check_space,
+    unchanged,
     values_of,
     without_words,
 )
@@ -150,8 +151,14 @@ class QdrantStore:
             await self._client.create_payload_index(
                 self._name, key, field_schema=q.PayloadSchemaType.KEYWORD, wait=True
             )
+        if self._server:
+            await self._client.create_payload_index(
+                self._name, "expires_at", field_schema=q.PayloadSchemaType.FLOAT, wait=True
+            )
 
-    async def replace(self, tenant: str, record: Record, points: Sequence[Point]) -> None:
+    async def replace(
+        self, tenant: str, record: Record, points: Sequence[Point], over: Record | None = None
+    ) -> bool:
         version = uuid.uuid4().hex
         said = payloads.of_record(tenant, record, len(points)) | {"version": version}
         structs = [
@@ -163,12 +170,15 @@ class QdrantStore:
             for each in reversed(points)  # point 0 makes the record seen
         ]
         async with self._lock:
+            if over and not unchanged(await self.record(Scope(tenant), over.id), over):
+                return False
             with _named():
                 for at in range(0, len(structs), _BATCH):
                     await self._client.upsert(self._name, structs[at : at + _BATCH], wait=True)
                 older = _filter(Scope(tenant), {}, must=[_is("record", record.id)])
                 older.must_not = [_is("version", version)]
                 await self._delete(older)
+            return True
 
     def _vectors(self, point: Point) -> Any:
         dense = list(point.vector)
@@ -179,15 +189,24 @@ class QdrantStore:
             self._name, points_selector=q.FilterSelector(filter=which), wait=True
         )
 
-    async def delete(self, tenant: str, record: str) -> int:
-        if await self.space() is None:
+    async def delete(self, tenant: str, *records: str) -> int:
+        if not records or await self.space() is None:
             return 0
-        which = _filter(Scope(tenant), {}, must=[_is("record", record)])
+        these = _any_of("record", list(records))
         async with self._lock:
             with _named():
-                there = await self.record(Scope(tenant), record)
-                await self._delete(which)
-        return there.points if there else 0
+                heads = await self._heads(Scope(tenant), [these])
+                await self._delete(_filter(Scope(tenant), {}, must=[these]))
+        return sum(each.points for each, _ in payloads.newest(heads).values())
+
+    async def sweep(self, now: float) -> int:
+        head = q.FieldCondition(key="index", match=q.MatchValue(value=0))
+        over = await self._count(q.Filter(must=[_over(now), head]))
+        if over:
+            async with self._lock:
+                with _named():
+                    await self._delete(q.Filter(must=[_over(now)]))
+        return over
 
     async def record(self, scope: Scope, record: str) -> Record | None:
         heads = await self._heads(scope, [_is("record", record)])
@@ -309,6 +328,10 @@ def _any_of(key: str, values: list[str]) -> q.FieldCondition:
     return q.FieldCondition(key=key, match=q.MatchAny(any=values))
 
 
+def _over(now: float) -> q.FieldCondition:
+    return q.FieldCondition(key="expires_at", range=q.Range(lte=now))
+
+
 def _filter(scope: Scope, where: Where, must: Sequence[q.Condition] = ()) -> q.Filter:
     conditions: list[Any] = [_is("tenant", scope.tenant), *must]
     if scope.principal is not None:
@@ -318,7 +341,8 @@ def _filter(scope: Scope, where: Where, must: Sequence[q.Condition] = ()) -> q.F
         # As texts, with their types: a key may be any text, and is no path in a payload.
         marks = [payloads.mark(key, each) for each in wanted]
         conditions.append(_any_of("marks", marks))
-    return q.Filter(must=conditions)
+    # What has no end is not in any range.
+    return q.Filter(must=conditions, must_not=None if scope.now is None else [_over(scope.now)])
 
 
 @contextmanager

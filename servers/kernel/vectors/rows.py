@@ -9,7 +9,7 @@ import orjson
 
 from servers.domain.rag import Where
 from servers.kernel.vectors import words
-from servers.kernel.vectors.ports import Found, Point, Record, Scope, Space, values_of
+from servers.kernel.vectors.ports import Found, Point, Record, Scope, Space, unchanged, values_of
 
 MIGRATIONS = (
     """
@@ -45,9 +45,15 @@ MIGRATIONS = (
         PRIMARY KEY (word, point)) WITHOUT ROWID;
     CREATE TABLE unread AS SELECT number FROM point;
     """,
+    """
+    ALTER TABLE record ADD COLUMN expires_at REAL; -- seconds since the epoch
+    CREATE INDEX record_expires ON record (expires_at) WHERE expires_at IS NOT NULL;
+    """,
 )
 
-_RECORD = "r.id, r.title, r.uri, r.content_hash, r.points, r.metadata, r.acl, r.updated_at"
+_RECORD = (
+    "r.id, r.title, r.uri, r.content_hash, r.points, r.metadata, r.acl, r.updated_at, r.expires_at"
+)
 _POINT = f"p.position, p.text, p.start, p.end, {_RECORD}"
 
 Weight: TypeAlias = tuple[int, float]  # of a word, in the point of that number
@@ -77,16 +83,23 @@ def vectors(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[tupl
 
 
 def replace(
-    connection: sqlite3.Connection, tenant: str, record: Record, points: Sequence[Point]
-) -> tuple[list[int], list[int]]:
-    """Returns the numbers of the points that are gone, and of the new ones."""
-    gone = delete(connection, tenant, record.id)
+    connection: sqlite3.Connection,
+    tenant: str,
+    new: Record,
+    points: Sequence[Point],
+    over: Record | None = None,
+) -> tuple[list[int], list[int]] | None:
+    """Returns the numbers of the points that are gone, and of the new ones; None: `over` is not
+    there any more."""
+    if over and not unchanged(record(connection, Scope(tenant), over.id), over):
+        return None
+    gone = delete(connection, tenant, [new.id])
     row = connection.execute(
         "INSERT INTO record (tenant, id, title, uri, content_hash, points, metadata, acl, "
-        "updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "updated_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            *(tenant, record.id, record.title, record.uri, record.content_hash, len(points)),
-            *(_json(record.metadata), _json(record.acl), record.updated_at),
+            *(tenant, new.id, new.title, new.uri, new.content_hash, len(points)),
+            *(_json(new.metadata), _json(new.acl), new.updated_at, new.expires_at),
         ),
     ).lastrowid
     added = []
@@ -102,8 +115,22 @@ def replace(
     return gone, added
 
 
-def delete(connection: sqlite3.Connection, tenant: str, record: str) -> list[int]:
+def delete(connection: sqlite3.Connection, tenant: str, names: Iterable[str]) -> list[int]:
     """Returns the numbers of the points that are gone."""
+    gone = [number for name in names for number in _delete(connection, tenant, name)]
+    if gone:
+        connection.execute("UPDATE changes SET n = n + 1")
+    return gone
+
+
+def sweep(connection: sqlite3.Connection, now: float, most: int) -> tuple[int, list[int]]:
+    """Returns how many records were over, and the numbers of their points."""
+    sql = "SELECT tenant, id FROM record WHERE expires_at <= ? LIMIT ?"
+    found = connection.execute(sql, (now, most)).fetchall()
+    return len(found), [n for tenant, name in found for n in delete(connection, tenant, [name])]
+
+
+def _delete(connection: sqlite3.Connection, tenant: str, record: str) -> list[int]:
     sql = (
         "SELECT number, text FROM point WHERE record = "
         "(SELECT number FROM record WHERE tenant = ? AND id = ?)"
@@ -111,11 +138,8 @@ def delete(connection: sqlite3.Connection, tenant: str, record: str) -> list[int
     texts = connection.execute(sql, (tenant, record)).fetchall()
     pairs = [row[:2] for row in _weights(texts)]
     connection.executemany("DELETE FROM word WHERE word = ? AND point = ?", pairs)
-    gone = [number for number, _ in texts]
     connection.execute("DELETE FROM record WHERE tenant = ? AND id = ?", (tenant, record))
-    if gone:
-        connection.execute("UPDATE changes SET n = n + 1")
-    return gone
+    return [number for number, _ in texts]
 
 
 def record(connection: sqlite3.Connection, scope: Scope, name: str) -> Record | None:
@@ -138,6 +162,15 @@ def seen(connection: sqlite3.Connection, scope: Scope, where: Where) -> "array[i
     condition, values = _condition(scope, where)
     sql = f"SELECT p.number FROM record r JOIN point p ON p.record = r.number WHERE {condition}"
     return array("q", (number for (number,) in connection.execute(sql, values)))
+
+
+def over(connection: sqlite3.Connection, tenant: str, now: float) -> list[int]:
+    """The numbers of the points of records that are over, and not swept yet."""
+    sql = (
+        "SELECT p.number FROM record r JOIN point p ON p.record = r.number "
+        "WHERE r.expires_at <= ? AND r.tenant = ?"
+    )
+    return [number for (number,) in connection.execute(sql, (now, tenant))]
 
 
 def found(
@@ -203,10 +236,14 @@ def count(connection: sqlite3.Connection, tenant: str) -> int:
 
 def _condition(scope: Scope, where: Where) -> tuple[str, list[Any]]:
     """What is in scope, as SQL on the table `record r`."""
-    parts, values = ["r.tenant = ?"], [scope.tenant]
+    parts: list[str] = ["r.tenant = ?"]
+    values: list[Any] = [scope.tenant]
     if scope.principal is not None:
         parts.append("(r.acl = '[]' OR EXISTS (SELECT 1 FROM json_each(r.acl) WHERE value = ?))")
         values.append(scope.principal)
+    if scope.now is not None:
+        parts.append("(r.expires_at IS NULL OR r.expires_at > ?)")
+        values.append(scope.now)
     for key, wanted in values_of(where):
         # Types count: json_each tells a truth value from 1.
         parts.append(
@@ -219,11 +256,9 @@ def _condition(scope: Scope, where: Where) -> tuple[str, list[Any]]:
 
 
 def _record(row: Sequence[Any]) -> Record:
-    name, title, uri, content_hash, points, metadata, acl, updated_at = row
+    name, title, uri, content_hash, points, metadata, acl, *times = row
     seen_by = tuple(orjson.loads(acl))
-    return Record(
-        name, title, uri, content_hash, points, orjson.loads(metadata), seen_by, updated_at
-    )
+    return Record(name, title, uri, content_hash, points, orjson.loads(metadata), seen_by, *times)
 
 
 def _found(row: Sequence[Any], similarity: float, packed: bytes | None) -> Found:

@@ -1,7 +1,7 @@
 """The stores of this process: each place is opened once, when it is first wanted."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -71,6 +71,11 @@ class Stores:
             opening.add_done_callback(partial(self._forget_failed, place))
             self._opened[place] = opening
         return await asyncio.shield(opening)
+
+    def opened(self) -> Sequence[VectorStore]:
+        """Those that somebody has asked for, and that could be opened."""
+        done = [each for each in self._opened.values() if each.done() and not each.cancelled()]
+        return [each.result() for each in done if each.exception() is None]
 
     def _forget_failed(self, place: StorePlace, opening: asyncio.Task[VectorStore]) -> None:
         if opening.cancelled() or opening.exception() is not None:
