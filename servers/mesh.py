@@ -28,6 +28,7 @@ from servers.assembly.rag import open_rag
 from servers.assembly.router import open_router
 from servers.config import MeshConfig
 from servers.domain.caller import Caller
+from servers.domain.semantic import Hear
 from servers.domain.services import Agents, Ingestions, Memory, Rag, Router, Tools
 from servers.kernel import serving
 from servers.kernel.health import HealthServicer, Readiness
@@ -102,10 +103,11 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
 
         memory: Memory
         take_places: Take = nothing_to_take
+        hearing: list[Hear] = []  # what of memory is erased
         if "memory" in config.remote:
             memory = RemoteMemory(await dial("memory"))
         else:
-            memory, take_places = await open_memory(config, stack, router)
+            memory, take_places = await open_memory(config, stack, router, hearing)
 
         tools: Tools
         if "tools" in config.remote:
@@ -128,7 +130,9 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
             agents = RemoteAgents(await dial("agents"))
             take = take_places
         else:
-            runtime, take_agents = await open_agents(config, stack, router, memory, tools, rag)
+            runtime, take_agents = await open_agents(
+                config, stack, router, memory, tools, rag, hearing
+            )
             agents, drain = runtime, runtime.drain
             take = one_after_another(take_places, take_agents)
         if take is not nothing_to_take:

@@ -8,6 +8,7 @@ from servers.agents.catalogue_ports import AgentStore
 from servers.domain.chat import Json
 from servers.domain.run_events import RunEvent
 from servers.domain.runs import Run, RunFilter, RunPage
+from servers.domain.semantic import Erasure
 
 
 class RunStore(Protocol):
@@ -170,6 +171,7 @@ class Lesson:
     tree: str  # on whose budget a model may be asked about it
     query: str
     answer: str
+    said_at: float  # seconds since the epoch: when the run began
     tries: int = 0  # to remember it, so far
 
 
@@ -187,7 +189,14 @@ class Lessons(Protocol):
         """Those that wait longest first."""
         ...
 
-    async def done(self, run_id: str) -> None: ...
+    async def done(self, run_id: str) -> None:
+        """It is gone, from the files, too."""
+        ...
+
+    async def drop(self, erasure: Erasure) -> int:
+        """Those that are erased are gone, from the files, too. Returns how many. Raises Unavailable
+        (STORAGE_BUSY) where that has to be asked for again."""
+        ...
 
     async def again(self, run_id: str, at: float) -> None:
         """It did not work: it is due at that time."""

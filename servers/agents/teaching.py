@@ -12,13 +12,14 @@ from servers.domain.chat import ChatRequest, Json, Role, says
 from servers.domain.embeddings import CountRequest
 from servers.domain.semantic import Reader, Remembered
 from servers.domain.services import Memory, Router
-from servers.kernel.errors import AstromeshError, NotFound
+from servers.kernel.errors import AstromeshError, NotFound, NotReady
 
 Find: TypeAlias = Callable[[str, str], Awaitable[Agent]]  # tenant, name
 
 _LONGEST: Final = 8_000  # characters of a memory
 _SHOWN: Final = 30_000  # characters of question and answer that a model is shown
 _BYTES_PER_TOKEN: Final = 4
+_ERASED: Final = ("PRINCIPAL_ERASED", "MEMORIES_FORGOTTEN")  # since it was said
 _TASK: Final = (
     "You keep what is worth remembering. You are shown a question and its answer. Write down "
     "the facts in them that will matter in other conversations: who the user is, what he wants "
@@ -59,7 +60,11 @@ class Teacher:
             texts, kind = await self._facts(agent, said.remember, lesson), "fact"
         else:
             texts, kind = await self._answer(agent, said.remember, lesson), "answer"
-        await self._keep(said, lesson, texts, kind)
+        try:
+            await self._keep(said, lesson, texts, kind)
+        except NotReady as error:
+            if error.reason not in _ERASED:
+                raise
 
     async def _keep(
         self, said: SemanticMemory, lesson: Lesson, texts: Sequence[str], kind: str
@@ -72,6 +77,8 @@ class Teacher:
                 kind=kind,
                 run_id=lesson.run_id,
                 duplicate_threshold=said.remember.duplicate_threshold,
+                said_at=lesson.said_at,
+                ttl=said.ttl or 0.0,
             )
             await self._memory.semantic.remember(reader, remembered, said.name(lesson.agent))
 

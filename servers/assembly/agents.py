@@ -24,6 +24,7 @@ from servers.agents.versions import Versions
 from servers.agents.webhooks import PAUSES, Policy, Webhooks
 from servers.assembly.memory import Take
 from servers.config import MeshConfig
+from servers.domain.semantic import Hear
 from servers.domain.services import Memory, Rag, Router, Tools
 from servers.kernel.background import for_ever
 from servers.kernel.ids import new_id
@@ -47,8 +48,10 @@ async def open_agents(
     memory: Memory,
     tools: Tools,
     rag: Rag,
+    hearing: list[Hear],
 ) -> tuple[AgentRuntime, Take]:
-    """And what is to be told of changes in the folder of agents."""
+    """And what is to be told of changes in the folder of agents. `hearing`: who is told of what
+    is erased from memory, where memory is of this process."""
     enter = stack.enter_async_context
     kept = config.runtime.runs
     stores = await enter(
@@ -59,6 +62,7 @@ async def open_agents(
         open_database(config.state_dir / "lessons.db", sqlite_lessons.MIGRATIONS, erasing=True)
     )
     learning = await enter(Learning(sqlite_lessons.SqliteLessons(lessons), time.time))
+    hearing.append(learning.drop)
     planner = Planner(router, memory, tools, rag, PATTERNS, time.time, summaries, learning)
     catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)
     catalogue.take_files(config.agents)

@@ -10,6 +10,7 @@ import structlog
 
 from servers.agents.files import Declared
 from servers.config import MeshConfig
+from servers.domain.semantic import Hear
 from servers.domain.services import Router
 from servers.kernel.background import for_ever
 from servers.kernel.errors import AstromeshError
@@ -18,6 +19,7 @@ from servers.kernel.sqlite import open_database
 from servers.kernel.vectors.stores import Stores, store_at
 from servers.memory.adapters import sqlite
 from servers.memory.adapters.opening import open_episode_places, open_places
+from servers.memory.adapters.sqlite_marks import SqliteMarks
 from servers.memory.collections import CollectionPlace, Collections
 from servers.memory.episode_ports import EpisodeStore
 from servers.memory.episodes import EpisodicMemory
@@ -35,10 +37,10 @@ _log = structlog.stdlib.get_logger("astromesh.memory")
 
 
 async def open_memory(
-    config: MeshConfig, stack: AsyncExitStack, router: Router
+    config: MeshConfig, stack: AsyncExitStack, router: Router, hearing: Sequence[Hear] = ()
 ) -> tuple[ConversationMemory, Take]:
     """And what is to be told of changes in the folder of agents: their files say where their
-    conversations are."""
+    conversations are. `hearing`: who is told of what is erased."""
     enter = stack.enter_async_context
     path = config.state_dir / "memory.db"
     database = await enter(open_database(path, sqlite.MIGRATIONS, erasing=True))
@@ -52,10 +54,12 @@ async def open_memory(
     episodes = EpisodicMemory(happened, time.time, new_id)
     stores = await enter(Stores(store_at(config.state_dir / "memory")))
     collections = Collections(_shared_collections(config), stores)
-    semantic = VectorMemory(collections, router, time.time)
+    marks = SqliteMarks(database)
+    semantic = VectorMemory(collections, router, time.time, marks, hearing)
     memory = ConversationMemory(places, episodes, time.time, new_id, semantic)
     await enter(for_ever(_sweep(memory.sweep)))
     await enter(for_ever(_sweep(episodes.sweep)))
+    await enter(for_ever(_sweep(semantic.sweep)))
     take = one_after_another(
         _taking(places), _taking_collections(collections), _taking_episodes(happened)
     )

@@ -1,7 +1,9 @@
 """Texts that are remembered, and found again by what they mean."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeAlias
 
 from servers.domain.episodes import EpisodicSelection
 from servers.domain.rag import Metadata, Where
@@ -54,11 +56,13 @@ class Memory:
     updated_at: float = 0.0
     collection: str = ""
     similarity: float = 0.0  # to what was asked
+    expires_at: float | None = None  # when it is forgotten; None: never
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A text to remember. `duplicate_threshold` None: as the collection says."""
+    """A text to remember. `duplicate_threshold` None: as the collection says. `ttl` None: as
+    the memory has it that says the same already. `said_at` None: now."""
 
     text: str
     metadata: Metadata = field(default_factory=dict)
@@ -66,6 +70,8 @@ class Remembered:
     kind: str = ""
     run_id: str = ""
     duplicate_threshold: float | None = None
+    said_at: float | None = None  # seconds since the epoch
+    ttl: float | None = None  # seconds, from now; 0: for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,20 @@ class Forgetting:
     session: str = ""
     where: Where = field(default_factory=dict)
     all: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """Whose memories are gone: all of a principal's, or those with an agent, or in a session."""
+
+    tenant: str
+    principal: str
+    agent: str = ""  # empty: any
+    session: str = ""  # empty: any
+
+
+# Told of an erasure before it is acknowledged.
+Hear: TypeAlias = Callable[[Erasure], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)

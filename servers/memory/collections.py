@@ -1,6 +1,6 @@
 """Which collections of memories there are, by name, and which one is an agent's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -63,6 +63,9 @@ class Collections:
     async def store(self, name: str) -> VectorStore:
         """Raises what keeps it from being opened."""
         return await self._stores.at(self.place(name).place)
+
+    def opened(self) -> Sequence[VectorStore]:
+        return self._stores.opened()
 
     async def check(self, name: str) -> None:
         """Raises NotReady (EMBEDDING_MISMATCH) where the length of vectors that is configured

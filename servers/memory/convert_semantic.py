@@ -53,6 +53,8 @@ def remembered_from(wire: sem.RememberRequest) -> Remembered:
         wire.kind,
         wire.run_id,
         wire.duplicate_threshold if wire.HasField("duplicate_threshold") else None,
+        time_from(wire.said_time) if wire.HasField("said_time") else None,
+        wire.ttl_seconds if wire.HasField("ttl_seconds") else None,
     )
 
 
@@ -66,6 +68,8 @@ def remembered_to(reader: Reader, said: Remembered, collection: str) -> sem.Reme
         kind=said.kind,
         run_id=said.run_id,
         duplicate_threshold=said.duplicate_threshold,
+        said_time=None if said.said_at is None else time_to(said.said_at),
+        ttl_seconds=said.ttl,
         collection=collection,
     )
 
@@ -189,6 +193,7 @@ def memory_from(wire: sem.Memory) -> Memory:
         time_from(wire.update_time),
         wire.collection,
         wire.similarity,
+        time_from(wire.expire_time) if wire.HasField("expire_time") else None,
     )
 
 
@@ -205,6 +210,7 @@ def memory_to(memory: Memory) -> sem.Memory:
         update_time=time_to(memory.updated_at),
         collection=memory.collection,
         similarity=memory.similarity,
+        expire_time=None if memory.expires_at is None else time_to(memory.expires_at),
     )
 
 

@@ -52,13 +52,18 @@ def seen_by(reader: Reader, scope: MemoryScope) -> str:
     return orjson.dumps(["principal", reader.principal]).decode()
 
 
-def finds(reader: Reader, where: Where, session: str = "") -> Where:
-    """The condition under which he finds a memory. `session`: only what came from it."""
+def all_seen_by(reader: Reader) -> tuple[str, ...]:
+    """Of all memories that he finds."""
     scopes = [MemoryScope.AGENT, MemoryScope.PRINCIPAL]
     scopes += [MemoryScope.SESSION] if reader.session else []
+    return tuple(seen_by(reader, scope) for scope in scopes)
+
+
+def finds(reader: Reader, where: Where, session: str = "") -> Where:
+    """The condition under which he finds a memory. `session`: only what came from it."""
     theirs: dict[str, Scalar | tuple[Scalar, ...]] = {
         "agent": reader.agent,
-        "seen_by": tuple(seen_by(reader, scope) for scope in scopes),
+        "seen_by": all_seen_by(reader),
     }
     if session:
         theirs[f"{_IN}{session}"] = True
@@ -101,19 +106,27 @@ def created(reader: Reader, remembered: Remembered, origin: Origin, collection: 
         origin.at,
         origin.at,
         collection,
+        expires_at=origin.at + remembered.ttl if remembered.ttl else None,
     )
 
 
 def merged(memory: Memory, remembered: Remembered, origin: Origin) -> Memory:
     """What was said last holds: of two that are nearly the same one may be a correction."""
+    ttl = _ttl_of(memory) if remembered.ttl is None else remembered.ttl
+    at = max(origin.at, memory.updated_at)
     return replace(
         memory,
         text=remembered.text,
         kind=remembered.kind or memory.kind,
         metadata={**memory.metadata, **remembered.metadata},
         origins=(*memory.origins, origin)[-MOST_ORIGINS:],
-        updated_at=max(origin.at, memory.updated_at),
+        updated_at=at,
+        expires_at=at + ttl if ttl else None,
     )
+
+
+def _ttl_of(memory: Memory) -> float:
+    return memory.expires_at - memory.updated_at if memory.expires_at else 0.0
 
 
 def record_of(memory: Memory, whose: str, parts: Mapping[str, Scalar]) -> Record:
@@ -138,6 +151,7 @@ def record_of(memory: Memory, whose: str, parts: Mapping[str, Scalar]) -> Record
         1,
         metadata,
         updated_at=memory.updated_at,
+        expires_at=memory.expires_at,
     )
 
 
@@ -166,6 +180,7 @@ def memory_from(record: Record, collection: str, similarity: float = 0.0) -> Mem
         record.updated_at,
         collection,
         similarity,
+        record.expires_at,
     )
 
 

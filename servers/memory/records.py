@@ -76,8 +76,9 @@ class Archive:
 
     async def erase(self, tenant: str, principal: str, etag: str) -> Erased:
         stores = [await self._places.store(name) for name in self._places.names()]
-        turns = sum([await store.erase(tenant, principal, etag) for store in stores])
+        # First, as it leaves a mark: what is on its way to memory is refused from then on.
         memories = await self._semantic.erase(tenant, principal) if self._semantic else 0
+        turns = sum([await store.erase(tenant, principal, etag) for store in stores])
         return Erased(turns, memories, await self._episodes.erase(tenant, principal))
 
     async def _over_all(

@@ -11,6 +11,7 @@ LONGEST_TEXT: Final = 8_000  # characters
 LONGEST_QUERY: Final = 32_768
 MOST_FOUND: Final = 100
 USUALLY_FOUND: Final = 5
+LONGEST_TTL: Final = 100 * 365 * 86_400.0  # seconds
 _MOST_KEYS, _LONGEST_VALUE = 32, 1_000
 
 
@@ -36,6 +37,8 @@ def check_remembered(reader: Reader, remembered: Remembered) -> None:
     threshold = remembered.duplicate_threshold
     if threshold is not None and not 0 < threshold <= 1:
         raise wrong("duplicate_threshold", f"{threshold} is not more than 0 and at most 1")
+    if remembered.ttl is not None and not 0 <= remembered.ttl <= LONGEST_TTL:
+        raise wrong("ttl_seconds", f"expected 0 to {LONGEST_TTL:.0f}")
 
 
 def check_query(reader: Reader, query: MemoryQuery) -> None:

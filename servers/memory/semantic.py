@@ -2,10 +2,10 @@
 `domain.services.SemanticMemory`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from servers.domain.caller import Account
@@ -13,7 +13,9 @@ from servers.domain.embeddings import Purpose, Vector
 from servers.domain.memory import Recorded, SessionKey
 from servers.domain.rag import Where
 from servers.domain.semantic import (
+    Erasure,
     Forgetting,
+    Hear,
     Memory,
     MemoryPage,
     MemoryQuery,
@@ -28,6 +30,8 @@ from servers.kernel.errors import NotFound, Unavailable
 from servers.kernel.telemetry import span
 from servers.kernel.vectors.embedding import Embedder
 from servers.kernel.vectors.ports import Record, Scope, VectorStore, check_where
+from servers.kernel.vectors.stores import StorePlace
+from servers.memory import marks
 from servers.memory import memories as records
 from servers.memory.collections import Collections
 from servers.memory.names import wrong
@@ -38,16 +42,33 @@ from servers.memory.requests import (
     check_reader,
     check_remembered,
 )
+from servers.memory.shared_lock import SharedLock
+
+T = TypeVar("T")
 
 _AT_ONCE: Final = 500  # memories that are read together
 _PATIENCE: Final = 3.0  # seconds: whoever checks wants to know how it is now
+_TRIES: Final = 10  # to write over a memory that other processes change, too
 
 
 class VectorMemory:
-    def __init__(self, collections: Collections, router: Router, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        collections: Collections,
+        router: Router,
+        now: Callable[[], float],
+        erased: marks.Marks,
+        hearing: Sequence[Hear] = (),
+    ) -> None:
+        """`hearing`: who is told what is erased before that is acknowledged."""
         self._collections, self._router, self._now = collections, router, now
-        # Of memories that may be the same one at a time is written; gone when nobody holds it.
+        self._erased, self._hearing = erased, hearing
+        # Of memories that may be the same one at a time is written, and while any are erased
+        # none is: it might be one of them. Both are gone when nobody holds them.
         self._locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
+        self._writing: WeakValueDictionary[tuple[StorePlace, str], SharedLock] = (
+            WeakValueDictionary()
+        )
 
     # -- what a caller can do --------------------------------------------------------------
 
@@ -57,11 +78,20 @@ class VectorMemory:
         check_remembered(reader, remembered)
         name = self._collections.name(reader.agent, collection)
         with span("upsert_memory", {"gen_ai.memory.store.id": name}):
+            said_at = self._said_at(remembered)
+            whose = records.seen_by(reader, remembered.scope)
+            # Also before its text is shown to a model.
+            await marks.check(self._erased, reader, whose, name, said_at)
             store = await self._collections.store(name)
             vector = await self._embedded(reader, name, store, remembered.text)
-            whose = records.seen_by(reader, remembered.scope)
-            async with self._alone(name, reader.tenant, reader.agent, whose):
-                return await self._kept(reader, remembered, name, store, vector)
+
+            async def keep() -> tuple[Memory, RememberOutcome]:
+                alone = self._alone(name, reader.tenant, reader.agent, whose)
+                async with self._lock(name, reader.tenant).shared(), alone:
+                    await marks.check(self._erased, reader, whose, name, said_at)
+                    return await self._kept(reader, remembered, name, store, vector)
+
+            return await _to_its_end(keep())
 
     async def recall(self, reader: Reader, query: MemoryQuery) -> Sequence[Memory]:
         check_query(reader, query)
@@ -77,10 +107,15 @@ class VectorMemory:
         with span("delete_memory", {"gen_ai.memory.store.id": name}):
             store = await self._collections.store(name)
             if which.id:
-                return await self._forget_one(reader, which.id, store)
+                return await self._forget_one(reader, which.id, name, store)
             reader = replace(reader, session=which.session or reader.session)
+            if not which.where:
+                seen_by = records.all_seen_by(reader)
+                here = marks.of_memories(replace(reader, session=which.session), seen_by, name)
+                erasure = Erasure(reader.tenant, reader.principal, reader.agent, which.session)
+                await self._mark(here, erasure)
             condition = records.finds(reader, which.where, which.session)
-            gone = await _delete_all(store, reader.tenant, condition)
+            gone = await self._delete_all(name, store, reader.tenant, condition)
             if not gone:
                 await _check_known(store, reader.tenant, which.where)
             return gone
@@ -96,7 +131,7 @@ class VectorMemory:
         scope = ("memories", reader, name, sorted(query.where.items(), key=repr))
         after = paging.position(scope, page_token, str)[0] if page_token else ""
         store = await self._collections.store(name)
-        found = await store.records(Scope(reader.tenant), after, limit + 1, condition)
+        found = await store.records(self._alive(reader.tenant), after, limit + 1, condition)
         if not found:
             await _check_known(store, reader.tenant, query.where)
         page = tuple(records.memory_from(each, name) for each in found[:limit])
@@ -128,16 +163,26 @@ class VectorMemory:
                 since = after[1] if name == after[0] else ""
                 condition = records.had_a_part(principal)
                 left = limit - len(found)
-                page = await store.records(Scope(tenant), since, left, condition)
+                page = await store.records(self._alive(tenant), since, left, condition)
                 found += [_recorded(tenant, each, name) for each in page]
                 seen.append(store)
         return found
 
     async def erase(self, tenant: str, principal: str) -> int:
         """Forget them, also those that others had a part in: the text may be his."""
-        stores = [await self._collections.store(name) for name in self._collections.names()]
+        stores = [(name, await self._collections.store(name)) for name in self._collections.names()]
+        await self._mark([marks.of_principal(tenant, principal)], Erasure(tenant, principal))
         condition = records.had_a_part(principal)
-        return sum([await _delete_all(store, tenant, condition) for store in stores])
+        return sum([await self._delete_all(*each, tenant, condition) for each in stores])
+
+    async def sweep(self) -> None:
+        """Remove what is over, where somebody has been since the start."""
+        now = self._now()
+        await self._erased.sweep(now - marks.KEPT)
+        sweeps = [store.sweep(now) for store in self._collections.opened()]
+        for swept in await asyncio.gather(*sweeps, return_exceptions=True):
+            if isinstance(swept, BaseException):  # the others are swept all the same
+                raise swept
 
     # -- parts of them ---------------------------------------------------------------------
 
@@ -162,19 +207,26 @@ class VectorMemory:
         origin = Origin(reader.principal, reader.session, remembered.run_id, self._now())
         fresh = records.created(reader, remembered, origin, name)
         whose = records.seen_by(reader, remembered.scope)
-        there = await self._the_same(reader, remembered, fresh.id, name, store, vector)
-        if there is None:
-            if await store.record(Scope(reader.tenant), fresh.id):
-                fresh = replace(fresh, id=records.another_id(fresh.id, f"{origin.at}"))
-            await _write(store, reader.tenant, records.record_of(fresh, whose, {}), fresh, vector)
-            return fresh, RememberOutcome.CREATED
-        known = records.memory_from(there, name)
-        if _has_left_it(known, remembered):
-            return known, RememberOutcome.UNCHANGED
-        merged = records.merged(known, remembered, origin)
-        record = records.record_of(merged, whose, records.parts_of(there))
-        await _write(store, reader.tenant, record, merged, vector)
-        return merged, RememberOutcome.MERGED
+        for _ in range(_TRIES):
+            there = await self._the_same(reader, remembered, fresh.id, name, store, vector)
+            if there is None:
+                if await store.record(self._alive(reader.tenant), fresh.id):
+                    fresh = replace(fresh, id=records.another_id(fresh.id, f"{origin.at}"))
+                record = records.record_of(fresh, whose, {})
+                await store.replace(reader.tenant, record, records.points_of(fresh, vector))
+                return fresh, RememberOutcome.CREATED
+            known = records.memory_from(there, name)
+            if _has_left_it(known, remembered):
+                return known, RememberOutcome.UNCHANGED
+            merged = records.merged(known, remembered, origin)
+            record = records.record_of(merged, whose, records.parts_of(there))
+            points = records.points_of(merged, vector)
+            # Another process over the same database may have changed it, or erased it.
+            if await store.replace(reader.tenant, record, points, there):
+                return merged, RememberOutcome.MERGED
+        raise Unavailable(
+            "others change the same memory all the time", reason="STORAGE_BUSY", retry_after=1.0
+        )
 
     async def _the_same(
         self,
@@ -187,13 +239,14 @@ class VectorMemory:
     ) -> Record | None:
         """The memory that says the same already."""
         mark = records.fingerprint(remembered.text)
-        there = await store.record(Scope(reader.tenant), id)
+        alive = self._alive(reader.tenant)
+        there = await store.record(alive, id)
         if there and there.content_hash == mark:
             return there
         threshold = remembered.duplicate_threshold
         threshold = threshold or self._collections.place(name).duplicate_threshold
         condition = records.finds_the_same(reader, remembered.scope)
-        near = await store.search(Scope(reader.tenant), vector, 1, condition)
+        near = await store.search(alive, vector, 1, condition)
         for found in near:
             # 1 asks for the same text: of different ones the vectors may be equal.
             alike = found.similarity >= threshold and threshold < 1
@@ -208,18 +261,63 @@ class VectorMemory:
         vector = await self._embedded(reader, name, store, query.text, Purpose.QUERY)
         limit = query.top_k or USUALLY_FOUND
         condition = records.finds(reader, query.where)
-        found = await store.search(Scope(reader.tenant), vector, limit, condition)
+        found = await store.search(self._alive(reader.tenant), vector, limit, condition)
         if not found:
             await _check_known(store, reader.tenant, query.where)
         least = query.similarity_threshold
         kept = [each for each in found if least is None or each.similarity >= least]
         return tuple(records.found_from(each, name) for each in kept)
 
-    async def _forget_one(self, reader: Reader, id: str, store: VectorStore) -> int:
-        record = await store.record(Scope(reader.tenant), id)
-        if record is None or not records.is_his(reader, record):
+    async def _forget_one(self, reader: Reader, id: str, name: str, store: VectorStore) -> int:
+        async def forget() -> int:
+            async with self._lock(name, reader.tenant).alone():
+                record = await store.record(self._alive(reader.tenant), id)
+                if record and records.is_his(reader, record):
+                    return await store.delete(reader.tenant, id)
+            await store.delete(reader.tenant)  # it may be that an earlier try failed half way
             raise NotFound(f"there is no memory {id!r}", reason="MEMORY_NOT_FOUND", memory=id)
-        return await store.delete(reader.tenant, id)
+
+        return await _to_its_end(forget())
+
+    async def _delete_all(
+        self, name: str, store: VectorStore, tenant: str, condition: Where
+    ) -> int:
+        """A page at a time, between which others remember. What is over goes, too, and isn't
+        counted."""
+        lock, now = self._lock(name, tenant), self._now()
+
+        async def some(after: str) -> Sequence[Record]:
+            async with lock.alone():
+                page = await store.records(Scope(tenant), after, _AT_ONCE, condition)
+                await store.delete(tenant, *(each.id for each in page))
+                return page
+
+        gone, after = 0, ""
+        while page := await _to_its_end(some(after)):
+            gone += sum(each.expires_at is None or each.expires_at > now for each in page)
+            after = page[-1].id
+        return gone
+
+    async def _mark(self, these: Sequence[bytes], erasure: Erasure) -> None:
+        await self._erased.put(these, self._now())
+        for hear in self._hearing:
+            await hear(erasure)
+
+    def _said_at(self, remembered: Remembered) -> float:
+        now = self._now()
+        said_at = now if remembered.said_at is None else min(remembered.said_at, now)
+        if now - said_at > marks.OLDEST:
+            days = marks.OLDEST / 86_400
+            raise wrong("said_time", f"whether that has been erased is known for {days:.0f} days")
+        return said_at
+
+    def _alive(self, tenant: str) -> Scope:
+        return Scope(tenant, now=self._now())
+
+    def _lock(self, name: str, tenant: str) -> SharedLock:
+        """Of a collection, whatever it is called."""
+        which = self._collections.place(name).place, tenant
+        return self._writing.setdefault(which, SharedLock())
 
     @asynccontextmanager
     async def _alone(self, *which: str) -> AsyncIterator[None]:
@@ -228,24 +326,20 @@ class VectorMemory:
             yield
 
 
-async def _write(
-    store: VectorStore, tenant: str, record: Record, memory: Memory, vector: Vector
-) -> None:
-    await store.replace(tenant, record, records.points_of(memory, vector))
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Also where who asked has left: what is half done holds its locks until it is done."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    finally:
+        if not task.done():
+            await asyncio.wait([task])
 
 
 async def _check_known(store: VectorStore, tenant: str, where: Where) -> None:
     for key in where:
         if await store.space() and not await store.knows(tenant, records.user_key(key)):
             raise wrong(f"filter.{key}", "no memory has metadata of that name")
-
-
-async def _delete_all(store: VectorStore, tenant: str, condition: Where) -> int:
-    gone, after = 0, ""
-    while page := await store.records(Scope(tenant), after, _AT_ONCE, condition):
-        gone += sum([await store.delete(tenant, each.id) for each in page])
-        after = page[-1].id
-    return gone
 
 
 def _has_left_it(memory: Memory, remembered: Remembered) -> bool:

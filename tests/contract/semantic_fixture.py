@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-from servers.domain.semantic import MemoryQuery, MemoryScope, Reader, Remembered
-from servers.kernel.vectors.stores import StorePlace, Stores, store_at
+from servers.domain.semantic import Hear, MemoryQuery, MemoryScope, Reader, Remembered
+from servers.kernel.sqlite import open_database
+from servers.kernel.vectors.stores import OpenStore, StorePlace, Stores, store_at
+from servers.memory.adapters import sqlite
+from servers.memory.adapters.sqlite_marks import SqliteMarks
 from servers.memory.collections import CollectionPlace, Collections
 from servers.memory.episodes import EpisodicMemory
 from servers.memory.places import Places
@@ -36,6 +39,8 @@ class Where:
     place: StorePlace
     folder: Path
     clock: Clock = field(default_factory=Clock)
+    hearing: list[Hear] = field(default_factory=list)
+    opening: OpenStore | None = None  # None: the real stores as they are
 
     @asynccontextmanager
     async def memory(self, router, reached=in_process, more=None):
@@ -44,10 +49,17 @@ class Where:
             Places({}, lambda _: database.store()),
             Places({}, lambda _: database.episodes()),
         )
-        async with here, happened, Stores(store_at(self.folder)) as stores:
+        path = self.folder / "marks.db"  # another one: of each there is one owner
+        async with (
+            here,
+            happened,
+            Stores(self.opening or store_at(self.folder)) as stores,
+            open_database(path, sqlite.MIGRATIONS) as kept,
+        ):
+            marks = SqliteMarks(kept)
             collections = Collections({"main": CollectionPlace(self.place), **(more or {})}, stores)
             collections.take_files({}, {"helper": "main"})
-            semantic = VectorMemory(collections, router, self.clock)
+            semantic = VectorMemory(collections, router, self.clock, marks, self.hearing)
             episodes = EpisodicMemory(happened, self.clock)
             whole = ConversationMemory(here, episodes, self.clock, semantic=semantic)
             async with reached(whole) as memory:

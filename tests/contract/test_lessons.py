@@ -1,21 +1,34 @@
 """What `Lessons` promises: nothing is lost that was put down, and nothing is there twice."""
 
+import asyncio
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import replace
+
 import pytest
 
 from servers.agents.adapters import sqlite_lessons
 from servers.agents.adapters.sqlite_lessons import SqliteLessons
 from servers.agents.ports import Lesson
 from servers.agents.runs.learning import Learning
+from servers.domain.semantic import Erasure
 from servers.kernel.errors import Unavailable
 from servers.kernel.sqlite import open_database
 
-ONE = Lesson("r1", "acme", "helper", "s", "ada", "tree", "why?", "because")
+ONE = Lesson("r1", "acme", "helper", "s", "ada", "tree", "why?", "because", 0.5)
+DAY = 86_400.0
 
 
 @pytest.fixture
 async def lessons(tmp_path):
-    async with open_database(tmp_path / "lessons.db", sqlite_lessons.MIGRATIONS) as database:
+    path = tmp_path / "lessons.db"
+    async with open_database(path, sqlite_lessons.MIGRATIONS, erasing=True) as database:
         yield SqliteLessons(database)
+
+
+def written(folder) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.glob("lessons.db*"))
 
 
 async def test_what_was_put_down_is_due_with_all_it_has(lessons):
@@ -29,10 +42,66 @@ async def test_of_the_same_run_again_nothing_is_put_down(lessons):
     assert len(await lessons.due(1.0, 10)) == 1
 
 
-async def test_what_is_done_is_gone(lessons):
+async def test_what_is_done_is_gone_from_the_files_too(lessons, tmp_path):
     await lessons.put(ONE)
+    assert b"because" in written(tmp_path)
     await lessons.done("r1")
     assert await lessons.due(1.0, 10) == []
+    assert b"because" not in written(tmp_path)
+
+
+async def test_what_is_done_is_done_also_while_somebody_reads_what_was(lessons, tmp_path):
+    await lessons.put(ONE)
+    with closing(sqlite3.connect(tmp_path / "lessons.db")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM lesson").fetchone()
+        await lessons.done("r1")
+        assert await lessons.due(1.0, 10) == []
+
+
+class TestErased:
+    @pytest.fixture
+    async def several(self, lessons):
+        for run, agent, session, who in (
+            ("r1", "helper", "s", "ada"),
+            ("r2", "helper", "t", "ada"),
+            ("r3", "other", "s", "ada"),
+            ("r4", "helper", "s", "bob"),
+        ):
+            said = replace(ONE, run_id=run, agent=agent, session=session, principal=who)
+            await lessons.put(said)
+        await lessons.put(replace(ONE, run_id="r5", tenant="elsewhere"))
+        return lessons
+
+    @pytest.mark.parametrize(
+        ("erasure", "left"),
+        [
+            (Erasure("acme", "ada"), ["r4", "r5"]),
+            (Erasure("acme", "ada", "helper"), ["r3", "r4", "r5"]),
+            (Erasure("acme", "ada", "helper", "s"), ["r2", "r3", "r4", "r5"]),
+            (Erasure("acme", ""), ["r1", "r2", "r3", "r4", "r5"]),
+        ],
+        ids=str,
+    )
+    async def test_are_those_that_it_says(self, several, erasure, left):
+        assert await several.drop(erasure) == 5 - len(left)
+        assert [each.run_id for each in await several.due(1.0, 10)] == left
+
+    async def test_are_gone_from_the_files_too(self, lessons, tmp_path):
+        await lessons.put(ONE)
+        assert await lessons.drop(Erasure("acme", "ada")) == 1
+        assert b"because" not in written(tmp_path)
+
+
+async def test_of_what_waited_before_the_upgrade_the_time_is_that_of_the_upgrade(tmp_path):
+    path = tmp_path / "lessons.db"
+    async with open_database(path, sqlite_lessons.MIGRATIONS[:1]) as database:
+        row = "INSERT INTO lesson VALUES ('r1', 'acme', 'helper', 's', 'ada', 't', '?', 'x', 0, 0)"
+        await database.write(lambda db: db.execute(row).rowcount)
+    before = time.time()
+    async with open_database(path, sqlite_lessons.MIGRATIONS) as database:
+        (found,) = await SqliteLessons(database).due(1.0, 10)
+    assert before - 1 <= found.said_at <= time.time() + 1
 
 
 async def test_what_did_not_work_is_due_later_with_one_more_try(lessons):
@@ -58,10 +127,27 @@ async def test_what_fails_is_tried_again_and_once_given_up(lessons):
         raise Unavailable("the store is away")
 
     learning = Learning(lessons, lambda: now, beat=0.005)
-    await lessons.put(ONE)
+    young = replace(ONE, said_at=1e12)
+    await lessons.put(young)
     async with learning:
         learning.start(teach)
         while len(tries) < 9:
-            await learning.put(ONE)
+            await learning.put(young)
             now += 100_000.0  # a day and more each time
     assert tries == list(range(9))
+
+
+async def test_what_was_said_more_than_seven_days_ago_is_not_learned(lessons):
+    learned = []
+
+    async def teach(lesson):
+        learned.append(lesson.run_id)
+
+    learning = Learning(lessons, lambda: 8 * DAY, beat=0.005)
+    await lessons.put(ONE)
+    await lessons.put(replace(ONE, run_id="r2", said_at=1.5 * DAY))
+    async with learning, asyncio.timeout(10):
+        learning.start(teach)
+        while await lessons.due(9 * DAY, 10):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert learned == ["r2"]

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import sqlite3
+import time
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -248,8 +250,8 @@ async def test_what_a_crash_left_behind_is_remembered_after_the_next_start(world
     path = tmp_path / "state" / "lessons.db"
     path.parent.mkdir(parents=True)
     async with open_database(path, sqlite_lessons.MIGRATIONS) as database:
-        lesson = Lesson("r1", "acme", "helper", "s", "ada", "r1", "?", ANSWER)
-        for each in (lesson, lesson, Lesson("r2", "acme", "gone", "s", "ada", "r2", "?", "x")):
+        lesson = Lesson("r1", "acme", "helper", "s", "ada", "r1", "?", ANSWER, time.time())
+        for each in (lesson, lesson, replace(lesson, run_id="r2", agent="gone")):
             await sqlite_lessons.SqliteLessons(database).put(each)
     async with world({"remember": ALL}) as (_, _, mesh):
         (memory,) = await kept(mesh)

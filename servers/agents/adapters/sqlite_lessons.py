@@ -3,8 +3,14 @@
 import sqlite3
 from collections.abc import Sequence
 
+import structlog
+
 from servers.agents.ports import Lesson
+from servers.domain.semantic import Erasure
+from servers.kernel.errors import Unavailable
 from servers.kernel.sqlite import Database
+
+_log = structlog.stdlib.get_logger("astromesh.memory")
 
 MIGRATIONS = (
     """
@@ -22,13 +28,18 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX lesson_due ON lesson(due_at);
     """,
+    # Of those that wait nobody knows any more when they were said: now, at the latest.
+    """
+    ALTER TABLE lesson ADD COLUMN said_at REAL NOT NULL DEFAULT 0; -- seconds since the epoch
+    UPDATE lesson SET said_at = (julianday('now') - 2440587.5) * 86400;
+    """,
 )
 
-_COLUMNS = "run_id, tenant, agent, session, principal, tree, query, answer"
+_COLUMNS = "run_id, tenant, agent, session, principal, tree, query, answer, said_at"
 
 
 class SqliteLessons:
-    """Needs a database that was opened with MIGRATIONS."""
+    """Needs a database that was opened with MIGRATIONS, `erasing`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -43,6 +54,7 @@ class SqliteLessons:
             lesson.tree,
             lesson.query,
             lesson.answer,
+            lesson.said_at,
         )
         marks = ", ".join("?" * len(values))
         sql = f"INSERT INTO lesson({_COLUMNS}) VALUES ({marks}) ON CONFLICT DO NOTHING"
@@ -62,6 +74,21 @@ class SqliteLessons:
     async def done(self, run_id: str) -> None:
         sql = "DELETE FROM lesson WHERE run_id = ?"
         await self._database.write(lambda db: db.execute(sql, (run_id,)).rowcount)
+        try:
+            await self._database.write_out()
+        except Unavailable as error:  # the next one that is done takes it along
+            _log.warning("what is learned is not gone from the log yet", error=error.message)
+
+    async def drop(self, erasure: Erasure) -> int:
+        sql = (
+            "DELETE FROM lesson WHERE tenant = ? AND principal = ? "
+            "AND (? = '' OR agent = ?) AND (? = '' OR session = ?)"
+        )
+        agent, session = erasure.agent, erasure.session
+        values = (erasure.tenant, erasure.principal, agent, agent, session, session)
+        dropped = await self._database.write(lambda db: db.execute(sql, values).rowcount)
+        await self._database.write_out()  # also where an earlier try came to the first half only
+        return dropped
 
     async def again(self, run_id: str, at: float) -> None:
         sql = "UPDATE lesson SET tries = tries + 1, due_at = ? WHERE run_id = ?"

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from servers.agents.manifest.connection import Connection, Embeddings
 from servers.domain.semantic import MemoryQuery, MemoryScope
-from servers.kernel.fields import Count, Share
+from servers.kernel.fields import Count, Seconds, Share
 from servers.kernel.manifest import Strict
 from servers.kernel.vectors.embedding import EmbeddingModel
 from servers.kernel.vectors.manifest import StoreConnection, VectorStore
@@ -33,6 +33,7 @@ class SemanticMemory(Strict):
     max_results: Annotated[Count, Field(le=100)] = 5
     scope: Literal["principal", "agent", "session"] = "principal"
     remember: RememberPolicy = RememberPolicy()
+    ttl: Seconds | None = None
     embeddings: Embeddings = Embeddings()
     dimension: Annotated[Count, Field(le=16_000)] | None = None
     connection: Connection = Connection()

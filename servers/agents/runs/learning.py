@@ -1,7 +1,9 @@
 """What runs leave in memory, remembered behind the back of who waits for the answer.
 
 A run puts down what there is to learn before it ends, on disk. What a crash leaves there is
-learned after the next start, and what can't be learned now is tried again, for two days.
+learned after the next start, and what can't be learned now is tried again, for two days. What
+was said more than seven days ago is not learned any more: whether it has been erased since is
+known for eight (`servers.memory.marks`).
 """
 
 import asyncio
@@ -12,6 +14,7 @@ from typing import Final, Self, TypeAlias
 import structlog
 
 from servers.agents.ports import Lesson, Lessons
+from servers.domain.semantic import Erasure
 from servers.kernel.errors import AstromeshError
 
 _log = structlog.stdlib.get_logger("astromesh.memory")
@@ -21,6 +24,7 @@ Teach: TypeAlias = Callable[[Lesson], Awaitable[None]]
 _AT_ONCE: Final = 8  # they are not what the models are for
 _LONGEST: Final = 300.0  # seconds for one
 _BEAT: Final = 5.0  # seconds until it is looked again
+_OLDEST: Final = 7 * 86_400.0  # seconds since it was said
 _PAUSES: Final = (5.0, 30.0, 120.0, 600.0, 3_600.0, 21_600.0, 43_200.0, 86_400.0)
 
 
@@ -54,6 +58,10 @@ class Learning:
         await self._lessons.put(lesson)
         self._news.set()
 
+    async def drop(self, erasure: Erasure) -> None:
+        """What is erased is not learned. Returns when it is gone."""
+        await self._lessons.drop(erasure)
+
     async def _work(self, teach: Teach) -> None:
         while True:
             try:
@@ -73,6 +81,10 @@ class Learning:
                 continue
 
     async def _learn(self, lesson: Lesson, teach: Teach) -> None:
+        if self._now() - lesson.said_at > _OLDEST:
+            _log.error("too old to be remembered", run_id=lesson.run_id)
+            await self._lessons.done(lesson.run_id)
+            return
         try:
             async with asyncio.timeout(_LONGEST):
                 await teach(lesson)

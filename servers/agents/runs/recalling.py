@@ -51,7 +51,7 @@ class Recalling:
             return
         run = work.run
         names = run.tenant, run.agent, run.session, work.account.principal, run.tree
-        await self.learning.put(Lesson(run.id, *names, run.query, answer))
+        await self.learning.put(Lesson(run.id, *names, run.query, answer, run.created_at))
 
 
 async def looked_back(

@@ -78,6 +78,12 @@ MIGRATIONS = (
     CREATE INDEX episode_of_principal ON episode(tenant, principal) WHERE principal != '';
     CREATE INDEX episode_expires ON episode(expires_at) WHERE expires_at IS NOT NULL;
     """,
+    """
+    CREATE TABLE erased(
+        mark BLOB PRIMARY KEY,     -- a hash, see servers/memory/marks.py
+        at REAL NOT NULL           -- seconds since the epoch
+    ) WITHOUT ROWID;
+    """,
 )
 
 _ALIVE = "(expires_at IS NULL OR expires_at > ?)"

@@ -523,6 +523,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """An operation ended because what it needs was away for too long. In `error` of an operation.
     UNAVAILABLE. Metadata: {"operation": "operations/5b0c..."}
     """
+    ERROR_REASON_PRINCIPAL_ERASED: _ErrorReason.ValueType  # 240
+    """A text is not remembered: it was said before all that is kept of its principal was erased.
+    FAILED_PRECONDITION. Metadata: {"agent": "assistant"}
+    """
+    ERROR_REASON_MEMORIES_FORGOTTEN: _ErrorReason.ValueType  # 241
+    """A text is not remembered: it was said before the memories of its session, or all of them,
+    were forgotten.
+    FAILED_PRECONDITION. Metadata: {"agent": "assistant"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists why calls fail, for programs to branch on.
@@ -1035,5 +1044,14 @@ CANCELLED. Metadata: {"operation": "operations/5b0c..."}
 ERROR_REASON_OPERATION_GAVE_UP: ErrorReason.ValueType  # 220
 """An operation ended because what it needs was away for too long. In `error` of an operation.
 UNAVAILABLE. Metadata: {"operation": "operations/5b0c..."}
+"""
+ERROR_REASON_PRINCIPAL_ERASED: ErrorReason.ValueType  # 240
+"""A text is not remembered: it was said before all that is kept of its principal was erased.
+FAILED_PRECONDITION. Metadata: {"agent": "assistant"}
+"""
+ERROR_REASON_MEMORIES_FORGOTTEN: ErrorReason.ValueType  # 241
+"""A text is not remembered: it was said before the memories of its session, or all of them,
+were forgotten.
+FAILED_PRECONDITION. Metadata: {"agent": "assistant"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

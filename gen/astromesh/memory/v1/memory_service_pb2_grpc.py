@@ -349,9 +349,11 @@ class MemoryServiceServicer:
         """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Of
         memories that others had a part in, too, he takes them along. And his episodes. Where
         a backend can't be reached that is an error, and what was erased in others stays erased.
+        What he has said before is refused by Remember from then on.
 
         Errors:
         * INVALID_ARGUMENT: a malformed principal.
+        * UNAVAILABLE (STORAGE_BUSY): it is erased, but may be in a file yet. Ask again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -362,10 +364,12 @@ class MemoryServiceServicer:
         kept once.
 
         Errors:
-        * INVALID_ARGUMENT: an empty or too long text, metadata that can't be kept, or an
-        unknown collection.
+        * INVALID_ARGUMENT: an empty or too long text, metadata that can't be kept, an unknown
+        collection, or a said_time more than 7 days ago.
         * FAILED_PRECONDITION: the collection keeps vectors of another model
         (EMBEDDING_MISMATCH), or a package for it is missing.
+        * FAILED_PRECONDITION: since it was said, the principal was erased (PRINCIPAL_ERASED), or
+        the memories of its session or all of them were forgotten (MEMORIES_FORGOTTEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -385,11 +389,13 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Forget(self, request, context):
-        """Forget deletes memories that the caller may see.
+        """Forget deletes memories that the caller may see. With `session` or `all`, what was said
+        before is refused by Remember from then on.
 
         Errors:
         * INVALID_ARGUMENT: not exactly one of `id`, `session`, `filter` and `all`.
         * NOT_FOUND: there is no memory of that id.
+        * UNAVAILABLE (STORAGE_BUSY): they are deleted, but may be in a file yet. Ask again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -152,19 +152,23 @@ class MemoryServiceStub:
     """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Of
     memories that others had a part in, too, he takes them along. And his episodes. Where
     a backend can't be reached that is an error, and what was erased in others stays erased.
+    What he has said before is refused by Remember from then on.
 
     Errors:
       * INVALID_ARGUMENT: a malformed principal.
+      * UNAVAILABLE (STORAGE_BUSY): it is erased, but may be in a file yet. Ask again.
     """
     Remember: _aio.UnaryUnaryMultiCallable[_semantic_pb2.RememberRequest, _semantic_pb2.RememberResponse]
     """Remember keeps a text. The same or nearly the same text of the same agent and scope is
     kept once.
 
     Errors:
-      * INVALID_ARGUMENT: an empty or too long text, metadata that can't be kept, or an
-        unknown collection.
+      * INVALID_ARGUMENT: an empty or too long text, metadata that can't be kept, an unknown
+        collection, or a said_time more than 7 days ago.
       * FAILED_PRECONDITION: the collection keeps vectors of another model
         (EMBEDDING_MISMATCH), or a package for it is missing.
+      * FAILED_PRECONDITION: since it was said, the principal was erased (PRINCIPAL_ERASED), or
+        the memories of its session or all of them were forgotten (MEMORIES_FORGOTTEN).
     """
     Recall: _aio.UnaryUnaryMultiCallable[_semantic_pb2.RecallRequest, _semantic_pb2.RecallResponse]
     """Recall finds the memories that are most similar to a query, of those that the caller may
@@ -176,11 +180,13 @@ class MemoryServiceStub:
       * FAILED_PRECONDITION: as Remember.
     """
     Forget: _aio.UnaryUnaryMultiCallable[_semantic_pb2.ForgetRequest, _semantic_pb2.ForgetResponse]
-    """Forget deletes memories that the caller may see.
+    """Forget deletes memories that the caller may see. With `session` or `all`, what was said
+    before is refused by Remember from then on.
 
     Errors:
       * INVALID_ARGUMENT: not exactly one of `id`, `session`, `filter` and `all`.
       * NOT_FOUND: there is no memory of that id.
+      * UNAVAILABLE (STORAGE_BUSY): they are deleted, but may be in a file yet. Ask again.
     """
     ListMemories: _aio.UnaryUnaryMultiCallable[_semantic_pb2.ListMemoriesRequest, _semantic_pb2.ListMemoriesResponse]
     """ListMemories lists the memories of an agent that the caller may see.
@@ -424,9 +430,11 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """ErasePrincipal forgets them, and the summaries of the sessions that they were in. Of
         memories that others had a part in, too, he takes them along. And his episodes. Where
         a backend can't be reached that is an error, and what was erased in others stays erased.
+        What he has said before is refused by Remember from then on.
 
         Errors:
           * INVALID_ARGUMENT: a malformed principal.
+          * UNAVAILABLE (STORAGE_BUSY): it is erased, but may be in a file yet. Ask again.
         """
 
     @_abc_1.abstractmethod
@@ -439,10 +447,12 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         kept once.
 
         Errors:
-          * INVALID_ARGUMENT: an empty or too long text, metadata that can't be kept, or an
-            unknown collection.
+          * INVALID_ARGUMENT: an empty or too long text, metadata that can't be kept, an unknown
+            collection, or a said_time more than 7 days ago.
           * FAILED_PRECONDITION: the collection keeps vectors of another model
             (EMBEDDING_MISMATCH), or a package for it is missing.
+          * FAILED_PRECONDITION: since it was said, the principal was erased (PRINCIPAL_ERASED), or
+            the memories of its session or all of them were forgotten (MEMORIES_FORGOTTEN).
         """
 
     @_abc_1.abstractmethod
@@ -466,11 +476,13 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _semantic_pb2.ForgetRequest,
         context: _aio.ServicerContext[_semantic_pb2.ForgetRequest, _abc.Awaitable[_semantic_pb2.ForgetResponse]],
     ) -> _abc.Awaitable[_semantic_pb2.ForgetResponse]:
-        """Forget deletes memories that the caller may see.
+        """Forget deletes memories that the caller may see. With `session` or `all`, what was said
+        before is refused by Remember from then on.
 
         Errors:
           * INVALID_ARGUMENT: not exactly one of `id`, `session`, `filter` and `all`.
           * NOT_FOUND: there is no memory of that id.
+          * UNAVAILABLE (STORAGE_BUSY): they are deleted, but may be in a file yet. Ask again.
         """
 
     @_abc_1.abstractmethod

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"astromesh/memory/v1/semantic.proto\x12\x13\x61stromesh.memory.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x02\n\x06Memory\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12/\n\x05scope\x18\x05 \x01(\x0e\x32 .astromesh.memory.v1.MemoryScope\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12,\n\x07origins\x18\x07 \x03(\x0b\x32\x1b.astromesh.memory.v1.Origin\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsimilarity\x18\n \x01(\x01\x12\x12\n\ncollection\x18\x0b \x01(\t\"f\n\x06Origin\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x93\x02\n\x0fRememberRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04text\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07session\x18\x04 \x01(\t\x12/\n\x05scope\x18\x05 \x01(\x0e\x32 .astromesh.memory.v1.MemoryScope\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12 \n\x13\x64uplicate_threshold\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\ncollection\x18\t \x01(\tB\x16\n\x14_duplicate_threshold\"v\n\x10RememberResponse\x12+\n\x06memory\x18\x01 \x01(\x0b\x32\x1b.astromesh.memory.v1.Memory\x12\x35\n\x07outcome\x18\x02 \x01(\x0e\x32$.astromesh.memory.v1.RememberOutcome\"\xe1\x01\n\rRecallRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05query\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x05top_k\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12!\n\x14similarity_threshold\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\'\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07session\x18\x06 \x01(\t\x12\x12\n\ncollection\x18\x07 \x01(\tB\x08\n\x06_top_kB\x17\n\x15_similarity_threshold\"?\n\x0eRecallResponse\x12-\n\x08memories\x18\x01 \x03(\x0b\x32\x1b.astromesh.memory.v1.Memory\"\x8b\x01\n\rForgetRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\'\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0b\n\x03\x61ll\x18\x05 \x01(\x08\x12\x12\n\ncollection\x18\x06 \x01(\t\"*\n\x0e\x46orgetResponse\x12\x18\n\x10\x64\x65leted_memories\x18\x01 \x01(\x05\"\x9f\x01\n\x13ListMemoriesRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12\x12\n\ncollection\x18\x06 \x01(\t\"^\n\x14ListMemoriesResponse\x12-\n\x08memories\x18\x01 \x03(\x0b\x32\x1b.astromesh.memory.v1.Memory\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x16\x43heckCollectionRequest\x12\x18\n\ncollection\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x19\n\x17\x43heckCollectionResponse\"\xaa\x01\n\x11SemanticSelection\x12\x12\n\x05top_k\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12!\n\x14similarity_threshold\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ncollection\x18\x04 \x01(\tB\x08\n\x06_top_kB\x17\n\x15_similarity_threshold*y\n\x0bMemoryScope\x12\x1c\n\x18MEMORY_SCOPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MEMORY_SCOPE_PRINCIPAL\x10\x01\x12\x16\n\x12MEMORY_SCOPE_AGENT\x10\x02\x12\x18\n\x14MEMORY_SCOPE_SESSION\x10\x03*\x8e\x01\n\x0fRememberOutcome\x12 \n\x1cREMEMBER_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18REMEMBER_OUTCOME_CREATED\x10\x01\x12\x1b\n\x17REMEMBER_OUTCOME_MERGED\x10\x02\x12\x1e\n\x1aREMEMBER_OUTCOME_UNCHANGED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"astromesh/memory/v1/semantic.proto\x12\x13\x61stromesh.memory.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x03\n\x06Memory\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12/\n\x05scope\x18\x05 \x01(\x0e\x32 .astromesh.memory.v1.MemoryScope\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12,\n\x07origins\x18\x07 \x03(\x0b\x32\x1b.astromesh.memory.v1.Origin\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsimilarity\x18\n \x01(\x01\x12\x12\n\ncollection\x18\x0b \x01(\t\x12/\n\x0b\x65xpire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\x06Origin\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xec\x02\n\x0fRememberRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04text\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07session\x18\x04 \x01(\t\x12/\n\x05scope\x18\x05 \x01(\x0e\x32 .astromesh.memory.v1.MemoryScope\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12 \n\x13\x64uplicate_threshold\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\ncollection\x18\t \x01(\t\x12-\n\tsaid_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0bttl_seconds\x18\x0b \x01(\x01H\x01\x88\x01\x01\x42\x16\n\x14_duplicate_thresholdB\x0e\n\x0c_ttl_seconds\"v\n\x10RememberResponse\x12+\n\x06memory\x18\x01 \x01(\x0b\x32\x1b.astromesh.memory.v1.Memory\x12\x35\n\x07outcome\x18\x02 \x01(\x0e\x32$.astromesh.memory.v1.RememberOutcome\"\xe1\x01\n\rRecallRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05query\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x05top_k\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12!\n\x14similarity_threshold\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\'\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07session\x18\x06 \x01(\t\x12\x12\n\ncollection\x18\x07 \x01(\tB\x08\n\x06_top_kB\x17\n\x15_similarity_threshold\"?\n\x0eRecallResponse\x12-\n\x08memories\x18\x01 \x03(\x0b\x32\x1b.astromesh.memory.v1.Memory\"\x8b\x01\n\rForgetRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\'\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0b\n\x03\x61ll\x18\x05 \x01(\x08\x12\x12\n\ncollection\x18\x06 \x01(\t\"*\n\x0e\x46orgetResponse\x12\x18\n\x10\x64\x65leted_memories\x18\x01 \x01(\x05\"\x9f\x01\n\x13ListMemoriesRequest\x12\x13\n\x05\x61gent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12\x12\n\ncollection\x18\x06 \x01(\t\"^\n\x14ListMemoriesResponse\x12-\n\x08memories\x18\x01 \x03(\x0b\x32\x1b.astromesh.memory.v1.Memory\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x16\x43heckCollectionRequest\x12\x18\n\ncollection\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x19\n\x17\x43heckCollectionResponse\"\xaa\x01\n\x11SemanticSelection\x12\x12\n\x05top_k\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12!\n\x14similarity_threshold\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ncollection\x18\x04 \x01(\tB\x08\n\x06_top_kB\x17\n\x15_similarity_threshold*y\n\x0bMemoryScope\x12\x1c\n\x18MEMORY_SCOPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MEMORY_SCOPE_PRINCIPAL\x10\x01\x12\x16\n\x12MEMORY_SCOPE_AGENT\x10\x02\x12\x18\n\x14MEMORY_SCOPE_SESSION\x10\x03*\x8e\x01\n\x0fRememberOutcome\x12 \n\x1cREMEMBER_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18REMEMBER_OUTCOME_CREATED\x10\x01\x12\x1b\n\x17REMEMBER_OUTCOME_MERGED\x10\x02\x12\x1e\n\x1aREMEMBER_OUTCOME_UNCHANGED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,34 +48,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMEMORIESREQUEST'].fields_by_name['agent']._serialized_options = b'\342A\001\002'
   _globals['_CHECKCOLLECTIONREQUEST'].fields_by_name['collection']._loaded_options = None
   _globals['_CHECKCOLLECTIONREQUEST'].fields_by_name['collection']._serialized_options = b'\342A\001\002'
-  _globals['_MEMORYSCOPE']._serialized_start=1988
-  _globals['_MEMORYSCOPE']._serialized_end=2109
-  _globals['_REMEMBEROUTCOME']._serialized_start=2112
-  _globals['_REMEMBEROUTCOME']._serialized_end=2254
+  _globals['_MEMORYSCOPE']._serialized_start=2126
+  _globals['_MEMORYSCOPE']._serialized_end=2247
+  _globals['_REMEMBEROUTCOME']._serialized_start=2250
+  _globals['_REMEMBEROUTCOME']._serialized_end=2392
   _globals['_MEMORY']._serialized_start=156
-  _globals['_MEMORY']._serialized_end=495
-  _globals['_ORIGIN']._serialized_start=497
-  _globals['_ORIGIN']._serialized_end=599
-  _globals['_REMEMBERREQUEST']._serialized_start=602
-  _globals['_REMEMBERREQUEST']._serialized_end=877
-  _globals['_REMEMBERRESPONSE']._serialized_start=879
-  _globals['_REMEMBERRESPONSE']._serialized_end=997
-  _globals['_RECALLREQUEST']._serialized_start=1000
-  _globals['_RECALLREQUEST']._serialized_end=1225
-  _globals['_RECALLRESPONSE']._serialized_start=1227
-  _globals['_RECALLRESPONSE']._serialized_end=1290
-  _globals['_FORGETREQUEST']._serialized_start=1293
-  _globals['_FORGETREQUEST']._serialized_end=1432
-  _globals['_FORGETRESPONSE']._serialized_start=1434
-  _globals['_FORGETRESPONSE']._serialized_end=1476
-  _globals['_LISTMEMORIESREQUEST']._serialized_start=1479
-  _globals['_LISTMEMORIESREQUEST']._serialized_end=1638
-  _globals['_LISTMEMORIESRESPONSE']._serialized_start=1640
-  _globals['_LISTMEMORIESRESPONSE']._serialized_end=1734
-  _globals['_CHECKCOLLECTIONREQUEST']._serialized_start=1736
-  _globals['_CHECKCOLLECTIONREQUEST']._serialized_end=1786
-  _globals['_CHECKCOLLECTIONRESPONSE']._serialized_start=1788
-  _globals['_CHECKCOLLECTIONRESPONSE']._serialized_end=1813
-  _globals['_SEMANTICSELECTION']._serialized_start=1816
-  _globals['_SEMANTICSELECTION']._serialized_end=1986
+  _globals['_MEMORY']._serialized_end=544
+  _globals['_ORIGIN']._serialized_start=546
+  _globals['_ORIGIN']._serialized_end=648
+  _globals['_REMEMBERREQUEST']._serialized_start=651
+  _globals['_REMEMBERREQUEST']._serialized_end=1015
+  _globals['_REMEMBERRESPONSE']._serialized_start=1017
+  _globals['_REMEMBERRESPONSE']._serialized_end=1135
+  _globals['_RECALLREQUEST']._serialized_start=1138
+  _globals['_RECALLREQUEST']._serialized_end=1363
+  _globals['_RECALLRESPONSE']._serialized_start=1365
+  _globals['_RECALLRESPONSE']._serialized_end=1428
+  _globals['_FORGETREQUEST']._serialized_start=1431
+  _globals['_FORGETREQUEST']._serialized_end=1570
+  _globals['_FORGETRESPONSE']._serialized_start=1572
+  _globals['_FORGETRESPONSE']._serialized_end=1614
+  _globals['_LISTMEMORIESREQUEST']._serialized_start=1617
+  _globals['_LISTMEMORIESREQUEST']._serialized_end=1776
+  _globals['_LISTMEMORIESRESPONSE']._serialized_start=1778
+  _globals['_LISTMEMORIESRESPONSE']._serialized_end=1872
+  _globals['_CHECKCOLLECTIONREQUEST']._serialized_start=1874
+  _globals['_CHECKCOLLECTIONREQUEST']._serialized_end=1924
+  _globals['_CHECKCOLLECTIONRESPONSE']._serialized_start=1926
+  _globals['_CHECKCOLLECTIONRESPONSE']._serialized_end=1951
+  _globals['_SEMANTICSELECTION']._serialized_start=1954
+  _globals['_SEMANTICSELECTION']._serialized_end=2124
 # @@protoc_insertion_point(module_scope)

@@ -102,6 +102,7 @@ class Memory(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     SIMILARITY_FIELD_NUMBER: _builtins.int
     COLLECTION_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its name in the collection. The service chooses it."""
     text: _builtins.str
@@ -132,6 +133,10 @@ class Memory(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it was remembered last."""
 
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is forgotten. Absent: never."""
+
     def __init__(
         self,
         *,
@@ -146,10 +151,11 @@ class Memory(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         similarity: _builtins.float = ...,
         collection: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "collection", b"collection", "create_time", b"create_time", "id", b"id", "kind", b"kind", "metadata", b"metadata", "origins", b"origins", "scope", b"scope", "similarity", b"similarity", "text", b"text", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "collection", b"collection", "create_time", b"create_time", "expire_time", b"expire_time", "id", b"id", "kind", b"kind", "metadata", b"metadata", "origins", b"origins", "scope", b"scope", "similarity", b"similarity", "text", b"text", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -206,6 +212,8 @@ class RememberRequest(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     DUPLICATE_THRESHOLD_FIELD_NUMBER: _builtins.int
     COLLECTION_FIELD_NUMBER: _builtins.int
+    SAID_TIME_FIELD_NUMBER: _builtins.int
+    TTL_SECONDS_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """The agent's name."""
     text: _builtins.str
@@ -226,9 +234,19 @@ class RememberRequest(_message.Message):
     """Where it is kept: a collection of runtime.yaml, "agent:NAME" for one that an agent's file
     describes, or "default". Empty: as the agent's file says, else "default".
     """
+    ttl_seconds: _builtins.float
+    """Seconds until it is forgotten, from now. 0: never. Absent: as the memory has it that says the
+    same already, from now; a new one never.
+    """
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """What it can be filtered by: texts, numbers, true and false; 32 keys at most."""
+
+    @_builtins.property
+    def said_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was said: 7 days ago at the most. What was said before the principal was erased, or
+        before the memories of its session or all of them were forgotten, is refused. Absent: now.
+        """
 
     def __init__(
         self,
@@ -242,14 +260,21 @@ class RememberRequest(_message.Message):
         run_id: _builtins.str = ...,
         duplicate_threshold: _builtins.float | None = ...,
         collection: _builtins.str = ...,
+        said_time: _timestamp_pb2.Timestamp | None = ...,
+        ttl_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_duplicate_threshold", b"_duplicate_threshold", "duplicate_threshold", b"duplicate_threshold", "metadata", b"metadata"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duplicate_threshold", b"_duplicate_threshold", "_ttl_seconds", b"_ttl_seconds", "duplicate_threshold", b"duplicate_threshold", "metadata", b"metadata", "said_time", b"said_time", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duplicate_threshold", b"_duplicate_threshold", "agent", b"agent", "collection", b"collection", "duplicate_threshold", b"duplicate_threshold", "kind", b"kind", "metadata", b"metadata", "run_id", b"run_id", "scope", b"scope", "session", b"session", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duplicate_threshold", b"_duplicate_threshold", "_ttl_seconds", b"_ttl_seconds", "agent", b"agent", "collection", b"collection", "duplicate_threshold", b"duplicate_threshold", "kind", b"kind", "metadata", b"metadata", "run_id", b"run_id", "said_time", b"said_time", "scope", b"scope", "session", b"session", "text", b"text", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__duplicate_threshold: _TypeAlias = _typing.Literal["duplicate_threshold"]  # noqa: Y015
     _WhichOneofArgType__duplicate_threshold: _TypeAlias = _typing.Literal["_duplicate_threshold", b"_duplicate_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__ttl_seconds: _TypeAlias = _typing.Literal["ttl_seconds"]  # noqa: Y015
+    _WhichOneofArgType__ttl_seconds: _TypeAlias = _typing.Literal["_ttl_seconds", b"_ttl_seconds"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__duplicate_threshold) -> _WhichOneofReturnType__duplicate_threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ttl_seconds) -> _WhichOneofReturnType__ttl_seconds | None: ...
 
 Global___RememberRequest: _TypeAlias = RememberRequest  # noqa: Y015
 

@@ -795,6 +795,19 @@ class ErrorReason(betterproto2.Enum):
     UNAVAILABLE. Metadata: {"operation": "operations/5b0c..."}
     """
 
+    PRINCIPAL_ERASED = 240
+    """
+    A text is not remembered: it was said before all that is kept of its principal was erased.
+    FAILED_PRECONDITION. Metadata: {"agent": "assistant"}
+    """
+
+    MEMORIES_FORGOTTEN = 241
+    """
+    A text is not remembered: it was said before the memories of its session, or all of them,
+    were forgotten.
+    FAILED_PRECONDITION. Metadata: {"agent": "assistant"}
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -920,6 +933,8 @@ class ErrorReason(betterproto2.Enum):
             218: "ERROR_REASON_INGESTION_QUEUE_FULL",
             219: "ERROR_REASON_OPERATION_CANCELLED",
             220: "ERROR_REASON_OPERATION_GAVE_UP",
+            240: "ERROR_REASON_PRINCIPAL_ERASED",
+            241: "ERROR_REASON_MEMORIES_FORGOTTEN",
         }
 
     @classmethod
@@ -1047,6 +1062,8 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_INGESTION_QUEUE_FULL": 218,
             "ERROR_REASON_OPERATION_CANCELLED": 219,
             "ERROR_REASON_OPERATION_GAVE_UP": 220,
+            "ERROR_REASON_PRINCIPAL_ERASED": 240,
+            "ERROR_REASON_MEMORIES_FORGOTTEN": 241,
         }
 
 

@@ -1513,6 +1513,13 @@ class Memory(betterproto2.Message):
     The collection that it is kept in.
     """
 
+    expire_time: "datetime.datetime | None" = betterproto2.field(
+        12, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it is forgotten. Absent: never.
+    """
+
 
 default_message_pool.register_message("astromesh.memory.v1", "Memory", Memory)
 
@@ -1866,6 +1873,20 @@ class RememberRequest(betterproto2.Message):
     """
     Where it is kept: a collection of runtime.yaml, "agent:NAME" for one that an agent's file
     describes, or "default". Empty: as the agent's file says, else "default".
+    """
+
+    said_time: "datetime.datetime | None" = betterproto2.field(
+        10, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it was said: 7 days ago at the most. What was said before the principal was erased, or
+    before the memories of its session or all of them were forgotten, is refused. Absent: now.
+    """
+
+    ttl_seconds: "float | None" = betterproto2.field(11, betterproto2.TYPE_DOUBLE, optional=True)
+    """
+    Seconds until it is forgotten, from now. 0: never. Absent: as the memory has it that says the
+    same already, from now; a new one never.
     """
 
 
@@ -2612,9 +2633,11 @@ class MemoryServiceStub(betterproto2_grpclib.ServiceStub):
         ErasePrincipal forgets them, and the summaries of the sessions that they were in. Of
         memories that others had a part in, too, he takes them along. And his episodes. Where
         a backend can't be reached that is an error, and what was erased in others stays erased.
+        What he has said before is refused by Remember from then on.
 
         Errors:
           * INVALID_ARGUMENT: a malformed principal.
+          * UNAVAILABLE (STORAGE_BUSY): it is erased, but may be in a file yet. Ask again.
         """
 
         return await self._unary_unary(
@@ -2639,10 +2662,12 @@ class MemoryServiceStub(betterproto2_grpclib.ServiceStub):
         kept once.
 
         Errors:
-          * INVALID_ARGUMENT: an empty or too long text, metadata that can't be kept, or an
-            unknown collection.
+          * INVALID_ARGUMENT: an empty or too long text, metadata that can't be kept, an unknown
+            collection, or a said_time more than 7 days ago.
           * FAILED_PRECONDITION: the collection keeps vectors of another model
             (EMBEDDING_MISMATCH), or a package for it is missing.
+          * FAILED_PRECONDITION: since it was said, the principal was erased (PRINCIPAL_ERASED), or
+            the memories of its session or all of them were forgotten (MEMORIES_FORGOTTEN).
         """
 
         return await self._unary_unary(
@@ -2690,11 +2715,13 @@ class MemoryServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ForgetResponse":
         """
-        Forget deletes memories that the caller may see.
+        Forget deletes memories that the caller may see. With `session` or `all`, what was said
+        before is refused by Remember from then on.
 
         Errors:
           * INVALID_ARGUMENT: not exactly one of `id`, `session`, `filter` and `all`.
           * NOT_FOUND: there is no memory of that id.
+          * UNAVAILABLE (STORAGE_BUSY): they are deleted, but may be in a file yet. Ask again.
         """
 
         return await self._unary_unary(

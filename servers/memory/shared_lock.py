@@ -1,0 +1,33 @@
+"""Many at once, or one alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class SharedLock:
+    """Who wants to be alone waits for those inside; who comes later waits for him."""
+
+    def __init__(self) -> None:
+        self._gate = asyncio.Lock()
+        self._inside = 0
+        self._nobody = asyncio.Event()
+        self._nobody.set()
+
+    @asynccontextmanager
+    async def shared(self) -> AsyncIterator[None]:
+        async with self._gate:
+            self._inside += 1
+            self._nobody.clear()
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._nobody.set()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        async with self._gate:
+            await self._nobody.wait()
+            yield
