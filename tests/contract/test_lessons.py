@@ -20,6 +20,12 @@ ONE = Lesson("r1", "acme", "helper", "s", "ada", "tree", "why?", "because", 0.5)
 DAY = 86_400.0
 
 
+async def until_nothing_is_left(lessons):
+    async with asyncio.timeout(10):
+        while await lessons.due(1.0, 10):  # noqa: ASYNC110  # a file tells nobody
+            await asyncio.sleep(0.001)
+
+
 @pytest.fixture
 async def lessons(tmp_path):
     path = tmp_path / "lessons.db"
@@ -151,3 +157,69 @@ async def test_what_was_said_more_than_seven_days_ago_is_not_learned(lessons):
         while await lessons.due(9 * DAY, 10):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     assert learned == ["r2"]
+
+
+async def test_a_slow_one_keeps_the_others_from_nothing(lessons):
+    slow, all_but_one, taught = asyncio.Event(), asyncio.Event(), []
+
+    async def teach(lesson):
+        if lesson.run_id == "r1":
+            await slow.wait()
+        taught.append(lesson.run_id)
+        if len(taught) == 19:
+            all_but_one.set()
+
+    runs = [f"r{number}" for number in range(1, 21)]
+    async with Learning(lessons, lambda: 1.0) as learning:
+        for run in runs:
+            await lessons.put(replace(ONE, run_id=run))
+        learning.start(teach)
+        await all_but_one.wait()
+        assert "r1" not in taught
+        slow.set()
+        await until_nothing_is_left(lessons)
+    assert sorted(taught) == sorted(runs)
+
+
+async def test_no_more_than_eight_are_learned_at_once(lessons):
+    at_once, most = 0, 0
+
+    async def teach(lesson):
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.001)
+        at_once -= 1
+
+    async with Learning(lessons, lambda: 1.0) as learning:
+        for number in range(30):
+            await lessons.put(replace(ONE, run_id=f"r{number}"))
+        learning.start(teach)
+        await until_nothing_is_left(lessons)
+    assert most == 8
+
+
+async def test_what_the_disk_does_not_take_is_written_once_it_does(lessons, tmp_path):
+    taught, both = [], asyncio.Event()
+
+    async def teach(lesson):
+        taught.append(lesson.run_id)
+        if len(taught) == 2:
+            both.set()
+
+    await lessons.put(ONE)
+    await lessons.put(replace(ONE, run_id="r2"))
+    path = tmp_path / "lessons.db"
+    async with Learning(lessons, lambda: 1.0, beat=0.01) as learning:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute(
+                "CREATE TRIGGER full BEFORE DELETE ON lesson "
+                "BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+            )
+            learning.start(teach)
+            await both.wait()
+            await asyncio.sleep(0.05)
+            assert len(await lessons.due(1.0, 10)) == 2
+            other.execute("DROP TRIGGER full")
+        await until_nothing_is_left(lessons)
+    assert sorted(taught) == ["r1", "r2"]  # each once

@@ -8,6 +8,7 @@ known for eight (`servers.memory.marks`).
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
@@ -35,6 +36,7 @@ class Learning:
     def __init__(self, lessons: Lessons, now: Callable[[], float], beat: float = _BEAT) -> None:
         self._lessons, self._now, self._beat = lessons, now, beat
         self._news = asyncio.Event()
+        self._under_way: set[str] = set()  # runs
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -63,28 +65,42 @@ class Learning:
         await self._lessons.drop(erasure)
 
     async def _work(self, teach: Teach) -> None:
-        while True:
-            try:
+        async with asyncio.TaskGroup() as group:
+            while True:
                 self._news.clear()
-                due = await self._lessons.due(self._now(), _AT_ONCE)
-                await asyncio.gather(*(self._learn(each, teach) for each in due))
-                if due:
-                    continue
-            except AstromeshError as error:  # the disk is full, say
-                _log.warning("nothing learned", error=error.message)
-            except Exception as error:  # nobody waits for it who could hear of it
-                _log.exception("learning broke", error=repr(error))
-            try:
-                async with asyncio.timeout(self._beat):
-                    await self._news.wait()
-            except TimeoutError:
-                continue
+                await self._begin(group, teach)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._beat):
+                        await self._news.wait()
+
+    async def _begin(self, group: asyncio.TaskGroup, teach: Teach) -> None:
+        """As many as may be under way at once: a slow one keeps nobody waiting but itself."""
+        free = _AT_ONCE - len(self._under_way)
+        if not free:
+            return
+        try:
+            due = await self._lessons.due(self._now(), _AT_ONCE)  # with those under way
+        except AstromeshError as error:
+            _log.warning("nothing learned", error=error.message)
+            return
+        except Exception as error:  # nobody waits for it who could hear of it
+            _log.exception("learning broke", error=repr(error))
+            return
+        for lesson in [each for each in due if each.run_id not in self._under_way][:free]:
+            self._under_way.add(lesson.run_id)
+            group.create_task(self._learned(lesson, teach), name="lesson")
+
+    async def _learned(self, lesson: Lesson, teach: Teach) -> None:
+        try:
+            await self._learn(lesson, teach)
+        finally:
+            self._under_way.discard(lesson.run_id)
+            self._news.set()  # there is room for another one
 
     async def _learn(self, lesson: Lesson, teach: Teach) -> None:
         if self._now() - lesson.said_at > _OLDEST:
             _log.error("too old to be remembered", run_id=lesson.run_id)
-            await self._lessons.done(lesson.run_id)
-            return
+            return await self._done(lesson)
         try:
             async with asyncio.timeout(_LONGEST):
                 await teach(lesson)
@@ -94,13 +110,29 @@ class Learning:
             _log.exception("lesson broke", run_id=lesson.run_id, error=repr(error))
             await self._later(lesson, repr(error))
         else:
-            await self._lessons.done(lesson.run_id)
+            await self._done(lesson)
 
     async def _later(self, lesson: Lesson, why: str) -> None:
         if lesson.tries >= len(_PAUSES):
             _log.error("given up what a run left to remember", run_id=lesson.run_id, error=why)
-            await self._lessons.done(lesson.run_id)
+            await self._done(lesson)
             return
         pause = _PAUSES[lesson.tries]
         _log.warning("not remembered yet", run_id=lesson.run_id, error=why, again_in=pause)
-        await self._lessons.again(lesson.run_id, self._now() + pause)
+        due = self._now() + pause
+        await self._written(lesson, lambda: self._lessons.again(lesson.run_id, due))
+
+    async def _done(self, lesson: Lesson) -> None:
+        await self._written(lesson, lambda: self._lessons.done(lesson.run_id))
+
+    async def _written(self, lesson: Lesson, write: Callable[[], Awaitable[None]]) -> None:
+        """Tried until it works: the disk may be full. A process that ends before learns the
+        lesson once more, which makes the same memories."""
+        while True:
+            try:
+                return await write()
+            except AstromeshError as error:
+                _log.warning("not written down", run_id=lesson.run_id, error=error.message)
+            except Exception as error:  # nobody waits for it who could hear of it
+                _log.exception("lessons broke", run_id=lesson.run_id, error=repr(error))
+            await asyncio.sleep(self._beat)
