@@ -19,7 +19,13 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from servers.kernel.telemetry import Attributes, Span
 
 _W3C = TraceContextTextMapPropagator()
-_UNITS = {"usage": "{token}", "usd": "USD", "refusals": "{refusal}", "lost": "{call}"}
+_UNITS = {
+    "usage": "{token}",
+    "usd": "USD",
+    "refusals": "{refusal}",
+    "lost": "{call}",
+    "failures": "{failure}",
+}
 _PATIENCE = 2  # seconds for one batch: what is left at the end must not hold up the end
 
 

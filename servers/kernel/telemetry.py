@@ -33,9 +33,10 @@ RUN: Final = "astromesh.run.id"
 COST: Final = "astromesh.cost.usd"  # also a histogram
 BUDGET: Final = "astromesh.budget.name"
 PIPELINE: Final = "astromesh.rag.pipeline"
+BACKEND: Final = "astromesh.memory.backend"  # sqlite, redis, postgres
 OUTCOME: Final = "astromesh.rag.outcome"  # created, replaced, unchanged or failed
 
-# Histograms, in seconds unless they end in usage, usd, refusals or lost.
+# Histograms, in seconds unless they end in usage, usd, refusals, lost or failures.
 CALL_DURATION: Final = "rpc.server.call.duration"
 MODEL_DURATION: Final = "gen_ai.client.operation.duration"
 FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
@@ -45,6 +46,7 @@ TOOL_DURATION: Final = "gen_ai.execute_tool.duration"
 DOCUMENT_DURATION: Final = "astromesh.rag.document.duration"
 REFUSALS: Final = "astromesh.budget.refusals"  # 1 for each budget that was short
 USAGE_LOST: Final = "astromesh.usage.lost"  # calls that could not be put on record
+SWEEPS_FAILED: Final = "astromesh.memory.sweep.failures"  # 1 for each store, by its kind
 
 Attribute: TypeAlias = str | bool | int | float | list[str]
 Attributes: TypeAlias = Mapping[str, Attribute]

@@ -8,6 +8,7 @@ from servers.kernel.errors import InvalidInput, NotReady, Violation
 from servers.kernel.vectors.embedding import EmbeddingModel
 from servers.kernel.vectors.ports import VectorStore
 from servers.kernel.vectors.stores import StorePlace, Stores
+from servers.memory.places import take_in
 
 DEFAULT: Final = "default"
 DUPLICATE: Final = 0.97  # the cosine from which on two texts are taken to say the same
@@ -36,7 +37,7 @@ class Collections:
 
     def take_files(self, own: Mapping[str, CollectionPlace], agents: Mapping[str, str]) -> None:
         """What agents in files say. Those of before stay known, to be asked for and erased."""
-        self._own |= own
+        take_in(self._own, own, lambda collection: collection.place)
         self._agents |= agents
 
     def name(self, agent: str, collection: str) -> str:

@@ -13,6 +13,7 @@ from servers.domain.episodes import (
     EpisodeFilter,
     EpisodePage,
     EpisodeScope,
+    EpisodeType,
     EpisodicSelection,
     Note,
     RunTold,
@@ -30,6 +31,7 @@ from servers.memory.episode_checks import (
 from servers.memory.episode_ports import EpisodeStore, Numbered
 from servers.memory.names import check_name, check_principal, wrong
 from servers.memory.places import DEFAULT, Places
+from servers.memory.sweeping import sweep_all
 
 _PATIENCE: Final = 3.0  # seconds: whoever checks wants to know how it is now
 _LAST: Final = 2**63 - 1
@@ -160,8 +162,7 @@ class EpisodicMemory:
 
     async def sweep(self) -> None:
         """Remove what is over, where somebody has been since the start."""
-        for store in self._places.opened():
-            await store.sweep()
+        await sweep_all("episodes", self._places.opened())
 
     # -- where -----------------------------------------------------------------------------
 

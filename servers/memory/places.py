@@ -5,18 +5,21 @@ needs it, and is tried again the next time.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 from servers.kernel.errors import AstromeshError, Unavailable
 from servers.memory.names import wrong
 
 S = TypeVar("S")
+P = TypeVar("P")
 
 DEFAULT: Final = "sqlite"
+_CHOOSE: Final = ("host", "port", "dbname", "db", "options")  # of what may follow in an address
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,13 @@ class Backend:
     kind: str  # "sqlite", "redis", "postgres"
     url: str = field(default="", repr=False)  # may hold a password
     said_in: str = field(default="", compare=False)  # where people find it written
+
+    @property
+    def database(self) -> tuple[object, ...]:
+        """Which one it is, whoever signs in and however it is spoken to."""
+        parts = urlsplit(self.url)
+        chosen = [each for each in parse_qsl(parts.query) if each[0] in _CHOOSE]
+        return self.kind, parts.netloc.rpartition("@")[2], parts.path, *chosen
 
 
 class Places(Generic[S]):
@@ -62,7 +72,7 @@ class Places(Generic[S]):
 
         Those of before stay known: what they have kept can still be asked for, and erased.
         """
-        self._own |= own
+        take_in(self._own, own, lambda backend: backend.database)
         self._agents |= agents
 
     async def store(self, name: str) -> S:
@@ -89,13 +99,32 @@ class Places(Generic[S]):
             ) from error
 
     def names(self, agent: str = "") -> tuple[str, ...]:
-        """All of them, the likeliest place of what an agent remembers first."""
+        """Those where an agent may have something, the likeliest first; of no agent, all."""
         first = self._agents.get(agent, DEFAULT)
-        return tuple(dict.fromkeys((first, *self._shared, *self._own)))
+        mine = f"agent:{agent}"
+        own = [
+            each for each in self._own if not agent or each == mine or each.startswith(f"{mine}:")
+        ]
+        return tuple(dict.fromkeys((first, *self._shared, *own)))
 
     def of(self, agent: str) -> str:
         """Where an agent in a file keeps it; empty: no file says so."""
         return self._agents.get(agent, "")
 
-    def opened(self) -> Iterator[S]:
-        return iter(list(self._open.values()))
+    def opened(self) -> Sequence[tuple[str, S]]:
+        """What kind of database each is, and the store."""
+        return [(backend.kind, store) for backend, store in self._open.items()]
+
+
+def take_in(known: dict[str, P], said: Mapping[str, P], where: Callable[[P], object]) -> None:
+    """What a name meant before gets a name of its own, `agent:helper:before-1`, until the process
+    ends: what is there can still be found and erased. `where` tells whether two are one place."""
+    for name, place in said.items():
+        mine = f"{name}:before-"
+        before = {key: each for key, each in known.items() if key.startswith(mine)}
+        old = [*before.values(), *([known[name]] if name in known else [])]
+        for key in before:
+            del known[key]
+        known[name] = place
+        others = {where(each): each for each in old if where(each) != where(place)}
+        known |= {f"{mine}{n}": each for n, each in enumerate(others.values(), 1)}

@@ -32,6 +32,7 @@ from servers.memory.places import DEFAULT, Places
 from servers.memory.ports import ConversationStore, Exchange
 from servers.memory.records import Archive
 from servers.memory.semantic import VectorMemory
+from servers.memory.sweeping import sweep_all
 
 
 def _unlike_any() -> str:
@@ -201,8 +202,7 @@ class ConversationMemory:
 
     async def sweep(self) -> None:
         """Remove what is over, where somebody has been since the start."""
-        for store in self._places.opened():
-            await store.sweep()
+        await sweep_all("conversations", self._places.opened())
 
     # -- where -----------------------------------------------------------------------------
 

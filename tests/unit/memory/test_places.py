@@ -1,6 +1,8 @@
 """Where a conversation is looked for, and kept, when there are several places."""
 
-from contextlib import asynccontextmanager
+import sqlite3
+from contextlib import asynccontextmanager, closing
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,7 +33,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path):
-    away, opened = set(), []
+    away, opened, clock = set(), [], SimpleNamespace(now=1.0)
 
     @asynccontextmanager
     async def opening(backend):
@@ -40,7 +42,7 @@ async def world(tmp_path):
             raise Unavailable(f"{name} can't be reached", reason="STORE_UNAVAILABLE")
         opened.append(name)
         async with open_database(tmp_path / f"{name}.db", MIGRATIONS) as database:
-            yield SqliteConversations(database, lambda: 1.0)
+            yield SqliteConversations(database, lambda: clock.now)
 
     @asynccontextmanager
     async def opening_episodes(backend):
@@ -51,7 +53,7 @@ async def world(tmp_path):
     shared = {"archive": Backend("postgres", "archive")}
     async with Places(shared, opening) as places, Places(shared, opening_episodes) as episodes:
         world = World(tmp_path, places, episodes, away)
-        world.opened = opened
+        world.opened, world.clock = opened, clock
         yield world
 
 
@@ -148,3 +150,75 @@ async def test_a_place_that_was_away_is_tried_again(world):
         await world.memory.check("archive")
     world.away.clear()
     await world.memory.check("archive")
+
+
+OWN = {"helper": "agent:helper"}
+
+
+def at(host, user="astromesh"):
+    return Backend("postgres", f"postgresql://{user}@{host}/memory")
+
+
+class TestADatabaseOfTheAgentsOwn:
+    async def said(self, world, *backends):
+        for backend in backends:
+            world.places.take_files({"agent:helper": backend}, OWN)
+            await world.memory.append(KEY, EXCHANGE, "", Details("ada"))
+
+    async def test_that_was_moved_is_still_read_and_erased(self, world):
+        await self.said(world, Backend("redis", "one"), Backend("redis", "two"))
+        assert await world.has("agent:helper") == [True]
+        found = (await world.memory.sessions("acme", "helper")).sessions
+        assert [each.backend for each in found] == ["agent:helper", "agent:helper:before-1"]
+        assert (await world.memory.erase("acme", "ada")).turns == 4
+
+    async def test_that_came_back_has_no_other_name_any_more(self, world):
+        one, two = Backend("redis", "one"), Backend("redis", "two")
+        await self.said(world, one, two, one)
+        assert [n for n in world.places.names("helper") if n.startswith("agent")] == [
+            "agent:helper",
+            "agent:helper:before-1",
+        ]
+        assert (await world.memory.erase("acme", "ada")).turns == 6
+
+    async def test_that_moved_often_is_known_in_the_order_of_time(self, world):
+        for name in ("one", "two", "three"):
+            world.places.take_files({"agent:helper": Backend("redis", name)}, OWN)
+            await world.places.store("agent:helper")
+        await world.places.store("agent:helper:before-1")
+        await world.places.store("agent:helper:before-2")
+        assert world.opened == ["one", "two", "three"]
+
+    def test_is_the_same_for_another_user(self, world):
+        for backend in (at("db:5432"), at("db:5432", "someone:secret")):
+            world.places.take_files({"agent:helper": backend}, OWN)
+        assert "agent:helper:before-1" not in world.places.names("helper")
+
+    def test_is_another_one_in_another_schema(self, world):
+        one = at("db:5432")
+        other = Backend("postgres", f"{one.url}?options=-csearch_path%3Dother")
+        for backend in (one, other):
+            world.places.take_files({"agent:helper": backend}, OWN)
+        assert "agent:helper:before-1" in world.places.names("helper")
+
+    async def test_that_is_away_hides_nothing_of_another_agent(self, world):
+        world.away.add("one")
+        world.places.take_files({"agent:helper": Backend("redis", "one")}, OWN)
+        assert (await world.memory.sessions("acme", "other")).sessions == ()
+
+
+class TestSweeping:
+    async def test_goes_on_where_one_fails(self, world, tmp_path):
+        for name, ttl in (("archive", 0.5), ("sqlite", 0.5)):
+            await world.memory.append(KEY, EXCHANGE, "", Details(backend=name, ttl=ttl))
+        with closing(sqlite3.connect(tmp_path / "archive.db", isolation_level=None)) as archive:
+            archive.execute(
+                "CREATE TRIGGER full BEFORE DELETE ON turn "
+                "BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+            )
+            world.clock.now = 2.0
+            await world.memory.sweep()
+            kept = archive.execute("SELECT count(*) FROM turn").fetchone()
+        with closing(sqlite3.connect(tmp_path / "default.db")) as default:
+            swept = default.execute("SELECT count(*) FROM turn").fetchone()
+        assert (kept, swept) == ((2,), (0,))
