@@ -67,7 +67,7 @@ class EpisodicMemory:
             ends = run.expires_at
         episode = replace(
             said,
-            id=_id_of(note.request_id) if note.request_id else self._new_id(),
+            id=_id_of(said.principal, note.request_id) if note.request_id else self._new_id(),
             session=said.session or (run.session if run else ""),
             created_at=now,
             expires_at=ends,
@@ -175,14 +175,16 @@ class EpisodicMemory:
         return [name] if name else self._places.names(agent)
 
     async def _about(self, note: Note) -> tuple[str, Episode | None]:
-        """Where the run is that a note is about, and its newest episode there; of a run that is
-        nowhere the place that the agent has, or the default."""
+        """Where the run is that a note is about, and its newest episode there; of a text on a run
+        that is nowhere the place that the agent has, or the default."""
         names = self._names(note.episode.agent, note.backend)
         if note.episode.run_id:
             asked = EpisodeFilter(note.tenant, note.episode.agent, run_id=note.episode.run_id)
             found = await self._newest(asked, None, 1, names)
             if found:
                 return found[0][1].backend, found[0][1]
+        if note.episode.type is EpisodeType.FEEDBACK:
+            raise _no_run(note.episode)
         return (names[0] if len(names) == 1 else DEFAULT), None
 
     async def _newest(
@@ -213,8 +215,18 @@ def _bound(name: str, at: Sequence[Any]) -> int:
     return 0 if name < place else _LAST
 
 
-def _id_of(request_id: str) -> str:
-    return blake2b(request_id.encode(), digest_size=16).hexdigest()
+def _id_of(principal: str, request_id: str) -> str:
+    """Each counts requests of his own. No name has a NUL in it."""
+    return blake2b(f"{principal}\0{request_id}".encode(), digest_size=16).hexdigest()
+
+
+def _no_run(said: Episode) -> NotFound:
+    return NotFound(
+        f"agent {said.agent!r} has no run {said.run_id!r} on record: feedback is on a run that has "
+        "ended, of an agent with spec.memory.episodic",
+        agent=said.agent,
+        run_id=said.run_id,
+    )
 
 
 def _missing(agent: str, id: str) -> NotFound:

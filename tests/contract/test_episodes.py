@@ -166,6 +166,7 @@ class TestARun:
 
 class TestANote:
     async def test_is_given_back_with_its_id_and_time(self, episodes):
+        await episodes.record(told())
         said = {"type": FEEDBACK, "run_id": "r1", "rating": 0.5, "text": "so so"}
         kept = await episodes.add(note(**said, metadata={"ticket": "A-1"}, principal="ada"))
         assert (kept.rating, kept.text, kept.metadata) == (0.5, "so so", {"ticket": "A-1"})
@@ -190,6 +191,22 @@ class TestANote:
         first = await episodes.add(note(request_id="q", text="one"))
         assert await episodes.add(note(request_id="q", text="two")) == first
         assert len((await episodes.list(ALL)).episodes) == 1
+
+    async def test_on_a_run_that_nobody_knows_is_refused(self, episodes):
+        await episodes.record(told())
+        for unknown in ({"run_id": "r2"}, {"run_id": "r1", "agent": "other"}):
+            with pytest.raises(NotFound, match="no run"):
+                await episodes.add(note(type=FEEDBACK, rating=1.0, **unknown))
+        assert (
+            await episodes.list(EpisodeFilter("acme", "helper", types=(FEEDBACK,)))
+        ).episodes == ()
+
+    async def test_of_the_same_request_of_somebody_else_is_another(self, episodes):
+        kept = [
+            await episodes.add(note(request_id="q", text=text, principal=who))
+            for text, who in (("one", "ada"), ("two", "bob"), ("three", ""))
+        ]
+        assert [each.text for each in kept] == ["one", "two", "three"]
 
     async def test_of_the_same_request_of_another_agent_is_another(self, episodes):
         await episodes.add(note(request_id="q"))

@@ -296,7 +296,7 @@ class RecordEpisodeRequest(_message.Message):
     rating: _builtins.float
     """Of feedback: from 0, useless, to 1, just right."""
     request_id: _builtins.str
-    """The same id again adds nothing, and gives the episode of before."""
+    """The same id again, of the same principal, adds nothing, and gives the episode of before."""
     ttl_seconds: _builtins.float
     """Seconds until it is forgotten. 0: never. Absent: with the run's, where that is kept."""
     backend: _builtins.str

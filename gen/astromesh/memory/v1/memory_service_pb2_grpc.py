@@ -274,6 +274,8 @@ class MemoryServiceServicer:
         * INVALID_ARGUMENT: another type, a rating outside of 0 to 1, feedback without a run or
         without rating and text, a text that is too long or has NUL in it, or metadata that is
         too much. Nothing was stored.
+        * NOT_FOUND: feedback on a run that the agent has not on record: one that has not ended,
+        say, or of an agent without episodic memory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -105,6 +105,8 @@ class MemoryServiceStub:
       * INVALID_ARGUMENT: another type, a rating outside of 0 to 1, feedback without a run or
         without rating and text, a text that is too long or has NUL in it, or metadata that is
         too much. Nothing was stored.
+      * NOT_FOUND: feedback on a run that the agent has not on record: one that has not ended,
+        say, or of an agent without episodic memory.
     """
     RecordEpisodes: _aio.UnaryUnaryMultiCallable[_episodic_pb2.RecordEpisodesRequest, _episodic_pb2.RecordEpisodesResponse]
     """RecordEpisodes keeps what happened in a run, all of it or nothing. The same run again
@@ -341,6 +343,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
           * INVALID_ARGUMENT: another type, a rating outside of 0 to 1, feedback without a run or
             without rating and text, a text that is too long or has NUL in it, or metadata that is
             too much. Nothing was stored.
+          * NOT_FOUND: feedback on a run that the agent has not on record: one that has not ended,
+            say, or of an agent without episodic memory.
         """
 
     @_abc_1.abstractmethod

@@ -1716,7 +1716,7 @@ class RecordEpisodeRequest(betterproto2.Message):
 
     request_id: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    The same id again adds nothing, and gives the episode of before.
+    The same id again, of the same principal, adds nothing, and gives the episode of before.
     """
 
     ttl_seconds: "float | None" = betterproto2.field(10, betterproto2.TYPE_DOUBLE, optional=True)
@@ -2460,6 +2460,8 @@ class MemoryServiceStub(betterproto2_grpclib.ServiceStub):
           * INVALID_ARGUMENT: another type, a rating outside of 0 to 1, feedback without a run or
             without rating and text, a text that is too long or has NUL in it, or metadata that is
             too much. Nothing was stored.
+          * NOT_FOUND: feedback on a run that the agent has not on record: one that has not ended,
+            say, or of an agent without episodic memory.
         """
 
         return await self._unary_unary(
