@@ -80,7 +80,8 @@ async def forget(address: str, agent: str, id: str, session: str, all: bool, whe
     request = pb.ForgetRequest(agent=agent, id=id, session=session, all=all, collection=where)
     async with connected(address) as channel:
         answer = await MemoryServiceStub(channel).Forget(request, timeout=PATIENCE)
-    print(f"{answer.deleted_memories} memories forgotten")
+    count = answer.deleted_memories
+    print(f"{count} {'memory' if count == 1 else 'memories'} forgotten")
 
 
 def _scope(memory: pb.Memory) -> str:

@@ -1,5 +1,6 @@
 """What agents remember, as `astromesh memory` shows and changes it."""
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -70,7 +71,10 @@ async def show_history(
         request = pb.ListTurnsRequest(agent=agent, session=session, backend=backend)
         ask = MemoryServiceStub(channel).ListTurns
         found = [each async for each in _paged(ask, request, "turns", limit)]
-    show_all(found, _TURNS, form)
+    if found or form is not Output.TABLE:
+        show_all(found, _TURNS, form)
+    else:
+        print(f"nothing is kept of session {session!r} of agent {agent!r}", file=sys.stderr)
 
 
 async def clear(address: str, agent: str, session: str, backend: str) -> None:

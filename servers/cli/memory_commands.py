@@ -174,6 +174,8 @@ def forget(
     """Forget a memory, those of a session, or all."""
     from servers.cli.memories import forget
 
+    if not (memory_id or session or everything):
+        raise typer.BadParameter("say which: the id of a MEMORY, --session, or --all")
     if everything and not yes:
         typer.confirm(f"Forget all memories of {agent!r} that you may see?", abort=True)
     done(forget(address, agent, memory_id, session, everything, collection))

@@ -91,6 +91,20 @@ async def test_what_makes_no_sense_is_a_failure_that_says_so(cli):
     assert (await cli("memory", "episodes", "helper", "--since", "soon")).code == failures.FAILED
 
 
+async def test_a_session_that_nothing_is_kept_of_is_told_so(cli):
+    done = await cli("memory", "history", "helper", "other")
+    assert (done.code, done.out) == (0, "")
+    assert done.err == "nothing is kept of session 'other' of agent 'helper'\n"
+    assert await listed(cli, "history", "helper", "other") == []
+
+
+async def test_forgetting_says_what_may_be_named(cli):
+    done = await cli("memory", "forget", "helper")
+    assert done.code == 2
+    assert "--session" in done.err
+    assert "--all" in done.err
+
+
 async def test_a_text_is_remembered_found_by_what_it_means_and_forgotten(cli):
     said = ("The shop opens at nine.", "--scope", "agent", "--meta", "kind=hours")
     assert (await cli("memory", "remember", "helper", *said)).code == 0
@@ -98,4 +112,4 @@ async def test_a_text_is_remembered_found_by_what_it_means_and_forgotten(cli):
     assert found["text"] == "The shop opens at nine."
     assert await listed(cli, "recall", "helper", "shop", "--where", "kind=other") == []
     assert (await cli("memory", "forget", "helper", "--all", input="n\n")).code != 0
-    assert (await cli("memory", "forget", "helper", found["id"])).out == "1 memories forgotten\n"
+    assert (await cli("memory", "forget", "helper", found["id"])).out == "1 memory forgotten\n"
