@@ -1,7 +1,7 @@
 """Connections to PostgreSQL that outlive its restarts. Needs the extra `postgres`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
@@ -16,10 +16,11 @@ T = TypeVar("T")
 Connection: TypeAlias = (
     "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 )
+Ready: TypeAlias = Callable[[Connection], Coroutine[Any, Any, None]]
 
 PATIENCE: Final = 30.0  # seconds that work waits for a PostgreSQL that is away
 CONNECTIONS: Final = 8  # for reads; two more write and listen
-_ANSWER: Final = 15.0  # seconds for one answer: then the connection counts as lost
+ANSWER: Final = 15.0  # seconds for one answer: then the connection counts as lost
 _CONNECTING: Final = 10.0  # seconds
 _AT_THE_END: Final = 3.0  # seconds that statements have when the mesh stops
 _AWAY: Final = (
@@ -62,6 +63,7 @@ class Postgres:
     where: str  # for people: never holds the password
     pool: "asyncpg.Pool[asyncpg.Record]"
     patience: float  # seconds that work waits for a server that is away
+    answer: float  # seconds for one answer
 
     async def fetch(self, sql: str, *values: Any) -> list[asyncpg.Record]:
         """One statement that may as well be done twice."""
@@ -80,14 +82,14 @@ class Postgres:
                         raise Unavailable(
                             "the connections to PostgreSQL are closed", reason="SHUTTING_DOWN"
                         )
-                    async with self.pool.acquire(timeout=_ANSWER) as connection:
+                    async with self.pool.acquire(timeout=self.answer) as connection:
                         return await work(connection)
         raise AssertionError("retrying ends with a result or an error")
 
     async def connect(self, **settings: str) -> "asyncpg.Connection[asyncpg.Record]":
         """A connection of its own, which the caller closes."""
         return await asyncpg.connect(
-            self.dsn, timeout=_CONNECTING, command_timeout=_ANSWER, server_settings=settings
+            self.dsn, timeout=_CONNECTING, command_timeout=self.answer, server_settings=settings
         )
 
 
@@ -97,10 +99,17 @@ def _closed() -> Unavailable:
 
 @asynccontextmanager
 async def open_postgres(
-    dsn: str, said_in: str, patience: float = PATIENCE
+    dsn: str,
+    said_in: str,
+    patience: float = PATIENCE,
+    *,
+    answer: float = ANSWER,
+    ready: Ready | None = None,
+    settings: Mapping[str, str] = POINTED,
 ) -> AsyncIterator[Postgres]:
     """Raises Unavailable (STORE_UNAVAILABLE) where the database can't be used. `said_in` tells
-    people where the address is written."""
+    people where the address is written. `ready` is done once with each connection, before
+    anybody gets it; `settings` are of all of them."""
     where = place(dsn)
     try:
         pool = await asyncpg.create_pool(
@@ -108,8 +117,9 @@ async def open_postgres(
             min_size=1,
             max_size=CONNECTIONS,
             timeout=_CONNECTING,
-            command_timeout=_ANSWER,
-            server_settings=POINTED,
+            command_timeout=answer,
+            server_settings=dict(settings),
+            init=ready,
         )
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as e:
         # Of a mistake in the address the text would repeat the address.
@@ -119,7 +129,7 @@ async def open_postgres(
             reason="STORE_UNAVAILABLE",
         ) from e
     try:
-        yield Postgres(dsn, where, pool, patience)
+        yield Postgres(dsn, where, pool, patience, answer)
     finally:
         try:
             async with asyncio.timeout(_AT_THE_END):
