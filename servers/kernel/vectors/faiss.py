@@ -14,11 +14,12 @@ functions search it: the same answers from the same folder.
 
 import asyncio
 from array import array
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,7 +28,7 @@ import structlog
 from servers.domain.embeddings import Vector
 from servers.domain.rag import Where
 from servers.kernel.sqlite import Database, open_database
-from servers.kernel.vectors import rows, words
+from servers.kernel.vectors import postings, rows, words
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.index import Index, NewIndex, best_index, read_index, write_index
 from servers.kernel.vectors.ports import (
@@ -44,7 +45,6 @@ T = TypeVar("T")
 
 _log = structlog.stdlib.get_logger("astromesh.vectors")
 _MOST_SEEN = 64  # scopes and filters whose numbers are kept
-_MOST_TIED = 1000  # as good as the last one by their words, of which the first by name are kept
 _SAVE_EVERY = 5.0  # seconds, at most, where something has changed
 _SWEPT = 500  # records that are removed together
 
@@ -73,7 +73,7 @@ def open_at(collection: Collection) -> AbstractAsyncContextManager["FaissStore"]
 
 
 class FaissStore:
-    """Made by `open_faiss`. One at a time changes the index, and nobody searches meanwhile."""
+    """Made by `open_faiss`. One at a time changes the index, and nobody searches it meanwhile."""
 
     def __init__(self, database: Database, file: Path, name: str, new_index: NewIndex) -> None:
         self._database, self._file, self._name = database, file, name
@@ -82,7 +82,8 @@ class FaissStore:
         self._space: Space | None = None
         self._index: Index | None = None
         self._saved = -1  # the change up to which the file is
-        self._seen: dict[tuple[Scope, str], array[int]] = {}  # until something changes
+        # Until something changes: the change, and the numbers.
+        self._seen: dict[tuple[Scope, str], tuple[int, array[int]]] = {}
         self._at_work: set[asyncio.Task[Any]] = set()
 
     # -- the index -------------------------------------------------------------------------
@@ -247,39 +248,41 @@ class FaissStore:
         with_vectors: bool,
     ) -> list[Found]:
         async with self._lock:
-            seen = await self._seen_by(scope, where)
+            seen = await self._database.read(partial(self._seen_by, scope=scope, where=where))
             if not seen:
                 return []
             near = await asyncio.to_thread(index.nearest, seen, vector, limit)
             read = partial(rows.found, near=near, with_vectors=with_vectors)
             return await self._database.read(read)
 
-    async def _seen_by(self, scope: Scope, where: Where) -> "array[int]":
+    def _seen_by(self, connection: Connection, scope: Scope, where: Where) -> "array[int]":
         """The numbers a search may find; many searches in a row ask for the same."""
         whenever = replace(scope, now=None)
         key = (whenever, repr(sorted(where.items())))
-        if key not in self._seen:
+        change = rows.change(connection)
+        since, seen = self._seen.get(key, (-1, array("q")))
+        if since != change:
             if len(self._seen) >= _MOST_SEEN:
                 self._seen.clear()
-            read = partial(rows.seen, scope=whenever, where=where)
-            self._seen[key] = await self._database.read(read)
-        seen = self._seen[key]
-        if scope.now is None:
-            return seen
-        over = await self._database.read(partial(rows.over, tenant=scope.tenant, now=scope.now))
-        return await asyncio.to_thread(_without, seen, over) if over else seen
+            seen = rows.seen(connection, whenever, where)
+            self._seen[key] = change, seen
+        over = [] if scope.now is None else rows.over(connection, scope.tenant, scope.now)
+        return _without(seen, over) if over else seen
 
     async def keywords(
         self, scope: Scope, text: str, limit: int, where: Where, with_vectors: bool = False
     ) -> Sequence[Found]:
         if self._space is None:
             return []
-        async with self._lock:
-            seen = await self._seen_by(scope, where)
-            having = await self._database.read(partial(rows.having, asked=words.asked(text)))
-            best = await asyncio.to_thread(_best, seen, having, limit)
-            read = partial(rows.found, near=best, with_vectors=with_vectors)
-            found = await self._database.read(read)
+        asked = words.asked(text)
+
+        def look(connection: Connection) -> list[Found]:
+            # All on one view of the data, so that nobody who writes has to wait.
+            seen = self._seen_by(connection, scope, where)
+            best = postings.best(connection, seen, asked, limit)
+            return rows.found(connection, best, with_vectors)
+
+        found = await self._database.read(look)
         scored = ((each.similarity, replace(each, similarity=0.0)) for each in found)
         return words.in_order(scored, limit)
 
@@ -290,31 +293,6 @@ class FaissStore:
         return await self._database.read(partial(rows.count, tenant=tenant))
 
 
-# -- in threads -------------------------------------------------------------------------------
-
-
 def _without(seen: "array[int]", over: Sequence[int]) -> "array[int]":
     numbers = np.frombuffer(seen, np.int64)
     return array("q", numbers[~np.isin(numbers, over)].tobytes())
-
-
-def _best(
-    seen: "array[int]", having: Mapping[str, Sequence[rows.Weight]], limit: int
-) -> list[tuple[int, float]]:
-    """Numbers and scores of the points that say most by BM25, and those as good as the last."""
-    numbers = np.sort(np.frombuffer(seen, np.int64))
-    scores = np.zeros(len(numbers))
-    for pairs in having.values():
-        if not pairs or not len(numbers):
-            continue
-        points = np.fromiter((point for point, _ in pairs), np.int64, len(pairs))
-        weights = np.fromiter((weight for _, weight in pairs), np.float64, len(pairs))
-        at = np.minimum(np.searchsorted(numbers, points), len(numbers) - 1)
-        there = numbers[at] == points
-        # A point has a word once, so that no place comes twice.
-        scores[at[there]] += weights[there] * words.rarity(int(there.sum()), len(numbers))
-    some = np.flatnonzero(scores)
-    order = some[np.argsort(-scores[some], kind="stable")]
-    last = scores[order[min(limit, len(order)) - 1]] - 0.0001 if len(order) else 0.0
-    order = order[scores[order] >= last][: limit + _MOST_TIED]
-    return list(zip(numbers[order].tolist(), scores[order].tolist(), strict=True))

@@ -3,7 +3,7 @@
 import sqlite3
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import orjson
 
@@ -55,8 +55,6 @@ _RECORD = (
     "r.id, r.title, r.uri, r.content_hash, r.points, r.metadata, r.acl, r.updated_at, r.expires_at"
 )
 _POINT = f"p.position, p.text, p.start, p.end, {_RECORD}"
-
-Weight: TypeAlias = tuple[int, float]  # of a word, in the point of that number
 
 
 def space(connection: sqlite3.Connection) -> Space | None:
@@ -189,12 +187,6 @@ def found(
         for number, similarity in near
         if number in rows
     ]
-
-
-def having(connection: sqlite3.Connection, asked: Sequence[str]) -> dict[str, list[Weight]]:
-    """The points that have each of the words, and what it weighs there."""
-    sql = "SELECT point, weight FROM word WHERE word = ?"
-    return {each: connection.execute(sql, (words.number(each),)).fetchall() for each in asked}
 
 
 def read_words(connection: sqlite3.Connection, most: int) -> int:

@@ -1,0 +1,63 @@
+"""Which points say most of some words, by BM25: read from the words in SQLite.
+
+What is held in memory at a time is one word of the points that may be seen, however many points
+of others have it.
+"""
+
+import sqlite3
+from array import array
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from servers.kernel.vectors import words
+
+_MOST_TIED: Final = 1000  # as good as the last one, of which the first by name are kept
+_AT_ONCE: Final = 10_000  # points looked up by one statement
+_WEIGHT: Final = np.dtype([("point", np.int64), ("weight", np.float64)])
+
+Numbers = npt.NDArray[np.int64]
+
+
+def best(
+    connection: sqlite3.Connection, seen: "array[int]", asked: Sequence[str], limit: int
+) -> list[tuple[int, float]]:
+    """Numbers and scores of the best ones among those that are seen, and of those as good as
+    the last of them."""
+    if not len(seen):
+        return []
+    numbers = np.sort(np.frombuffer(seen, np.int64))
+    scores = np.zeros(len(numbers))
+    for word in asked:
+        having = _having(connection, words.number(word), numbers)
+        at = np.minimum(np.searchsorted(numbers, having["point"]), len(numbers) - 1)
+        there = numbers[at] == having["point"]
+        rarity = words.rarity(int(there.sum()), len(numbers))
+        # A point has a word once, so that no place comes twice.
+        scores[at[there]] += having["weight"][there] * rarity
+    some = np.flatnonzero(scores)
+    order = some[np.argsort(-scores[some], kind="stable")]
+    last = scores[order[min(limit, len(order)) - 1]] - 0.0001 if len(order) else 0.0
+    order = order[scores[order] >= last][: limit + _MOST_TIED]
+    return list(zip(numbers[order].tolist(), scores[order].tolist(), strict=True))
+
+
+def _having(connection: sqlite3.Connection, word: int, seen: Numbers) -> npt.NDArray[np.void]:
+    """The points that have the word, and what it weighs there: all of them, or, where these are
+    more than may be seen, those of `seen`."""
+    sql = "SELECT point, weight FROM word WHERE word = ? LIMIT ?"
+    every = np.fromiter(connection.execute(sql, (word, len(seen) + 1)), _WEIGHT)
+    if len(every) <= len(seen):
+        return every
+    sql = (
+        "SELECT w.point, w.weight FROM json_each(?) s CROSS JOIN word w "
+        "ON w.word = ? AND w.point = s.value"
+    )
+    parts = (seen[at : at + _AT_ONCE] for at in range(0, len(seen), _AT_ONCE))
+    lists = (orjson.dumps(part.tolist()).decode() for part in parts)
+    return np.concatenate(
+        [np.fromiter(connection.execute(sql, (each, word)), _WEIGHT) for each in lists]
+    )
