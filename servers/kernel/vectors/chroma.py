@@ -8,29 +8,30 @@ what a torn write leaves behind is out of sight, as in `qdrant`.
 
 Its sparse vectors work in its cloud only, so that words are weighed here: of the texts that have
 any, the first `_MOST_WEIGHED` by how rare the words are that they have.
+
+Its graph (HNSW) is made again after a crash, from what is in its SQLite, and does not lead to each
+and every point once points have come and gone. So where little is in scope, or the graph leads to
+less than was wanted, what it does not lead to is compared one by one.
 """
 
 import asyncio
 import uuid
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
-import chromadb
-import httpx
-from chromadb.config import Settings
-from chromadb.errors import ChromaError, NotFoundError
+import numpy as np
+from chromadb.errors import NotFoundError
 
 from servers.domain.embeddings import Vector
 from servers.domain.rag import Where
-from servers.kernel.errors import InvalidInput, Unavailable
+from servers.kernel.errors import Unavailable
 from servers.kernel.vectors import payloads, words
+from servers.kernel.vectors.chroma_client import called, client_of, close
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.ports import (
     NO_FILTER,
@@ -46,82 +47,44 @@ from servers.kernel.vectors.ports import (
 )
 
 _BATCH = 1000  # points in one request
+_EXACT = 2000  # points in scope that are all compared
 _MOST_WEIGHED = 2000  # texts that have a query's words
-_PATIENCE = 60.0  # seconds for one answer
 _THREADS = 8
-_SETTINGS: dict[str, Any] = {"anonymized_telemetry": False}
 _LISTS = {"acl": "acl", "marks": "mark", "fields": "field"}  # of a payload -> keys in Chroma
 
 Scored: TypeAlias = tuple[dict[str, Any], float]  # a payload, and how near it is
 
 
 @asynccontextmanager
-async def open_at(collection: Collection) -> AsyncIterator["ChromaStore"]:
-    """Raises Unavailable (STORE_UNAVAILABLE) where nobody answers."""
+async def open_chroma(
+    collection: Collection, *, exact: int = _EXACT
+) -> AsyncIterator["ChromaStore"]:
+    """`exact`: points in scope that are all compared. Raises Unavailable (STORE_UNAVAILABLE)
+    where nobody answers."""
     # Of its own: where Chroma hangs, what others do in threads goes on.
     threads = ThreadPoolExecutor(_THREADS, "chroma")
     try:
-        client = await _called(threads, _client, collection)
+        client = await called(threads, client_of, collection)
         try:
-            store = ChromaStore(client, collection.name, threads)
+            store = ChromaStore(client, collection.name, threads, exact)
             await store.space()
             yield store
         finally:
-            await asyncio.to_thread(_close, client)
+            await asyncio.to_thread(close, client)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _sessions(client: Any) -> list[httpx.Client]:
-    servers = client._server, client._admin_client._server
-    return [each._session for each in servers if hasattr(each, "_session")]
-
-
-def _close(client: Any) -> None:
-    # Its connections, which Chroma itself leaves open.
-    sessions = _sessions(client)
-    client.close()
-    for session in sessions:
-        session.close()
-
-
-def _client(collection: Collection) -> Any:
-    """Blocks. The server's client is that for threads, too: of the one for asyncio all in a
-    process share their headers, and would send one server's key to another."""
-    if not collection.address:
-        collection.folder.mkdir(parents=True, exist_ok=True)
-        return chromadb.PersistentClient(str(collection.folder), settings=Settings(**_SETTINGS))
-    parts = urlsplit(collection.address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidInput("vector_store.url: expected http://HOST:PORT")
-    secure, key = parts.scheme == "https", collection.api_key
-    client = chromadb.HttpClient(
-        host=parts.hostname,
-        port=parts.port or (443 if secure else 8000),
-        ssl=secure,
-        headers={"Authorization": f"Bearer {key}"} if key else None,
-        settings=Settings(**_SETTINGS),
-    )
-    for session in _sessions(client):
-        session.timeout = httpx.Timeout(_PATIENCE)  # Chroma sets none: threads would wait for ever
-    return client
-
-
-async def _called(
-    threads: ThreadPoolExecutor, function: Callable[..., Any], *args: Any, **kwargs: Any
-) -> Any:
-    """In a thread, as the library blocks."""
-    loop = asyncio.get_running_loop()
-    with _named():
-        async with asyncio.timeout(_PATIENCE):
-            return await loop.run_in_executor(threads, partial(function, *args, **kwargs))
+def open_at(collection: Collection) -> AbstractAsyncContextManager["ChromaStore"]:
+    return open_chroma(collection)
 
 
 class ChromaStore:
-    """Made by `open_at`."""
+    """Made by `open_chroma`."""
 
-    def __init__(self, client: Any, name: str, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, client: Any, name: str, threads: ThreadPoolExecutor, exact: int) -> None:
         self._client, self._name, self._threads = client, name, threads
+        self._exact = exact
         self._collection: Any = None
         self._words = False  # whether documents are words
         self._space: Space | None = None
@@ -131,7 +94,7 @@ class ChromaStore:
         if self._space is None:
             try:
                 get = self._client.get_collection
-                found = await _called(self._threads, get, self._name, embedding_function=None)
+                found = await called(self._threads, get, self._name, embedding_function=None)
             except NotFoundError:
                 return None
             self._collection = found
@@ -141,7 +104,7 @@ class ChromaStore:
 
     async def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
-            return await _called(self._threads, function, *args, **kwargs)
+            return await called(self._threads, function, *args, **kwargs)
         except NotFoundError as error:  # of a server that was started without its data, say
             self._space = None  # the next one looks for it again
             raise Unavailable(
@@ -242,16 +205,58 @@ class ChromaStore:
     ) -> Sequence[Found]:
         if await self.space() is None:
             return []
+        seen = _all(_seen(scope, where))
+        near = await self._nearest(vector, limit, seen)
+        best = sorted(near, key=lambda name: (-near[name], name))[:limit]
+        kept = await self._kept(best)
+        said = [(payload, near[name]) for name, (payload, _) in kept.items()]
+        return await self._whole(scope, said, with_vectors)
+
+    async def _nearest(self, vector: Vector, limit: int, seen: Any) -> dict[str, float]:
+        """Similarities by id, of the best ones at least."""
+        ids = await self._ids(seen, limit=self._exact + 1)
+        if len(ids) > self._exact:
+            near = await self._by_graph(vector, limit, seen)
+            if len(near) == limit:
+                return near
+            ids = await self._ids(seen)
+        near = await self._by_graph(vector, len(ids), seen) if ids else {}
+        return near | await self._one_by_one(vector, [each for each in ids if each not in near])
+
+    async def _by_graph(self, vector: Vector, limit: int, seen: Any) -> dict[str, float]:
+        """Those that the graph leads to: where points came and went, or it was made again after
+        a crash, these are not all."""
         found = await self._call(
             self._collection.query,
             query_embeddings=[list(vector)],
             n_results=limit,
-            where=_all(_seen(scope, where)),
-            include=["metadatas", "documents", "distances"],
+            where=seen,
+            include=["distances"],
         )
-        rows = zip(found["metadatas"][0], found["documents"][0], found["distances"][0], strict=True)
-        said = [({"text": text} | _deep(each), 1 - distance) for each, text, distance in rows]
-        return await self._whole(scope, said, with_vectors)
+        pairs = zip(found["ids"][0], found["distances"][0], strict=True)
+        return {name: 1 - distance for name, distance in pairs}
+
+    async def _one_by_one(self, vector: Vector, ids: list[str]) -> dict[str, float]:
+        asked = np.frombuffer(vector, np.float32)
+        kept = await self._vectors(ids)
+        return {name: float(np.dot(each, asked)) for name, each in kept.items()}
+
+    async def _vectors(self, ids: list[str]) -> dict[str, Any]:
+        vectors: dict[str, Any] = {}
+        for batch in (ids[at : at + _BATCH] for at in range(0, len(ids), _BATCH)):
+            found = await self._call(self._collection.get, ids=batch, include=["embeddings"])
+            vectors |= zip(found["ids"], found["embeddings"], strict=True)
+        return vectors
+
+    async def _kept(self, ids: Sequence[str]) -> dict[str, tuple[dict[str, Any], str]]:
+        """By id what is kept with the point, and its document; in the order of `ids`."""
+        kept: dict[str, tuple[dict[str, Any], str]] = {}
+        for batch in (list(ids[at : at + _BATCH]) for at in range(0, len(ids), _BATCH)):
+            include = ["metadatas", "documents"]
+            found = await self._call(self._collection.get, ids=batch, include=include)
+            rows = zip(found["ids"], found["metadatas"], found["documents"], strict=True)
+            kept |= {name: ({"text": text} | _deep(each), text) for name, each, text in rows}
+        return {name: kept[name] for name in ids if name in kept}
 
     async def _whole(self, scope: Scope, said: list[Scored], with_vectors: bool) -> list[Found]:
         """Without what a torn write left behind; `similarity` is the score."""
@@ -265,8 +270,7 @@ class ChromaStore:
     async def _with_vectors(self, said: list[Scored]) -> list[Scored]:
         """Without what is deleted by now."""
         named = {f"{each['version']}/{each['index']}": (each, score) for each, score in said}
-        found = await self._call(self._collection.get, ids=list(named), include=["embeddings"])
-        vectors = dict(zip(found["ids"], found["embeddings"], strict=True))
+        vectors = await self._vectors(list(named))
         return [
             (each | {payloads.VECTOR: array("f", vectors[name])}, score)
             for name, (each, score) in named.items()
@@ -295,23 +299,20 @@ class ChromaStore:
             ((each.similarity, replace(each, similarity=0.0)) for each in found), limit
         )
 
-    async def _ids(self, where: Any, word: str | None = None) -> list[str]:
+    async def _ids(self, where: Any, word: str = "", limit: int | None = None) -> list[str]:
         having = {"$contains": word} if word else None
         found = await self._call(
-            self._collection.get, where=where, where_document=having, include=[]
+            self._collection.get, where=where, where_document=having, include=[], limit=limit
         )
         return list(found["ids"])
 
     async def _weighed(self, ids: list[str], rare: Mapping[str, float]) -> list[Scored]:
-        if not ids:
-            return []
-        include = ["metadatas", "documents"]
-        found = await self._call(self._collection.get, ids=ids, include=include)
-        weights = (words.weighed(text.split()) for text in found["documents"])
-        return [
-            (_deep(each), sum(of.get(word, 0.0) * rarity for word, rarity in rare.items()))
-            for each, of in zip(found["metadatas"], weights, strict=True)
-        ]
+        said = []
+        for payload, document in (await self._kept(ids)).values():
+            of = words.weighed(document.split())
+            score = sum(of.get(word, 0.0) * rarity for word, rarity in rare.items())
+            said.append((payload, score))
+        return said
 
     async def knows(self, tenant: str, key: str) -> bool:
         return bool(await self._get([{"tenant": tenant}, {f"field:{key}": True}], limit=1))
@@ -356,21 +357,3 @@ def _flat(payload: Mapping[str, Any]) -> dict[str, Any]:
 def _deep(flat: Mapping[str, Any]) -> dict[str, Any]:
     acl = [key.removeprefix("acl:") for key in flat if key.startswith("acl:")]
     return {**flat, "acl": acl}
-
-
-@contextmanager
-def _named() -> Iterator[None]:
-    try:
-        yield
-    except NotFoundError:
-        raise
-    except (ChromaError, httpx.HTTPError, OSError) as error:
-        raise Unavailable(
-            f"Chroma can't be used: {str(error)[:300]}", reason="STORE_UNAVAILABLE", retry_after=1.0
-        ) from error
-    except ValueError as error:  # of its client, where nobody answers
-        if "connect" not in str(error).lower():
-            raise
-        raise Unavailable(
-            f"Chroma can't be reached: {error}", reason="STORE_UNAVAILABLE", retry_after=1.0
-        ) from error
