@@ -21,7 +21,11 @@ from typing import Any
 import httpx
 from qdrant_client import AsyncQdrantClient, QdrantClient
 from qdrant_client import models as q
-from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
+from qdrant_client.http.exceptions import (
+    ApiException,
+    ResponseHandlingException,
+    UnexpectedResponse,
+)
 
 from servers.domain.embeddings import Vector
 from servers.domain.rag import Where
@@ -133,6 +137,19 @@ class QdrantStore:
                     self._space = Space(said["model"], said["dimension"])
         return self._space
 
+    async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        with _named():
+            try:
+                return await getattr(self._client, method)(self._name, *args, **kwargs)
+            except (UnexpectedResponse, ValueError) as error:
+                if not _is_gone(error, self._name):
+                    raise
+                self._space = None  # the next one looks for it again
+                raise Unavailable(
+                    f"collection {self._name!r} is gone from Qdrant: take the documents in again",
+                    reason="STORE_UNAVAILABLE",
+                ) from error
+
     async def prepare(self, space: Space) -> None:
         async with self._lock:
             if await self.space() is None:
@@ -172,12 +189,11 @@ class QdrantStore:
         async with self._lock:
             if over and not unchanged(await self.record(Scope(tenant), over.id), over):
                 return False
-            with _named():
-                for at in range(0, len(structs), _BATCH):
-                    await self._client.upsert(self._name, structs[at : at + _BATCH], wait=True)
-                older = _filter(Scope(tenant), {}, must=[_is("record", record.id)])
-                older.must_not = [_is("version", version)]
-                await self._delete(older)
+            for at in range(0, len(structs), _BATCH):
+                await self._call("upsert", structs[at : at + _BATCH], wait=True)
+            older = _filter(Scope(tenant), {}, must=[_is("record", record.id)])
+            older.must_not = [_is("version", version)]
+            await self._delete(older)
             return True
 
     def _vectors(self, point: Point) -> Any:
@@ -185,18 +201,16 @@ class QdrantStore:
         return {"": dense, _WORDS: _sparse(words.weights(point.text))} if self._words else dense
 
     async def _delete(self, which: q.Filter) -> None:
-        await self._client.delete(
-            self._name, points_selector=q.FilterSelector(filter=which), wait=True
-        )
+        selector = q.FilterSelector(filter=which)
+        await self._call("delete", points_selector=selector, wait=True)
 
     async def delete(self, tenant: str, *records: str) -> int:
         if not records or await self.space() is None:
             return 0
         these = _any_of("record", list(records))
         async with self._lock:
-            with _named():
-                heads = await self._heads(Scope(tenant), [these])
-                await self._delete(_filter(Scope(tenant), {}, must=[these]))
+            heads = await self._heads(Scope(tenant), [these])
+            await self._delete(_filter(Scope(tenant), {}, must=[these]))
         return sum(each.points for each, _ in payloads.newest(heads).values())
 
     async def sweep(self, now: float) -> int:
@@ -204,8 +218,7 @@ class QdrantStore:
         over = await self._count(q.Filter(must=[_over(now), head]))
         if over:
             async with self._lock:
-                with _named():
-                    await self._delete(q.Filter(must=[_over(now)]))
+                await self._delete(q.Filter(must=[_over(now)]))
         return over
 
     async def record(self, scope: Scope, record: str) -> Record | None:
@@ -228,14 +241,13 @@ class QdrantStore:
         which = _filter(scope, where, must=[head, *must])
         heads: list[payloads.Head] = []
         offset: Any = None
-        with _named():
-            while True:
-                page, offset = await self._client.scroll(
-                    self._name, scroll_filter=which, limit=1000, offset=offset
-                )
-                heads += [payloads.head_from(each.payload or {}) for each in page]
-                if offset is None:
-                    return heads
+        while True:
+            page, offset = await self._call(
+                "scroll", scroll_filter=which, limit=1000, offset=offset
+            )
+            heads += [payloads.head_from(each.payload or {}) for each in page]
+            if offset is None:
+                return heads
 
     async def search(
         self,
@@ -247,15 +259,14 @@ class QdrantStore:
     ) -> Sequence[Found]:
         if await self.space() is None:
             return []
-        with _named():
-            answer = await self._client.query_points(
-                self._name,
-                query=list(vector),
-                query_filter=_filter(scope, where),
-                limit=limit,
-                with_payload=True,
-                with_vectors=with_vectors,
-            )
+        answer = await self._call(
+            "query_points",
+            query=list(vector),
+            query_filter=_filter(scope, where),
+            limit=limit,
+            with_payload=True,
+            with_vectors=with_vectors,
+        )
         return await self._whole(scope, answer)
 
     async def _whole(self, scope: Scope, answer: q.QueryResponse) -> list[Found]:
@@ -275,17 +286,16 @@ class QdrantStore:
         if not self._words:
             raise without_words(self._name)
         seen = _filter(scope, where)
-        with _named():
-            answer = await self._client.query_points(
-                self._name,
-                query=_sparse(dict.fromkeys(asked, 1.0)),
-                using=_WORDS,
-                query_filter=seen,
-                search_params=q.SearchParams(idf=q.IdfCorpusParams(corpus=seen)),
-                limit=limit,
-                with_payload=True,
-                with_vectors=with_vectors,
-            )
+        answer = await self._call(
+            "query_points",
+            query=_sparse(dict.fromkeys(asked, 1.0)),
+            using=_WORDS,
+            query_filter=seen,
+            search_params=q.SearchParams(idf=q.IdfCorpusParams(corpus=seen)),
+            limit=limit,
+            with_payload=True,
+            with_vectors=with_vectors,
+        )
         found = await self._whole(scope, answer)
         return words.in_order(
             ((each.similarity, replace(each, similarity=0.0)) for each in found),
@@ -301,9 +311,8 @@ class QdrantStore:
     async def _count(self, which: q.Filter) -> int:
         if await self.space() is None:
             return 0
-        with _named():
-            found = await self._client.count(self._name, count_filter=which, exact=True)
-            return int(found.count)
+        found = await self._call("count", count_filter=which, exact=True)
+        return int(found.count)
 
 
 def _said(point: q.ScoredPoint) -> dict[str, Any]:
@@ -343,6 +352,13 @@ def _filter(scope: Scope, where: Where, must: Sequence[q.Condition] = ()) -> q.F
         conditions.append(_any_of("marks", marks))
     # What has no end is not in any range.
     return q.Filter(must=conditions, must_not=None if scope.now is None else [_over(scope.now)])
+
+
+def _is_gone(error: Exception, name: str) -> bool:
+    """A server says so by its status, the library in a folder in words."""
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code == 404
+    return str(error) == f"Collection {name} not found"
 
 
 @contextmanager
