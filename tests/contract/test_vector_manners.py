@@ -4,33 +4,56 @@ anything half done where a caller goes away."""
 import asyncio
 import gc
 import threading
+from array import array
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+import asyncpg
 import chromadb
 import pytest
 
-from servers.kernel import postgres as kernel_postgres
 from servers.kernel.errors import NotReady, Unavailable
 from servers.kernel.sqlite import open_database
-from servers.kernel.vectors import faiss, rows
+from servers.kernel.vectors import faiss, pgvector_search, postings, rows
 from servers.kernel.vectors.collection import Collection
+from servers.kernel.vectors.index_faiss import FaissIndex
 from servers.kernel.vectors.opening import open_collection
-from servers.kernel.vectors.ports import Space
+from servers.kernel.vectors.pgvector import open_pgvector
+from servers.kernel.vectors.ports import Scope, Space
 from servers.kernel.vectors.stores import StorePlace, Stores, store_at
-from tests.contract.vector_fixture import ACME, EAST, NORTH, SPACE, points, record, unit
+from tests.contract.vector_fixture import ACME, EAST, NORTH, SPACE, UP, points, record, unit
 
 
 class Gate:
-    """Holds a function of a thread until it is opened."""
+    """Holds threads until it is opened, and counts how many are there at once."""
 
-    def __init__(self, function) -> None:
-        self.function, self.entered, self.open = function, threading.Event(), threading.Event()
+    def __init__(self) -> None:
+        self.entered, self.open = threading.Event(), threading.Event()
+        self.inside, self.most = 0, 0
 
-    def __call__(self, *args):
+    def wait(self) -> None:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
         self.entered.set()
         assert self.open.wait(20)
-        return self.function(*args)
+        self.inside -= 1
+
+
+class Slow(FaissIndex):
+    """Is at a search, or at its file, for as long as a gate is closed."""
+
+    def __init__(self, dimension, packed=b"", *, gate) -> None:
+        super().__init__(dimension, packed)
+        self._gate = gate
+
+    def nearest(self, seen, vector, limit):
+        self._gate.wait()
+        return super().nearest(seen, vector, limit)
+
+    def packed(self) -> bytes:
+        self._gate.wait()
+        return super().packed()
 
 
 @pytest.mark.parametrize("backend", ["faiss", "qdrant", "chroma"])
@@ -53,12 +76,11 @@ async def test_others_go_on_while_a_folder_is_searched(backend, tmp_path):
 
 
 class TestFaiss:
-    async def test_nobody_writes_while_a_search_that_was_left_goes_on(self, tmp_path, monkeypatch):
+    async def test_nobody_writes_while_a_search_that_was_left_goes_on(self, tmp_path):
         """FAISS would read memory that the writer has freed."""
-        async with faiss.open_faiss(tmp_path, "c") as store:
+        gate = Gate()
+        async with faiss.open_faiss(tmp_path, "c", new_index=partial(Slow, gate=gate)) as store:
             await store.prepare(SPACE)
-            gate = Gate(store._index.nearest)
-            monkeypatch.setattr(store._index, "nearest", gate)
             await store.replace("acme", record("a"), points(EAST))
             search = asyncio.create_task(store.search(ACME, EAST, 1, {}))
             await asyncio.to_thread(gate.entered.wait, 20)
@@ -72,21 +94,31 @@ class TestFaiss:
             await writing
         assert not wrote
 
-    async def test_is_saved_by_one_at_a_time_when_it_closes(self, tmp_path, monkeypatch):
-        gate, at_once, most = Gate(faiss.write_index), [], []
+    async def test_finds_words_while_somebody_looks_for_vectors(self, tmp_path):
+        gate = Gate()
+        async with faiss.open_faiss(tmp_path, "c", new_index=partial(Slow, gate=gate)) as store:
+            await store.prepare(SPACE)
+            await store.replace("acme", record("a"), points(EAST, text="fox"))
+            search = asyncio.create_task(store.search(ACME, EAST, 1, {}))
+            await asyncio.to_thread(gate.entered.wait, 20)
+            assert len(await store.keywords(ACME, "fox", 1, {})) == 1
+            gate.open.set()
+            assert len(await search) == 1
 
-        def write(*args) -> None:
-            at_once.append(1)
-            most.append(len(at_once))
-            gate(*args)
-            at_once.pop()
+    async def test_reads_words_in_proportion_to_what_may_be_seen(self, tmp_path):
+        few, many = [await _steps_to_find(tmp_path, others) for others in (500, 5000)]
+        assert many < 2 * few
 
-        monkeypatch.setattr(faiss, "write_index", write)
-        async with faiss.open_faiss(tmp_path, "c", save_every=0.0) as store:
+    async def test_is_saved_by_one_at_a_time_when_it_closes(self, tmp_path):
+        gate = Gate()
+        opening = faiss.open_faiss(
+            tmp_path, "c", save_every=0.0, new_index=partial(Slow, gate=gate)
+        )
+        async with opening as store:
             await store.prepare(SPACE)
             await asyncio.to_thread(gate.entered.wait, 20)
             asyncio.get_running_loop().call_later(0.05, gate.open.set)
-        assert set(most) == {1}
+        assert gate.most == 1
 
     async def test_that_was_left_while_it_got_its_model_remembers_it(self, tmp_path):
         async with faiss.open_faiss(tmp_path, "c") as store:
@@ -103,20 +135,33 @@ class TestFaiss:
         assert many < 8 * few  # four times as many, and not sixteen times as much
 
 
+class Steps:
+    """Of SQLite's machine, in tens."""
+
+    def __init__(self, connection) -> None:
+        self._connection, self.count = connection, 0
+
+    def _step(self) -> None:
+        self.count += 1
+
+    def __enter__(self):
+        self._connection.set_progress_handler(self._step, 10)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._connection.set_progress_handler(None, 10)
+
+
 async def _steps_to_read(folder, count: int) -> int:
-    """Of SQLite's machine, for the words of points that an older version wrote."""
+    """For the words of points that an older version wrote."""
     steps = 0
 
-    def step() -> None:
-        nonlocal steps
-        steps += 1
-
     def read(connection) -> int:
-        connection.set_progress_handler(step, 100)
-        try:
-            return rows.read_words(connection, most=count)
-        finally:
-            connection.set_progress_handler(None, 100)
+        nonlocal steps
+        with Steps(connection) as took:
+            left = rows.read_words(connection, most=count)
+        steps += took.count
+        return left
 
     file = folder / f"{count}.db"
     async with open_database(file, rows.MIGRATIONS[:1]) as database:
@@ -124,9 +169,27 @@ async def _steps_to_read(folder, count: int) -> int:
     async with open_database(file, rows.MIGRATIONS) as database:
         while await database.write(read):
             pass
-        having = await database.read(lambda c: rows.having(c, ["fox"]))
-    assert len(having["fox"]) == count
+        every = array("q", range(1, count + 1))
+        best = await database.read(lambda c: postings.best(c, every, ["fox"], count))
+    assert len(best) == count
     return steps
+
+
+async def _steps_to_find(folder, others: int) -> int:
+    """A word that one point of ours has, and many of others."""
+
+    def find(connection) -> int:
+        seen = rows.seen(connection, ACME, {})
+        with Steps(connection) as took:
+            assert len(postings.best(connection, seen, ["fox"], 10)) == 1
+        return took.count
+
+    async with open_database(folder / f"{others}.db", rows.MIGRATIONS) as database:
+        for tenant, count in (("other", others), ("acme", 1)):
+            many = points(*[EAST] * count, text="fox")
+            write = partial(rows.replace, tenant=tenant, new=record("a"), points=many)
+            await database.write(write)
+        return await database.read(find)
 
 
 def _older_points(connection, count: int) -> None:
@@ -183,49 +246,73 @@ async def test_a_folder_that_another_process_has_open_is_named(backend, tmp_path
     gc.collect()
 
 
-async def test_a_collection_that_is_gone_from_chroma_is_named_and_can_be_made_again(tmp_path):
-    async with open_collection("chroma", Collection("gone", tmp_path)) as store:
+@pytest.mark.parametrize("backend", ["qdrant", "chroma"])
+async def test_a_collection_that_is_gone_is_named_and_can_be_made_again(backend, tmp_path):
+    async with open_collection(backend, Collection("gone", tmp_path)) as store:
         await store.prepare(SPACE)
         await store.replace("acme", record("a"), points(EAST))
-        settings = chromadb.Settings(anonymized_telemetry=False)
-        other = chromadb.PersistentClient(str(tmp_path), settings=settings)
-        await asyncio.to_thread(other.delete_collection, "gone")
+        await _delete_collection(backend, store, tmp_path)
         with pytest.raises(Unavailable, match="take the documents in again"):
             await store.search(ACME, EAST, 1, {})
         assert await store.search(ACME, EAST, 1, {}) == []
-        await store.prepare(SPACE)
-        await store.replace("acme", record("a"), points(EAST))
+        await _write(store)
+        await _delete_collection(backend, store, tmp_path)
+        with pytest.raises(Unavailable, match="take the documents in again"):
+            await _write(store)
+        await _write(store)
         assert len(await store.search(ACME, EAST, 1, {})) == 1
-        other.close()
 
 
-async def test_pgvector_finds_one_tenant_behind_the_points_of_many(postgres):
-    """However early a scan of the index gives up by the server's own settings."""
-    collection = Collection("many", Path("."), postgres.schema())
-    schema = collection.address.rpartition("=")[2]
-    async with open_collection("pgvector", collection) as store:
-        await store.prepare(SPACE)
+async def _write(store) -> None:
+    await store.prepare(SPACE)
+    await store.replace("acme", record("a"), points(EAST))
+
+
+async def _delete_collection(backend, store, folder) -> None:
+    if backend == "qdrant":  # nobody else can open its folder
+        await store._client.delete_collection("gone")
+        return
+    settings = chromadb.Settings(anonymized_telemetry=False)
+    other = chromadb.PersistentClient(str(folder), settings=settings)
+    await asyncio.to_thread(other.delete_collection, "gone")
+    other.close()
+
+
+class TestPgvector:
+    @pytest.fixture(params=[0, pgvector_search.EXACT], ids=["by its index", "one by one"])
+    async def store(self, request, postgres):
+        """One whose index of vectors is asked however little there is, and one as it is."""
+        collection = Collection("many", Path("."), postgres.schema())
+        async with open_pgvector(collection, exact=request.param) as store:
+            await store.prepare(SPACE)
+            yield store
+
+    async def test_finds_one_tenant_behind_the_points_of_many(self, store):
         around = [unit(1, n / 800, n % 7 / 100, n % 11 / 100) for n in range(800)]
         await store.replace("other", record("theirs"), points(*around))
         await store.replace("acme", record("mine"), points(NORTH))
-    # The plan of a large table: the index of vectors is all there is.
-    postgres.psql(f"DROP INDEX {schema}.vectors_many_p_record_idx")
-    postgres.psql("ALTER ROLE postgres SET hnsw.max_scan_tuples = 1")
-    try:
-        async with open_collection("pgvector", collection) as store:
-            found = await store.search(ACME, EAST, 1, {})
-    finally:
-        postgres.psql("ALTER ROLE postgres RESET hnsw.max_scan_tuples")
-    assert [each.record.id for each in found] == ["mine"]
+        found = await store.search(ACME, EAST, 1, {})
+        assert [each.record.id for each in found] == ["mine"]
+
+    async def test_finds_what_one_may_see_behind_what_one_may_not(self, store):
+        near = [unit(1, 0, 0, n / 3000) for n in range(600)]
+        await store.replace("acme", record("hers", acl=("alice",)), points(*near))
+        await store.replace("acme", record("his", acl=("bob",)), points(NORTH, UP))
+        found = await store.search(Scope("acme", "bob"), EAST, 4000, {})
+        assert [(each.record.id, each.index) for each in found] == [("his", 0), ("his", 1)]
+
+    async def test_finds_all_that_there_is(self, store):
+        await store.replace("acme", record("equal"), points(*[EAST] * 800))
+        await store.replace("acme", record("other"), points(NORTH, UP, unit(1, 1, 0, 0)))
+        found = await store.search(ACME, NORTH, 4000, {})
+        assert [(each.record.id, each.index) for each in found[:2]] == [("other", 0), ("other", 2)]
+        assert len(found) == 803
 
 
-async def test_pgvector_takes_a_record_that_is_longer_at_work_than_one_answer(
-    postgres, monkeypatch
-):
-    monkeypatch.setattr(kernel_postgres, "_ANSWER", 1.0)
+async def test_pgvector_takes_a_record_that_is_longer_at_work_than_one_answer(postgres):
     collection = Collection("long", Path("."), postgres.schema())
     schema = collection.address.rpartition("=")[2]
-    async with open_collection("pgvector", collection) as store:
+    async with open_pgvector(collection, answer=1.0) as store:
         await store.prepare(SPACE)
         slow = f"FUNCTION {schema}.slow()"
         postgres.psql(
@@ -236,3 +323,17 @@ async def test_pgvector_takes_a_record_that_is_longer_at_work_than_one_answer(
         )
         await store.replace("acme", record("long"), points(*[EAST] * 1500))
         assert await store.count("acme") == 1500
+
+
+async def test_pgvector_works_wherever_the_extension_is(postgres):
+    """In a schema that no search_path leads to, and whose name has to be quoted."""
+    address = postgres.libpq()
+    connection = await asyncpg.connect(address)
+    sql = 'CREATE SCHEMA "of Others"; CREATE EXTENSION vector SCHEMA "of Others"'
+    await connection.execute(sql)
+    await connection.close()
+    async with open_pgvector(Collection("else", Path("."), address), exact=0) as store:
+        await store.prepare(SPACE)
+        await store.replace("acme", record("a"), points(EAST, NORTH, text="fox"))
+        assert [each.index for each in await store.search(ACME, NORTH, 1, {})] == [1]
+        assert len(await store.keywords(ACME, "fox", 9, {})) == 2
