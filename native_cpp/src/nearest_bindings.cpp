@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "astromesh/coded_rows.hpp"
 #include "astromesh/diverse.hpp"
 #include "astromesh/parts.hpp"
 #include "bindings.hpp"

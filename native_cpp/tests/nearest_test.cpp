@@ -1,4 +1,4 @@
-// What tiles.hpp, codes.hpp, nearest.hpp and diverse.hpp promise, for every kernel that this
+// What tiles.hpp, terms.hpp, codes.hpp, nearest.hpp and diverse.hpp promise, for every kernel that this
 // processor can run. Meant for the sanitizers: rows end where their buffer ends.
 
 #include "astromesh/nearest.hpp"
@@ -11,6 +11,7 @@
 #include <random>
 #include <vector>
 
+#include "astromesh/coded_rows.hpp"
 #include "astromesh/diverse.hpp"
 #include "astromesh/parts.hpp"
 
@@ -35,11 +36,12 @@ std::vector<Tiles<Row>> tiles() {
 }
 
 std::vector<CodeKernels> code_kernels() {
-  std::vector<CodeKernels> found{{0, code_dots_portable, code_dot_portable, nullptr}};
+  std::vector<CodeKernels> found{{0, code_dots_portable, code_rows_portable, nullptr, nullptr}};
 #if ASTROMESH_X86
-  if (has_avx2()) found.push_back({0, code_dots_avx2, code_dot_avx2, nullptr});
-  if (has_vnni()) found.push_back({0x80, code_dots_vnni, code_dot_vnni, nullptr});
-  if (has_vnni()) found.push_back({0x80, code_dots_vnni, code_dot_vnni, code_many_vnni});
+  if (has_avx2()) found.push_back({0, code_dots_avx2, code_rows_avx2, nullptr, nullptr});
+  if (has_vnni()) found.push_back({0x80, code_dots_vnni, code_rows_vnni, nullptr, nullptr});
+  if (has_vnni())
+    found.push_back({0x80, code_dots_vnni, code_rows_vnni, code_many_vnni, code_spread_vnni});
 #endif
   return found;
 }
@@ -88,6 +90,56 @@ void products_are_near_the_exact_ones() {
   }
 }
 
+template <typename Row>
+std::vector<Exact<Row>> exact_kernels() {
+  std::vector<Exact<Row>> found{exact_terms<Row>};
+#if ASTROMESH_X86
+  if (has_f16c()) found.push_back(exact_terms_avx2<Row>);
+#endif
+  return found;
+}
+
+template <typename Row>
+void what_counts_is_the_same_on_every_processor() {
+  std::mt19937 dice{4};
+  for (const std::size_t size : kSizes) {
+    std::vector<float> query(size);
+    std::vector<Row> row(size);
+    random_rows(query, dice);
+    random_rows(row, dice);
+    const Terms first = exact_terms(query.data(), row.data(), size);
+    for (const auto& each : exact_kernels<Row>()) {
+      const Terms terms = each(query.data(), row.data(), size);
+      check(terms.dot == first.dot && terms.squares == first.squares &&
+                terms.difference == first.difference,
+            "bit by bit");
+    }
+  }
+}
+
+void rows_below_the_bar_are_passed_by() {
+  std::mt19937 dice{5};
+  std::uniform_real_distribution<float> number{-1, 1};
+  std::vector<Reaching> kernels{reaching_portable};
+#if ASTROMESH_X86
+  if (has_avx512()) kernels.push_back(reaching_avx512);
+#endif
+  for (const std::size_t some : {1, 7, 8, 9, 31, 40})
+    for (int round = 0; round < 50; ++round) {
+      Block block{40, 1};
+      for (std::size_t j = 0; j < some; ++j) {
+        block.dots[j] = number(dice);
+        block.squares[j] = 1;
+        block.lengths[j] = dice() % 9 == 0 ? std::nan("") : 1;
+      }
+      const Bar bar{0.8, 1, round % 2 ? Metric::dot : Metric::l2, 1e-6};
+      std::size_t first = 0;
+      while (first < some && bar.misses(block, block.dots.data(), first)) ++first;
+      for (const auto& each : kernels)
+        check(each(bar, block, block.dots.data(), 0, some) == first, "the first that reaches it");
+    }
+}
+
 void products_of_codes_are_exact() {
   std::mt19937 dice{2};
   for (const std::size_t size : kSizes) {
@@ -109,8 +161,14 @@ void products_of_codes_are_exact() {
       for (std::size_t i = 0; i < 4; ++i) q[i] = turned.data() + i * size;
       each.dots(q, r, sums, size, dots);
       check(std::equal(dots, dots + 16, exact), "a tile of codes is exact");
-      for (std::size_t i = 0; i < 16; ++i)
-        check(each.dot(q[i / 4], r[i % 4], sums[i % 4], size) == exact[i], "codes are exact");
+      for (std::size_t count = 1; count <= 4; ++count)
+        for (std::size_t i = 0; i < 4; ++i) {
+          std::vector<std::int32_t> row_dots(count);
+          const std::size_t first = 4 - count;  // the last one ends where the buffer does
+          each.rows(q[i], r[first], count, sums + first, size, row_dots.data());
+          check(std::equal(row_dots.begin(), row_dots.end(), exact + 4 * i + first),
+                "products of a query with rows are exact");
+        }
       if (!each.many) continue;
       std::int32_t all[4 * kManyQueries];
       each.many(packed(turned.data(), 4, size).data(), r[0], 4, sums, size, all);
@@ -157,6 +215,37 @@ void every_kernel_gives_the_same_answer() {
       }
 }
 
+void every_kernel_gives_the_same_answer_by_codes() {
+  std::mt19937 dice{6};
+  constexpr std::size_t size = 70, count = 600, most = 18;
+  std::vector<float> queries(most * size), scales(count);
+  std::vector<std::int8_t> codes(count * size);
+  std::vector<double> squares(count);
+  std::vector<std::int32_t> sums(count);
+  random_rows(queries, dice);
+  for (auto& x : codes) x = static_cast<std::int8_t>(static_cast<int>(dice() % 255) - 127);
+  for (std::size_t row = 5; row < count; row += 5)  // so that ties happen
+    std::copy_n(codes.data(), size, codes.data() + row * size);
+  for (std::size_t row = 0; row < count; ++row) {
+    scales[row] = row % 97 == 3 ? std::nanf("") : 0.5F;
+    for (std::size_t at = 0; at < size; ++at) {
+      const int code = codes[row * size + at];
+      sums[row] += code;
+      squares[row] += 0.25 * code * code;
+    }
+  }
+  const Codes rows{codes.data(), scales.data(), squares.data(), sums.data(), count};
+  for (const Metric metric : {Metric::cosine, Metric::dot, Metric::l2})
+    for (const std::size_t asked : {std::size_t{1}, std::size_t{3}, std::size_t{5}, most}) {
+      const auto found = [&](const CodeKernels& kernels) {
+        const CodedRows coded{{queries.data(), asked, size}, rows, kernels};
+        return nearest(coded, asked, 20, metric);
+      };
+      const auto first = found(code_kernels().front());
+      for (const auto& each : code_kernels()) check(same(found(each), first), "by codes");
+    }
+}
+
 void rows_that_are_different_come_before_those_that_repeat() {
   const std::vector<float> rows{10, 1, 10, 1, 5, -5, -1, 0};
   const std::vector<double> relevance{0.99, 0.99, 0.7, -1};
@@ -171,9 +260,13 @@ void rows_that_are_different_come_before_those_that_repeat() {
 int main() {
   products_are_near_the_exact_ones<float>();
   products_are_near_the_exact_ones<Half>();
+  what_counts_is_the_same_on_every_processor<float>();
+  what_counts_is_the_same_on_every_processor<Half>();
+  rows_below_the_bar_are_passed_by();
   products_of_codes_are_exact();
   every_kernel_gives_the_same_answer<float>();
   every_kernel_gives_the_same_answer<Half>();
+  every_kernel_gives_the_same_answer_by_codes();
   rows_that_are_different_come_before_those_that_repeat();
   std::puts("nearest: ok");
 }

@@ -22,6 +22,7 @@ def cmake(*arguments: str | Path, env: dict[str, str] | None = None) -> str:
 
 
 @pytest.mark.native
+@pytest.mark.timeout(600)  # compilers take their time beside other work
 def test_the_algorithms_keep_their_promises_under_sanitizers(tmp_path):
     if shutil.which("c++") is None:
         pytest.skip("needs a C++ compiler")

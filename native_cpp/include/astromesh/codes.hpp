@@ -15,6 +15,8 @@ inline constexpr std::size_t kMostCodes = 65536;  // of a vector: sums stay with
 
 inline constexpr std::size_t kManyQueries = 16;
 
+inline constexpr std::size_t kCodesAhead = 4096;  // how far before a row is read it is asked for
+
 // out[4 * i + j] is queries[i] . rows[j]. Some kernels take one side as numbers without a sign:
 // for them each code of a query is given with its first bit turned (`CodeKernels::turn`), and
 // `row_sums` has the sum of each row's codes, which takes the difference off again.
@@ -24,13 +26,22 @@ using CodeDots = void (*)(const std::int8_t* const* queries, const std::int8_t* 
 using CodeMany = void (*)(const std::int8_t* packed, const std::int8_t* rows, std::size_t count,
                           const std::int32_t* row_sums, std::size_t size, std::int32_t* out);
 
+using CodeSpread = void (*)(const std::int32_t* products, std::size_t count,
+                            const float* row_scales, const float* query_scales,
+                            std::size_t queries, std::size_t stride, float* out);
+
+// out[j] is query . row j, of `count` rows that follow one another.
+using CodeRows = void (*)(const std::int8_t* query, const std::int8_t* rows, std::size_t count,
+                          const std::int32_t* row_sums, std::size_t size, std::int32_t* out);
+
 // Four numbers of each query, then the next four; zeros where there are no more.
 inline std::vector<std::int8_t> packed(const std::int8_t* queries, std::size_t count,
                                        std::size_t size) {
   std::vector<std::int8_t> out((size + 3) / 4 * 4 * kManyQueries);
   for (std::size_t i = 0; i < count; ++i)
-    for (std::size_t at = 0; at < size; ++at)
-      out[kManyQueries * (at / 4 * 4) + 4 * i + at % 4] = queries[i * size + at];
+    for (std::size_t at = 0; at < size; at += 4)
+      std::memcpy(out.data() + kManyQueries * at + 4 * i, queries + i * size + at,
+                  size - at < 4 ? size - at : 4);
   return out;
 }
 
@@ -158,6 +169,26 @@ ASTROMESH_VNNI inline void code_many_vnni(const std::int8_t* packed, const std::
   }
 }
 
+// out[j + stride * i] is products[kManyQueries * j + i] by both scales, of `queries` queries.
+ASTROMESH_VNNI inline void code_spread_vnni(const std::int32_t* products, std::size_t count,
+                                            const float* row_scales, const float* query_scales,
+                                            std::size_t queries, std::size_t stride, float* out) {
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i steps = _mm512_slli_epi32(lanes, 4);  // kManyQueries apart
+  for (std::size_t i = 0; i < queries; ++i) {
+    const __m512 scale = _mm512_set1_ps(query_scales[i]);
+    for (std::size_t j = 0; j < count; j += 16) {
+      const std::size_t rest = count - j;
+      const auto some = static_cast<__mmask16>(rest >= 16 ? 0xffffU : (1U << rest) - 1);
+      const __m512i whole = _mm512_mask_i32gather_epi32(
+          _mm512_setzero_si512(), some, steps, products + kManyQueries * j + i, 4);
+      const __m512 scales = _mm512_mul_ps(_mm512_maskz_loadu_ps(some, row_scales + j), scale);
+      _mm512_mask_storeu_ps(out + i * stride + j, some,
+                            _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scales));
+    }
+  }
+}
+
 // One query: a row at a time, in the order of memory.
 ASTROMESH_VNNI inline std::int32_t code_dot_vnni(const std::int8_t* query, const std::int8_t* row,
                                                  std::int32_t row_sum, std::size_t size) {
@@ -179,6 +210,32 @@ ASTROMESH_VNNI inline std::int32_t code_dot_vnni(const std::int8_t* query, const
   return added_up(code_halved(_mm512_add_epi32(sum[0], sum[1]))) - 128 * row_sum;
 }
 
+// Four rows at a time, which lie one behind the other: their sums are added up together.
+ASTROMESH_VNNI inline void code_rows_vnni(const std::int8_t* query, const std::int8_t* rows,
+                                          std::size_t count, const std::int32_t* row_sums,
+                                          std::size_t size, std::int32_t* out) {
+  std::size_t j = 0;
+  for (; j + 4 <= count; j += 4) {
+    const std::int8_t* row = rows + j * size;
+    const auto ahead = reinterpret_cast<std::size_t>(row) + kCodesAhead;
+    __m512i sum[4] = {};
+    for (std::size_t at = 0; at < size; at += 64) {
+      const std::size_t rest = size - at;
+      const __mmask64 some = rest >= 64 ? ~__mmask64{0} : (__mmask64{1} << rest) - 1;
+      const __m512i q = _mm512_maskz_loadu_epi8(some, query + at);
+      for (std::size_t k = 0; k < 4; ++k) {
+        _mm_prefetch(reinterpret_cast<const char*>(ahead + 4 * at + 64 * k), _MM_HINT_T0);
+        const __m512i r = _mm512_maskz_loadu_epi8(some, row + k * size + at);
+        sum[k] = _mm512_dpbusd_epi32(sum[k], q, r);
+      }
+    }
+    const __m128i sums = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row_sums + j));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + j),
+                     _mm_sub_epi32(four_sums(sum), _mm_slli_epi32(sums, 7)));
+  }
+  for (; j < count; ++j) out[j] = code_dot_vnni(query, rows + j * size, row_sums[j], size);
+}
+
 ASTROMESH_AVX2 inline std::int32_t code_dot_avx2(const std::int8_t* query, const std::int8_t* row,
                                                  std::int32_t, std::size_t size) {
   __m256i sum[2] = {};
@@ -192,31 +249,42 @@ ASTROMESH_AVX2 inline std::int32_t code_dot_avx2(const std::int8_t* query, const
   return total;
 }
 
+ASTROMESH_AVX2 inline void code_rows_avx2(const std::int8_t* query, const std::int8_t* rows,
+                                          std::size_t count, const std::int32_t* row_sums,
+                                          std::size_t size, std::int32_t* out) {
+  for (std::size_t j = 0; j < count; ++j)
+    out[j] = code_dot_avx2(query, rows + j * size, row_sums[j], size);
+}
+
 inline bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 
 #endif  // ASTROMESH_X86
 
-inline std::int32_t code_dot_portable(const std::int8_t* query, const std::int8_t* row,
-                                      std::int32_t, std::size_t size) {
-  std::int32_t sum = 0;
-  for (std::size_t at = 0; at < size; ++at) sum += query[at] * row[at];
-  return sum;
+inline void code_rows_portable(const std::int8_t* query, const std::int8_t* rows,
+                               std::size_t count, const std::int32_t*, std::size_t size,
+                               std::int32_t* out) {
+  for (std::size_t j = 0; j < count; ++j) {
+    std::int32_t sum = 0;
+    for (std::size_t at = 0; at < size; ++at) sum += query[at] * rows[j * size + at];
+    out[j] = sum;
+  }
 }
 
 struct CodeKernels {
   int turn;  // each code of a query is given xor this
   CodeDots dots;
-  std::int32_t (*dot)(const std::int8_t* query, const std::int8_t* row, std::int32_t row_sum,
-                      std::size_t size);
-  CodeMany many;  // not all processors have it
+  CodeRows rows;
+  CodeMany many;  // not all processors have these two
+  CodeSpread spread;
 };
 
 inline CodeKernels best_code_kernels() {
 #if ASTROMESH_X86
-  if (has_vnni()) return {0x80, code_dots_vnni, code_dot_vnni, code_many_vnni};
-  if (has_avx2()) return {0, code_dots_avx2, code_dot_avx2, nullptr};
+  if (has_vnni()) 
+    return {0x80, code_dots_vnni, code_rows_vnni, code_many_vnni, code_spread_vnni};
+  if (has_avx2()) return {0, code_dots_avx2, code_rows_avx2, nullptr, nullptr};
 #endif
-  return {0, code_dots_portable, code_dot_portable, nullptr};
+  return {0, code_dots_portable, code_rows_portable, nullptr, nullptr};
 }
 
 }  // namespace astromesh
