@@ -12,6 +12,7 @@ from urllib.parse import quote
 from astromesh.rag.v1 import document_pb2 as docs
 from astromesh.rag.v1 import rag_service_pb2 as pb
 from astromesh.rag.v1.rag_service_pb2_grpc import RagServiceStub
+from astromesh.rag.v1.retrieval_pb2 import MaximalMarginalRelevance
 
 from servers.cli.choices import Output
 from servers.cli.client import connected
@@ -222,6 +223,7 @@ async def query(
     top_k: int | None,
     threshold: float | None,
     where: Sequence[str],
+    mmr: float | None,
     form: Output,
 ) -> None:
     wanted: dict[str, list[Scalar]] = {}
@@ -233,6 +235,7 @@ async def query(
         top_k=top_k,
         similarity_threshold=threshold,
         filter=json_to(wanted),
+        mmr=None if mmr is None else MaximalMarginalRelevance(lambda_mult=mmr),
     )
     async with connected(address) as channel:
         answer = await RagServiceStub(channel).Query(request)

@@ -59,13 +59,19 @@ def query(
     where: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE that a document's metadata has.")
     ] = None,
+    mmr: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Let what repeats make room: how much relevance counts (lambda)."
+        ),
+    ] = None,
     address: Address = HERE,
     output: Form = Output.TABLE,
 ) -> None:
     """Find passages."""
     from servers.cli.rag import query
 
-    done(query(address, pipeline, text, top_k, threshold, where or [], output))
+    done(query(address, pipeline, text, top_k, threshold, where or [], mmr, output))
 
 
 @rag.command("list")

@@ -5,6 +5,7 @@ from typing import Any
 
 from astromesh.rag.v1 import document_pb2 as docs
 from astromesh.rag.v1 import rag_service_pb2 as pb
+from astromesh.rag.v1 import retrieval_pb2 as retrieval
 from google.protobuf import struct_pb2
 
 from servers.domain.rag import (
@@ -13,6 +14,7 @@ from servers.domain.rag import (
     DocumentPage,
     Ingested,
     IngestOutcome,
+    Mmr,
     Passage,
     PassageQuery,
     PipelineInfo,
@@ -123,6 +125,7 @@ def query_from(wire: pb.QueryRequest) -> PassageQuery:
         wire.top_k if wire.HasField("top_k") else None,
         wire.similarity_threshold if wire.HasField("similarity_threshold") else None,
         _where_from(wire.filter),
+        _mmr_from(wire.mmr) if wire.HasField("mmr") else None,
     )
 
 
@@ -134,7 +137,19 @@ def query_to(query: PassageQuery) -> pb.QueryRequest:
         top_k=query.top_k,
         similarity_threshold=query.similarity_threshold,
         filter=json_to(where),
+        mmr=_mmr_to(query.mmr) if query.mmr else None,
     )
+
+
+def _mmr_from(wire: retrieval.MaximalMarginalRelevance) -> Mmr:
+    return Mmr(
+        wire.lambda_mult if wire.HasField("lambda_mult") else Mmr().lambda_mult,
+        wire.fetch_k if wire.HasField("fetch_k") else None,
+    )
+
+
+def _mmr_to(mmr: Mmr) -> retrieval.MaximalMarginalRelevance:
+    return retrieval.MaximalMarginalRelevance(lambda_mult=mmr.lambda_mult, fetch_k=mmr.fetch_k)
 
 
 def passage_from(wire: pb.Passage) -> Passage:

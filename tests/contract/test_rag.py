@@ -6,7 +6,7 @@ import contextlib
 import pytest
 import pytest_asyncio
 
-from servers.domain.rag import IngestOutcome
+from servers.domain.rag import IngestOutcome, Mmr
 from servers.kernel.errors import (
     AstromeshError,
     Denied,
@@ -219,6 +219,10 @@ class TestQuery:
             ({"top_k": 10**9}, "top_k"),
             ({"top_k": -1}, "top_k"),
             ({"similarity_threshold": 2.0}, "similarity_threshold"),
+            ({"mmr": Mmr(1.5)}, "mmr.lambda_mult"),
+            ({"mmr": Mmr(float("nan"))}, "mmr.lambda_mult"),
+            ({"mmr": Mmr(fetch_k=0)}, "mmr.fetch_k"),
+            ({"mmr": Mmr(fetch_k=10**9)}, "mmr.fetch_k"),
             ({"where": {"nothing": 1}}, "filter.nothing"),
             ({"where": {"n": ()}}, "filter.n"),
         ],
@@ -376,10 +380,22 @@ class TestDiversity:
         async with self.filled(tmp_path, router, said, mmr={"lambda_mult": 1}) as rag:
             assert await found(rag, self.ASKED, top_k=3) == plain
 
-    async def test_chooses_among_those_that_are_fetched(self, tmp_path, router):
+    async def test_is_what_a_query_asks_for_or_the_pipeline(self, reached, tmp_path, router):
         plain = {"retrieval": {"top_k": 2}}
-        async with self.filled(tmp_path, router, plain, mmr={"fetch_k": 2}) as rag:
-            assert "other" not in await found(rag, self.ASKED)
+        async with self.filled(tmp_path, router, plain) as kept, reached(kept) as rag:
+            assert "other" in await found(rag, self.ASKED, mmr=Mmr())
+            assert "other" not in await found(rag, self.ASKED, mmr=Mmr(1.0))
+            assert "other" not in await found(rag, self.ASKED, mmr=Mmr(fetch_k=2))
+
+    @pytest.mark.parametrize("backend", list(BACKENDS))
+    async def test_is_had_on_every_store(self, request, tmp_path, router, backend):
+        store = {"backend": backend}
+        if backend == "pgvector":
+            store["dsn"] = request.getfixturevalue("postgres").schema()
+        said = {"vector_store": store, "retrieval": {"top_k": 2, "hybrid": True}}
+        async with self.filled(tmp_path, router, said, mmr={}) as rag:
+            first, second = await found(rag, self.ASKED)
+            assert (first[:5], second) == ("same-", "other")
 
 
 class TestEveryStore:

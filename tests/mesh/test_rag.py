@@ -186,6 +186,13 @@ async def test_copies_leave_room_for_what_else_there_is_to_say(world, tmp_path):
     assert all(text in shown for text in OTHERS.values())
     plain = await world.cli("rag", "query", ASKED, "-p", "alike", "-o", "json")
     assert {each["document"] for each in json.loads(plain.out)} < set(COPIES)
+    words = ("rag", "query", ASKED, "-p", "alike", "--mmr", "0.5", "-o", "json")
+    passages = json.loads((await world.cli(*words)).out)
+    assert {each["document"] for each in passages} > set(OTHERS)
+    async with httpx.AsyncClient(base_url=world.mesh.url, timeout=20, trust_env=False) as http:
+        said = {"query": ASKED, "mmr": {"fetch_k": 3}}  # all three are copies
+        few = (await http.post("/v1/rag/alike:query", json=said)).json()["passages"]
+    assert {each["document"] for each in few} < set(COPIES)
     file = questions_file(tmp_path, {ASKED: "sick.md"})
     words = ("rag", "eval", file, "-p", "alike", "-p", "various", "-o", "json")
     found = json.loads((await world.cli(*words)).out)["pipelines"]

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 from astromesh.rag.v1 import document_pb2 as astromesh_dot_rag_dot_v1_dot_document__pb2
 from astromesh.rag.v1 import ingestion_pb2 as astromesh_dot_rag_dot_v1_dot_ingestion__pb2
+from astromesh.rag.v1 import retrieval_pb2 as astromesh_dot_rag_dot_v1_dot_retrieval__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"astromesh/rag/v1/rag_service.proto\x12\x10\x61stromesh.rag.v1\x1a\x1f\x61stromesh/rag/v1/document.proto\x1a astromesh/rag/v1/ingestion.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1cgoogle/protobuf/struct.proto\"c\n\x15IngestDocumentRequest\x12\x16\n\x08pipeline\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x32\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x1a.astromesh.rag.v1.DocumentB\x04\xe2\x41\x01\x02\"~\n\x16IngestDocumentResponse\x12\x32\n\x08\x64ocument\x18\x01 \x01(\x0b\x32 .astromesh.rag.v1.StoredDocument\x12\x30\n\x07outcome\x18\x02 \x01(\x0e\x32\x1f.astromesh.rag.v1.IngestOutcome\"n\n\x16IngestDocumentsRequest\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12,\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x1a.astromesh.rag.v1.Document\x12\x14\n\x0cmore_content\x18\x03 \x01(\x0c\"\x94\x01\n\x17IngestDocumentsResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x07outcome\x18\x02 \x01(\x0e\x32\x1f.astromesh.rag.v1.IngestOutcome\x12\x0e\n\x06\x63hunks\x18\x03 \x01(\x05\x12\x14\n\x0c\x65rror_reason\x18\x04 \x01(\t\x12\x15\n\rerror_message\x18\x05 \x01(\t\"\xbe\x01\n\x0cQueryRequest\x12\x16\n\x08pipeline\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05query\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x05top_k\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12!\n\x14similarity_threshold\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\'\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x08\n\x06_top_kB\x17\n\x15_similarity_threshold\"<\n\rQueryResponse\x12+\n\x08passages\x18\x01 \x03(\x0b\x32\x19.astromesh.rag.v1.Passage\"\xd0\x01\n\x07Passage\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0b\n\x03uri\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\r\n\x05start\x18\x05 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x05\x12\r\n\x05score\x18\x07 \x01(\x01\x12\x12\n\nsimilarity\x18\x08 \x01(\x01\x12\r\n\x05index\x18\t \x01(\x05\x12)\n\x08metadata\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08\x63itation\x18\x0b \x01(\t\"G\n\x15\x44\x65leteDocumentRequest\x12\x16\n\x08pipeline\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x64ocument\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"0\n\x16\x44\x65leteDocumentResponse\x12\x16\n\x0e\x64\x65leted_chunks\x18\x01 \x01(\x05\"U\n\x14ListDocumentsRequest\x12\x16\n\x08pipeline\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"e\n\x15ListDocumentsResponse\x12\x33\n\tdocuments\x18\x01 \x03(\x0b\x32 .astromesh.rag.v1.StoredDocument\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x16\n\x14ListPipelinesRequest\"F\n\x15ListPipelinesResponse\x12-\n\tpipelines\x18\x01 \x03(\x0b\x32\x1a.astromesh.rag.v1.Pipeline\",\n\x12GetPipelineRequest\x12\x16\n\x08pipeline\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa7\x01\n\x08Pipeline\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\x10\n\x08\x63hunking\x18\x04 \x01(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x17\n\x0f\x65mbedding_model\x18\x07 \x01(\t\x12\x11\n\tdimension\x18\x08 \x01(\x05\x12\x0e\n\x06\x63hunks\x18\t \x01(\x03\"8\n\x10\x43hunkTextRequest\x12\x16\n\x08pipeline\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04text\x18\x02 \x01(\t\"<\n\x11\x43hunkTextResponse\x12\'\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x17.astromesh.rag.v1.Chunk\"1\n\x05\x43hunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x05\x32\x88\x0c\n\nRagService\x12\xac\x01\n\x0eIngestDocument\x12\'.astromesh.rag.v1.IngestDocumentRequest\x1a(.astromesh.rag.v1.IngestDocumentResponse\"G\x82\xd3\xe4\x93\x02\x41\"\x1c/v1/rag/{pipeline}/documents:\x01*Z\x1e\"\x19/v1/rag/{pipeline}/ingest:\x01*\x12j\n\x0fIngestDocuments\x12(.astromesh.rag.v1.IngestDocumentsRequest\x1a).astromesh.rag.v1.IngestDocumentsResponse(\x01\x30\x01\x12\xad\x01\n\x0f\x43reateIngestion\x12(.astromesh.rag.v1.CreateIngestionRequest\x1a\x1d.google.longrunning.Operation\"Q\xca\x41&\n\x11IngestionResponse\x12\x11IngestionMetadata\x82\xd3\xe4\x93\x02\"\"\x1d/v1/rag/{pipeline}/ingestions:\x01*\x12\x87\x01\n\x0fUploadIngestion\x12(.astromesh.rag.v1.UploadIngestionRequest\x1a\x1d.google.longrunning.Operation\")\xca\x41&\n\x11IngestionResponse\x12\x11IngestionMetadata(\x01\x12\x81\x01\n\x0eWatchIngestion\x12\'.astromesh.rag.v1.WatchIngestionRequest\x1a\x1d.google.longrunning.Operation\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=operations/*}:watch0\x01\x12\x8c\x01\n\x05Query\x12\x1e.astromesh.rag.v1.QueryRequest\x1a\x1f.astromesh.rag.v1.QueryResponse\"B\x82\xd3\xe4\x93\x02<\"\x18/v1/rag/{pipeline}:query:\x01*Z\x1d\"\x18/v1/rag/{pipeline}/query:\x01*\x12\x97\x01\n\x0e\x44\x65leteDocument\x12\'.astromesh.rag.v1.DeleteDocumentRequest\x1a(.astromesh.rag.v1.DeleteDocumentResponse\"2\x82\xd3\xe4\x93\x02,**/v1/rag/{pipeline}/documents/{document=**}\x12\x86\x01\n\rListDocuments\x12&.astromesh.rag.v1.ListDocumentsRequest\x1a\'.astromesh.rag.v1.ListDocumentsResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/rag/{pipeline}/documents\x12\x86\x01\n\rListPipelines\x12&.astromesh.rag.v1.ListPipelinesRequest\x1a\'.astromesh.rag.v1.ListPipelinesResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x07/v1/ragZ\x13\x12\x11/v1/rag/pipelines\x12k\n\x0bGetPipeline\x12$.astromesh.rag.v1.GetPipelineRequest\x1a\x1a.astromesh.rag.v1.Pipeline\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/rag/{pipeline}\x12y\n\tChunkText\x12\".astromesh.rag.v1.ChunkTextRequest\x1a#.astromesh.rag.v1.ChunkTextResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/rag/{pipeline}:chunk:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"astromesh/rag/v1/rag_service.proto\x12\x10\x61stromesh.rag.v1\x1a\x1f\x61stromesh/rag/v1/document.proto\x1a astromesh/rag/v1/ingestion.proto\x1a astromesh/rag/v1/retrieval.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1cgoogle/protobuf/struct.proto\"c\n\x15IngestDocumentRequest\x12\x16\n\x08pipeline\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x32\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x1a.astromesh.rag.v1.DocumentB\x04\xe2\x41\x01\x02\"~\n\x16IngestDocumentResponse\x12\x32\n\x08\x64ocument\x18\x01 \x01(\x0b\x32 .astromesh.rag.v1.StoredDocument\x12\x30\n\x07outcome\x18\x02 \x01(\x0e\x32\x1f.astromesh.rag.v1.IngestOutcome\"n\n\x16IngestDocumentsRequest\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12,\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x1a.astromesh.rag.v1.Document\x12\x14\n\x0cmore_content\x18\x03 \x01(\x0c\"\x94\x01\n\x17IngestDocumentsResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x07outcome\x18\x02 \x01(\x0e\x32\x1f.astromesh.rag.v1.IngestOutcome\x12\x0e\n\x06\x63hunks\x18\x03 \x01(\x05\x12\x14\n\x0c\x65rror_reason\x18\x04 \x01(\t\x12\x15\n\rerror_message\x18\x05 \x01(\t\"\xf7\x01\n\x0cQueryRequest\x12\x16\n\x08pipeline\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05query\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x05top_k\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12!\n\x14similarity_threshold\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\'\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x37\n\x03mmr\x18\x06 \x01(\x0b\x32*.astromesh.rag.v1.MaximalMarginalRelevanceB\x08\n\x06_top_kB\x17\n\x15_similarity_threshold\"<\n\rQueryResponse\x12+\n\x08passages\x18\x01 \x03(\x0b\x32\x19.astromesh.rag.v1.Passage\"\xd0\x01\n\x07Passage\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0b\n\x03uri\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\r\n\x05start\x18\x05 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x05\x12\r\n\x05score\x18\x07 \x01(\x01\x12\x12\n\nsimilarity\x18\x08 \x01(\x01\x12\r\n\x05index\x18\t \x01(\x05\x12)\n\x08metadata\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08\x63itation\x18\x0b \x01(\t\"G\n\x15\x44\x65leteDocumentRequest\x12\x16\n\x08pipeline\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x64ocument\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"0\n\x16\x44\x65leteDocumentResponse\x12\x16\n\x0e\x64\x65leted_chunks\x18\x01 \x01(\x05\"U\n\x14ListDocumentsRequest\x12\x16\n\x08pipeline\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"e\n\x15ListDocumentsResponse\x12\x33\n\tdocuments\x18\x01 \x03(\x0b\x32 .astromesh.rag.v1.StoredDocument\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x16\n\x14ListPipelinesRequest\"F\n\x15ListPipelinesResponse\x12-\n\tpipelines\x18\x01 \x03(\x0b\x32\x1a.astromesh.rag.v1.Pipeline\",\n\x12GetPipelineRequest\x12\x16\n\x08pipeline\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa7\x01\n\x08Pipeline\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\x10\n\x08\x63hunking\x18\x04 \x01(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x17\n\x0f\x65mbedding_model\x18\x07 \x01(\t\x12\x11\n\tdimension\x18\x08 \x01(\x05\x12\x0e\n\x06\x63hunks\x18\t \x01(\x03\"8\n\x10\x43hunkTextRequest\x12\x16\n\x08pipeline\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04text\x18\x02 \x01(\t\"<\n\x11\x43hunkTextResponse\x12\'\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x17.astromesh.rag.v1.Chunk\"1\n\x05\x43hunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x05\x32\x88\x0c\n\nRagService\x12\xac\x01\n\x0eIngestDocument\x12\'.astromesh.rag.v1.IngestDocumentRequest\x1a(.astromesh.rag.v1.IngestDocumentResponse\"G\x82\xd3\xe4\x93\x02\x41\"\x1c/v1/rag/{pipeline}/documents:\x01*Z\x1e\"\x19/v1/rag/{pipeline}/ingest:\x01*\x12j\n\x0fIngestDocuments\x12(.astromesh.rag.v1.IngestDocumentsRequest\x1a).astromesh.rag.v1.IngestDocumentsResponse(\x01\x30\x01\x12\xad\x01\n\x0f\x43reateIngestion\x12(.astromesh.rag.v1.CreateIngestionRequest\x1a\x1d.google.longrunning.Operation\"Q\xca\x41&\n\x11IngestionResponse\x12\x11IngestionMetadata\x82\xd3\xe4\x93\x02\"\"\x1d/v1/rag/{pipeline}/ingestions:\x01*\x12\x87\x01\n\x0fUploadIngestion\x12(.astromesh.rag.v1.UploadIngestionRequest\x1a\x1d.google.longrunning.Operation\")\xca\x41&\n\x11IngestionResponse\x12\x11IngestionMetadata(\x01\x12\x81\x01\n\x0eWatchIngestion\x12\'.astromesh.rag.v1.WatchIngestionRequest\x1a\x1d.google.longrunning.Operation\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=operations/*}:watch0\x01\x12\x8c\x01\n\x05Query\x12\x1e.astromesh.rag.v1.QueryRequest\x1a\x1f.astromesh.rag.v1.QueryResponse\"B\x82\xd3\xe4\x93\x02<\"\x18/v1/rag/{pipeline}:query:\x01*Z\x1d\"\x18/v1/rag/{pipeline}/query:\x01*\x12\x97\x01\n\x0e\x44\x65leteDocument\x12\'.astromesh.rag.v1.DeleteDocumentRequest\x1a(.astromesh.rag.v1.DeleteDocumentResponse\"2\x82\xd3\xe4\x93\x02,**/v1/rag/{pipeline}/documents/{document=**}\x12\x86\x01\n\rListDocuments\x12&.astromesh.rag.v1.ListDocumentsRequest\x1a\'.astromesh.rag.v1.ListDocumentsResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/rag/{pipeline}/documents\x12\x86\x01\n\rListPipelines\x12&.astromesh.rag.v1.ListPipelinesRequest\x1a\'.astromesh.rag.v1.ListPipelinesResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x07/v1/ragZ\x13\x12\x11/v1/rag/pipelines\x12k\n\x0bGetPipeline\x12$.astromesh.rag.v1.GetPipelineRequest\x1a\x1a.astromesh.rag.v1.Pipeline\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/rag/{pipeline}\x12y\n\tChunkText\x12\".astromesh.rag.v1.ChunkTextRequest\x1a#.astromesh.rag.v1.ChunkTextResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/rag/{pipeline}:chunk:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -75,42 +76,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RAGSERVICE'].methods_by_name['GetPipeline']._serialized_options = b'\202\323\344\223\002\024\022\022/v1/rag/{pipeline}'
   _globals['_RAGSERVICE'].methods_by_name['ChunkText']._loaded_options = None
   _globals['_RAGSERVICE'].methods_by_name['ChunkText']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/rag/{pipeline}:chunk:\001*'
-  _globals['_INGESTDOCUMENTREQUEST']._serialized_start=253
-  _globals['_INGESTDOCUMENTREQUEST']._serialized_end=352
-  _globals['_INGESTDOCUMENTRESPONSE']._serialized_start=354
-  _globals['_INGESTDOCUMENTRESPONSE']._serialized_end=480
-  _globals['_INGESTDOCUMENTSREQUEST']._serialized_start=482
-  _globals['_INGESTDOCUMENTSREQUEST']._serialized_end=592
-  _globals['_INGESTDOCUMENTSRESPONSE']._serialized_start=595
-  _globals['_INGESTDOCUMENTSRESPONSE']._serialized_end=743
-  _globals['_QUERYREQUEST']._serialized_start=746
-  _globals['_QUERYREQUEST']._serialized_end=936
-  _globals['_QUERYRESPONSE']._serialized_start=938
-  _globals['_QUERYRESPONSE']._serialized_end=998
-  _globals['_PASSAGE']._serialized_start=1001
-  _globals['_PASSAGE']._serialized_end=1209
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_start=1211
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=1282
-  _globals['_DELETEDOCUMENTRESPONSE']._serialized_start=1284
-  _globals['_DELETEDOCUMENTRESPONSE']._serialized_end=1332
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=1334
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1419
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1421
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=1522
-  _globals['_LISTPIPELINESREQUEST']._serialized_start=1524
-  _globals['_LISTPIPELINESREQUEST']._serialized_end=1546
-  _globals['_LISTPIPELINESRESPONSE']._serialized_start=1548
-  _globals['_LISTPIPELINESRESPONSE']._serialized_end=1618
-  _globals['_GETPIPELINEREQUEST']._serialized_start=1620
-  _globals['_GETPIPELINEREQUEST']._serialized_end=1664
-  _globals['_PIPELINE']._serialized_start=1667
-  _globals['_PIPELINE']._serialized_end=1834
-  _globals['_CHUNKTEXTREQUEST']._serialized_start=1836
-  _globals['_CHUNKTEXTREQUEST']._serialized_end=1892
-  _globals['_CHUNKTEXTRESPONSE']._serialized_start=1894
-  _globals['_CHUNKTEXTRESPONSE']._serialized_end=1954
-  _globals['_CHUNK']._serialized_start=1956
-  _globals['_CHUNK']._serialized_end=2005
-  _globals['_RAGSERVICE']._serialized_start=2008
-  _globals['_RAGSERVICE']._serialized_end=3552
+  _globals['_INGESTDOCUMENTREQUEST']._serialized_start=287
+  _globals['_INGESTDOCUMENTREQUEST']._serialized_end=386
+  _globals['_INGESTDOCUMENTRESPONSE']._serialized_start=388
+  _globals['_INGESTDOCUMENTRESPONSE']._serialized_end=514
+  _globals['_INGESTDOCUMENTSREQUEST']._serialized_start=516
+  _globals['_INGESTDOCUMENTSREQUEST']._serialized_end=626
+  _globals['_INGESTDOCUMENTSRESPONSE']._serialized_start=629
+  _globals['_INGESTDOCUMENTSRESPONSE']._serialized_end=777
+  _globals['_QUERYREQUEST']._serialized_start=780
+  _globals['_QUERYREQUEST']._serialized_end=1027
+  _globals['_QUERYRESPONSE']._serialized_start=1029
+  _globals['_QUERYRESPONSE']._serialized_end=1089
+  _globals['_PASSAGE']._serialized_start=1092
+  _globals['_PASSAGE']._serialized_end=1300
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_start=1302
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=1373
+  _globals['_DELETEDOCUMENTRESPONSE']._serialized_start=1375
+  _globals['_DELETEDOCUMENTRESPONSE']._serialized_end=1423
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=1425
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1510
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1512
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=1613
+  _globals['_LISTPIPELINESREQUEST']._serialized_start=1615
+  _globals['_LISTPIPELINESREQUEST']._serialized_end=1637
+  _globals['_LISTPIPELINESRESPONSE']._serialized_start=1639
+  _globals['_LISTPIPELINESRESPONSE']._serialized_end=1709
+  _globals['_GETPIPELINEREQUEST']._serialized_start=1711
+  _globals['_GETPIPELINEREQUEST']._serialized_end=1755
+  _globals['_PIPELINE']._serialized_start=1758
+  _globals['_PIPELINE']._serialized_end=1925
+  _globals['_CHUNKTEXTREQUEST']._serialized_start=1927
+  _globals['_CHUNKTEXTREQUEST']._serialized_end=1983
+  _globals['_CHUNKTEXTRESPONSE']._serialized_start=1985
+  _globals['_CHUNKTEXTRESPONSE']._serialized_end=2045
+  _globals['_CHUNK']._serialized_start=2047
+  _globals['_CHUNK']._serialized_end=2096
+  _globals['_RAGSERVICE']._serialized_start=2099
+  _globals['_RAGSERVICE']._serialized_end=3643
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ tenant; one with an `acl` is seen by the principals it names, and by nobody else
 """
 
 from astromesh.rag.v1 import document_pb2 as _document_pb2
+from astromesh.rag.v1 import retrieval_pb2 as _retrieval_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -162,6 +163,7 @@ class QueryRequest(_message.Message):
     TOP_K_FIELD_NUMBER: _builtins.int
     SIMILARITY_THRESHOLD_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    MMR_FIELD_NUMBER: _builtins.int
     pipeline: _builtins.str
     """The pipeline's name."""
     query: _builtins.str
@@ -176,6 +178,10 @@ class QueryRequest(_message.Message):
     def filter(self) -> _struct_pb2.Struct:
         """Only passages of documents whose metadata has these values. A list: any of its values."""
 
+    @_builtins.property
+    def mmr(self) -> _retrieval_pb2.MaximalMarginalRelevance:
+        """Choose passages that don't repeat one another. Unset: as the pipeline says."""
+
     def __init__(
         self,
         *,
@@ -184,10 +190,11 @@ class QueryRequest(_message.Message):
         top_k: _builtins.int | None = ...,
         similarity_threshold: _builtins.float | None = ...,
         filter: _struct_pb2.Struct | None = ...,
+        mmr: _retrieval_pb2.MaximalMarginalRelevance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_similarity_threshold", b"_similarity_threshold", "_top_k", b"_top_k", "filter", b"filter", "similarity_threshold", b"similarity_threshold", "top_k", b"top_k"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_similarity_threshold", b"_similarity_threshold", "_top_k", b"_top_k", "filter", b"filter", "mmr", b"mmr", "similarity_threshold", b"similarity_threshold", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity_threshold", b"_similarity_threshold", "_top_k", b"_top_k", "filter", b"filter", "pipeline", b"pipeline", "query", b"query", "similarity_threshold", b"similarity_threshold", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity_threshold", b"_similarity_threshold", "_top_k", b"_top_k", "filter", b"filter", "mmr", b"mmr", "pipeline", b"pipeline", "query", b"query", "similarity_threshold", b"similarity_threshold", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__similarity_threshold: _TypeAlias = _typing.Literal["similarity_threshold"]  # noqa: Y015
     _WhichOneofArgType__similarity_threshold: _TypeAlias = _typing.Literal["_similarity_threshold", b"_similarity_threshold"]  # noqa: Y015
@@ -209,7 +216,7 @@ class QueryResponse(_message.Message):
     PASSAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]:
-        """The passages, best first."""
+        """The passages, best first; with `mmr` in the order in which they were chosen."""
 
     def __init__(
         self,
@@ -255,7 +262,8 @@ class Passage(_message.Message):
     """Where it ends: the first character that is not part of it."""
     score: _builtins.float
     """What the passages are ordered by: of the reranker where there is one, else of both
-    searches together, else the similarity. Higher is better.
+    searches together, else the similarity. Higher is better. With `mmr` it is the relevance
+    that difference was weighed against, and the order is another.
     """
     similarity: _builtins.float
     """Cosine of the angle between the vectors of the query and of the passage."""

@@ -182,8 +182,8 @@ class RagServiceServicer:
         """Query finds the passages that say most about a text.
 
         Errors:
-        * INVALID_ARGUMENT: an empty text, a top_k below 1 or above 1000, or a filter on a field
-        that no document has.
+        * INVALID_ARGUMENT: an empty text, a top_k or fetch_k below 1 or above 1000, a lambda_mult
+        outside 0 to 1, or a filter on a field that no document has.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -81,8 +81,8 @@ class RagServiceStub:
     """Query finds the passages that say most about a text.
 
     Errors:
-      * INVALID_ARGUMENT: an empty text, a top_k below 1 or above 1000, or a filter on a field
-        that no document has.
+      * INVALID_ARGUMENT: an empty text, a top_k or fetch_k below 1 or above 1000, a lambda_mult
+        outside 0 to 1, or a filter on a field that no document has.
     """
     DeleteDocument: _aio.UnaryUnaryMultiCallable[_rag_service_pb2.DeleteDocumentRequest, _rag_service_pb2.DeleteDocumentResponse]
     """DeleteDocument forgets a document with all its chunks.
@@ -206,8 +206,8 @@ class RagServiceServicer(metaclass=_abc_1.ABCMeta):
         """Query finds the passages that say most about a text.
 
         Errors:
-          * INVALID_ARGUMENT: an empty text, a top_k below 1 or above 1000, or a filter on a field
-            that no document has.
+          * INVALID_ARGUMENT: an empty text, a top_k or fetch_k below 1 or above 1000, a lambda_mult
+            outside 0 to 1, or a filter on a field that no document has.
         """
 
     @_abc_1.abstractmethod
