@@ -8,12 +8,13 @@ from astromesh.rag.v1 import ingestion_pb2 as pb
 from astromesh.rag.v1.rag_service_pb2_grpc import RagServiceStub
 from google.longrunning import operations_pb2 as lro
 from google.longrunning.operations_pb2_grpc import OperationsStub
+from google.rpc import code_pb2
 
 from servers.cli.choices import Output
 from servers.cli.client import connected
 from servers.cli.failures import FAILED
-from servers.cli.output import Columns, show_all, show_one
-from servers.cli.rag import Folder, files_of, progress, tell_passed_over
+from servers.cli.output import Columns, local_time, show_all, show_one
+from servers.cli.rag import Folder, fault, files_of, progress, tell_passed_over
 from servers.cli.text import clean
 from servers.domain.rag import Document
 from servers.rag.remote_ingestions import uploaded
@@ -26,43 +27,61 @@ def _metadata(operation: lro.Operation) -> pb.IngestionMetadata:
 
 
 def _state(operation: lro.Operation) -> str:
-    if not operation.done:
-        return "waiting" if _metadata(operation).waiting else "running"
-    return "ended" if operation.HasField("error") else "done"
+    if operation.done:
+        if not operation.HasField("error"):
+            return "done"
+        return "cancelled" if operation.error.code == code_pb2.CANCELLED else "given up"
+    metadata = _metadata(operation)
+    if metadata.waiting:
+        return "waiting"
+    return "running" if metadata.current_document or metadata.done else "queued"
 
 
-_COLUMNS: Columns = {
+def _says(operation: lro.Operation) -> str:
+    metadata = _metadata(operation)
+    failed = f"{metadata.failed} failed" if metadata.failed else ""
+    return "; ".join(filter(None, (failed, operation.error.message or metadata.waiting)))
+
+
+_ROW: Columns = {
+    "NAME": lambda operation: operation.name.removeprefix("operations/"),
+    "STATE": _state,
+    "PIPELINE": lambda operation: _metadata(operation).pipeline,
+    "DONE": lambda operation: f"{_metadata(operation).done}/{_metadata(operation).documents}",
+    "SAYS": _says,
+}
+_WHOLE: Columns = {
     "NAME": lambda operation: operation.name,
     "STATE": _state,
     "PIPELINE": lambda operation: _metadata(operation).pipeline,
     "DONE": lambda operation: f"{_metadata(operation).done}/{_metadata(operation).documents}",
     "FAILED": lambda operation: _metadata(operation).failed,
     "CHUNKS": lambda operation: _metadata(operation).chunks,
-    "CREATED": lambda operation: (
-        _metadata(operation).create_time.ToDatetime().isoformat(" ", "seconds")
-    ),
+    "CURRENT": lambda operation: _metadata(operation).current_document,
+    "CREATED": lambda operation: local_time(_metadata(operation).create_time),
+    "ENDED": lambda operation: local_time(_metadata(operation).end_time),
     "SAYS": lambda operation: operation.error.message or _metadata(operation).waiting,
 }
 
 
 async def ingest_in_background(address: str, pipeline: str, folder: Folder) -> int:
     """Gives the exit code: not 0 where a file could not be read."""
-    files, faults = await files_of(folder), 0
+    files, faults = await files_of(folder), list[str]()
 
     async def documents() -> AsyncIterator[Document]:
-        nonlocal faults
-        async for document, fault in folder.read(files):
+        async for document, why in folder.read(files):
             if document:
                 yield document
             else:
-                faults += 1
-                print(f"error: {fault}", file=sys.stderr)
+                faults.append(why)
             advance(document.id if document else "")
 
     with progress(len(files)) as advance:
         async with connected(address) as channel:
             sent = uploaded(pipeline, documents())
             operation = await RagServiceStub(channel).UploadIngestion(sent)
+    for why in faults:
+        print(f"error: {why}", file=sys.stderr)
     await tell_passed_over(folder, files)
     print(operation.name)
     return FAILED if faults else 0
@@ -78,13 +97,13 @@ async def list_operations(address: str, only: str, form: Output) -> None:
             if not page.next_page_token:
                 break
             request.page_token = page.next_page_token
-    show_all(found, _COLUMNS, form)
+    show_all(found, _ROW, form)
 
 
 async def get_operation(address: str, name: str, form: Output) -> None:
     async with connected(address) as channel:
         operation = await OperationsStub(channel).GetOperation(_named(name))
-    show_one(operation, _COLUMNS, form)
+    show_one(operation, _WHOLE, form)
     if form is Output.TABLE:
         _tell_failures(operation)
 
@@ -132,7 +151,7 @@ def _tell_failures(operation: lro.Operation) -> None:
     operation.response.Unpack(response)
     named = response.failures or metadata.failures
     for each in named:
-        print(f"error: {clean(each.id)}: {clean(each.error_message)}", file=sys.stderr)
+        print(f"error: {fault(each.id, each.error_message)}", file=sys.stderr)
     if more := metadata.failed - len(named):
         print(f"error: {more} more documents failed", file=sys.stderr)
 

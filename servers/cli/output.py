@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from servers.cli.choices import Output
 from servers.cli.text import clean
@@ -13,6 +15,7 @@ from servers.cli.text import clean
 Columns: TypeAlias = Mapping[str, Callable[[Any], Any]]  # title: what it shows of a message
 
 _WIDE = 240  # characters of a line where nobody looks at it
+_IN_ONE_PIECE = 40  # characters of a name that isn't folded, so that it can be copied
 
 
 def show_all(messages: Iterable[Message], columns: Columns, form: Output) -> None:
@@ -32,6 +35,12 @@ def show_one(message: Message, columns: Columns, form: Output) -> None:
                 print(f"{title:{width}}  {value}")
     else:
         dump(_tree(message), form)
+
+
+def local_time(when: Timestamp) -> str:
+    if not when.seconds:
+        return ""
+    return datetime.fromtimestamp(when.seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _tree(message: Message) -> dict[str, Any]:
@@ -56,8 +65,9 @@ def _table(columns: Columns, rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in columns:
-        table.add_column(title, overflow="fold")
+    for at, title in enumerate(columns):
+        named = at == 0 and all(len(row[0]) <= _IN_ONE_PIECE for row in rows)
+        table.add_column(title, overflow="fold", no_wrap=named)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(width=None if sys.stdout.isatty() else _WIDE, soft_wrap=False).print(table)

@@ -17,11 +17,12 @@ from astromesh.rag.v1.retrieval_pb2 import MaximalMarginalRelevance
 from servers.cli.choices import Output
 from servers.cli.client import connected
 from servers.cli.failures import FAILED
-from servers.cli.output import Columns, show_all
+from servers.cli.output import Columns, local_time, show_all
 from servers.cli.text import clean
 from servers.domain.rag import Document, Scalar
 from servers.kernel.chat_wire import json_to
 from servers.kernel.errors import InvalidInput
+from servers.kernel.vectors.ports import is_storable
 from servers.rag.adapters.readers import ENDINGS, MOST_BYTES
 from servers.rag.remote import messages_of
 
@@ -41,7 +42,7 @@ _DOCUMENTS: Columns = {
     "ID": lambda document: document.id,
     "TITLE": lambda document: document.title,
     "CHUNKS": lambda document: document.chunks,
-    "UPDATED": lambda document: document.update_time.ToDatetime().isoformat(" ", "seconds"),
+    "UPDATED": lambda document: local_time(document.update_time),
 }
 _PIPELINES: Columns = {
     "NAME": lambda pipeline: pipeline.name,
@@ -50,7 +51,6 @@ _PIPELINES: Columns = {
     "CHUNKING": lambda pipeline: pipeline.chunking,
     "MODEL": lambda pipeline: pipeline.embedding_model,
     "CHUNKS": lambda pipeline: pipeline.chunks,
-    "REASON": lambda pipeline: pipeline.reason,
 }
 
 
@@ -86,8 +86,12 @@ class Folder:
         """Raises OSError, and InvalidInput for what is too large to be sent."""
         base = self.path.parent if self.path.is_file() else self.path
         name = path.relative_to(base).as_posix()
+        if not is_storable(name):
+            raise InvalidInput("its name is not in UTF-8: give it another one")
         if (size := path.stat().st_size) > MOST_BYTES:
-            raise InvalidInput(f"{size >> 20} MiB are too many; at most {MOST_BYTES >> 20} MiB")
+            raise InvalidInput(
+                f"{size >> 20} MiB are too many: at most {MOST_BYTES >> 20} are taken; divide it"
+            )
         uri = f"{self.uri.rstrip('/')}/{quote(name)}" if self.uri else ""
         metadata = dict(pairs(self.meta))
         return Document(name, path.read_bytes(), uri=uri, metadata=metadata, acl=tuple(self.acl))
@@ -208,9 +212,14 @@ class progress:
         self._bar.update(self._task, advance=steps, at=escape(clean(at)[-60:]))
 
 
+def fault(name: str, why: str) -> str:
+    """Most messages of the mesh name the document."""
+    return clean(why) if repr(name) in why else f"{clean(name)}: {clean(why)}"
+
+
 def _summary(tally: Tally, seconds: float) -> None:
     for name, why in tally.faults:
-        print(f"error: {clean(name)}: {clean(why)}", file=sys.stderr)
+        print(f"error: {fault(name, why)}", file=sys.stderr)
     counts = ", ".join(f"{tally.outcomes[each]} {each}" for each in _OUTCOMES.values())
     print(f"{sum(tally.outcomes.values())} documents: {counts}")
     print(f"{tally.chunks} chunks in {seconds:.1f} s")
@@ -246,6 +255,10 @@ async def list_pipelines(address: str, form: Output) -> None:
     async with connected(address) as channel:
         answer = await RagServiceStub(channel).ListPipelines(pb.ListPipelinesRequest())
     show_all(answer.pipelines, _PIPELINES, form)
+    if form is Output.TABLE:
+        for each in answer.pipelines:
+            if each.reason:
+                print(f"{clean(each.name)}: {clean(each.reason)}")
 
 
 async def list_documents(address: str, pipeline: str, form: Output) -> None:

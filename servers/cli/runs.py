@@ -2,27 +2,19 @@
 
 import sys
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
 
 from astromesh.agents.v1 import ask_pb2, run_event_pb2, run_pb2
 from astromesh.agents.v1.agent_service_pb2_grpc import AgentServiceStub
 from google.protobuf.json_format import MessageToJson
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from servers.cli import failures
 from servers.cli.choices import Output, State
 from servers.cli.client import PATIENCE, connected
-from servers.cli.output import Columns, show_all, show_one
+from servers.cli.output import Columns, local_time, show_all, show_one
 from servers.cli.text import clean
 from servers.kernel.details import from_status
 
 _PAGE = 200
-
-
-def _time(when: Timestamp) -> str:
-    if not when.seconds:
-        return ""
-    return datetime.fromtimestamp(when.seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _state(run: run_pb2.Run) -> str:
@@ -49,7 +41,7 @@ def _ask(ask: ask_pb2.Ask) -> str:
     kind = ask_pb2.AskKind.Name(ask.kind).removeprefix("ASK_KIND_").lower()
     if ask.run_id:
         return f"{kind} {ask.run_id} (call {ask.call_id}, {ask.tool})"
-    until = f" until {_time(ask.until)}" if ask.HasField("until") else ""
+    until = f" until {local_time(ask.until)}" if ask.HasField("until") else ""
     return f"{kind} of call {ask.call_id}: {ask.tool}({_short(ask.arguments)}){until}"
 
 
@@ -62,7 +54,7 @@ _ROW: Columns = {
     "RUN": lambda run: run.run_id,
     "AGENT": lambda run: run.agent,
     "STATE": _state,
-    "CREATED": lambda run: _time(run.create_time),
+    "CREATED": lambda run: local_time(run.create_time),
     "TOOK": _seconds,
     "QUERY": lambda run: _short(run.query),
 }
@@ -73,7 +65,7 @@ _WHOLE: Columns = {
     "state": _state,
     "stop reason": _why,
     "error": _error,
-    "created": lambda run: _time(run.create_time),
+    "created": lambda run: local_time(run.create_time),
     "took": _seconds,
     "iterations": lambda run: run.iterations,
     "waits for": lambda run: "; ".join(map(_ask, run.waiting)),
@@ -136,9 +128,8 @@ def as_json(event: run_event_pb2.RunEvent) -> str:
 
 def _line(event: run_event_pb2.RunEvent) -> str:
     kind = event.WhichOneof("payload") or "unknown"
-    return (
-        f"{event.sequence:>5}  {_time(event.time)}  {kind:16} {clean(_gist(event, kind))}".rstrip()
-    )
+    at, gist = local_time(event.time), clean(_gist(event, kind))
+    return f"{event.sequence:>5}  {at}  {kind:16} {gist}".rstrip()
 
 
 def _gist(event: run_event_pb2.RunEvent, kind: str) -> str:

@@ -30,6 +30,7 @@ _OUTCOMES = {
     IngestOutcome.UNCHANGED: docs.INGEST_OUTCOME_UNCHANGED,
     IngestOutcome.FAILED: docs.INGEST_OUTCOME_FAILED,
 }
+_OR_LIST = ", or a list of those"
 _BY_NUMBER = {number: outcome for outcome, number in _OUTCOMES.items()}
 
 
@@ -225,14 +226,14 @@ def _metadata_from(wire: struct_pb2.Struct, place: str) -> dict[str, Scalar]:
 def _where_from(wire: struct_pb2.Struct) -> Where:
     found: Mapping[str, Any] = json_from(wire)
     return {
-        key: tuple(_scalar(each, f"filter.{key}") for each in value)
+        key: tuple(_scalar(each, f"filter.{key}", _OR_LIST) for each in value)
         if isinstance(value, list)
-        else _scalar(value, f"filter.{key}")
+        else _scalar(value, f"filter.{key}", _OR_LIST)
         for key, value in found.items()
     }
 
 
-def _scalar(value: Any, place: str) -> Scalar:
+def _scalar(value: Any, place: str, or_else: str = "") -> Scalar:
     if isinstance(value, str | bool | int | float):
         return value
-    raise refused(place, "expected a text, a number, true or false")
+    raise refused(place, f"expected a text, a number, true or false{or_else}")

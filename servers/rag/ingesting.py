@@ -15,7 +15,7 @@ from servers.kernel.vectors.ports import Point, Record, Scope, VectorStore, chec
 from servers.rag import tokens
 from servers.rag.chunkers import cut, semantic, sentences
 from servers.rag.manifest import RAGPipeline
-from servers.rag.ports import Reader
+from servers.rag.ports import Contents, Reader
 
 _LONGEST_NAME = 512
 _MOST_KEYS, _LONGEST_TEXT, _MOST_PRINCIPALS = 64, 4096, 256
@@ -84,11 +84,7 @@ async def ingest(
     stamp = _stamp(document, pipeline, media_type)
     if there and there.content_hash == stamp:
         return there, IngestOutcome.UNCHANGED
-    contents = await asyncio.to_thread(read, document.content, media_type)
-    if not contents.text.strip():
-        raise InvalidInput(
-            f"the document {document.id!r} holds no text", reason="DOCUMENT_EMPTY", id=document.id
-        )
+    contents = await _contents(document, read, media_type)
     chunks = await chunked(contents.text, pipeline, embedder)
     if len(chunks) > _MOST_CHUNKS:
         raise InvalidInput(
@@ -108,6 +104,22 @@ async def ingest(
     )
     await _store(caller.tenant, record, chunks, store, embedder)
     return record, IngestOutcome.REPLACED if there else IngestOutcome.CREATED
+
+
+async def _contents(document: Document, read: Reader, media_type: str) -> Contents:
+    try:
+        contents = await asyncio.to_thread(read, document.content, media_type)
+    except InvalidInput as error:
+        says = f"the document {document.id!r} {error.message}"
+        raise InvalidInput(says, reason=error.reason, id=document.id) from error
+    if contents.text.strip():
+        return contents
+    scan = ": a scan has to be made text first" if media_type == "application/pdf" else ""
+    raise InvalidInput(
+        f"the document {document.id!r} holds no text{scan}",
+        reason="DOCUMENT_EMPTY",
+        id=document.id,
+    )
 
 
 async def _store(

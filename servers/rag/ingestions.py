@@ -77,7 +77,7 @@ class SpooledIngestions:
             digest.update(await asyncio.to_thread(_mark, document))
             number += 1
         if not number:
-            raise wrong("documents", "there is none")
+            raise wrong("documents", "there is none: name one at least")
         return digest.hexdigest()
 
     async def get(self, caller: Caller, name: str) -> Ingestion:

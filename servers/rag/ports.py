@@ -24,7 +24,7 @@ class Contents:
 class Reader(Protocol):
     def __call__(self, content: bytes, media_type: str) -> Contents:
         """Blocks; to be called in a thread. Raises InvalidInput (DOCUMENT_UNREADABLE,
-        DOCUMENT_TOO_LARGE), NotReady (EXTRA_MISSING)."""
+        DOCUMENT_TOO_LARGE) that says of the document what is wrong, NotReady (EXTRA_MISSING)."""
         ...
 
 

@@ -147,7 +147,7 @@ async def _reranked(
 async def _check_known(store: VectorStore, tenant: str, where: Where) -> None:
     for key in where:
         if not await store.knows(tenant, key):
-            raise wrong(f"filter.{key}", "no document has metadata of that name")
+            raise wrong(f"filter.{key}", "no document has metadata of that name: remove it")
 
 
 def _passage(found: Found, score: float) -> Passage:

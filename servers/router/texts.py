@@ -53,7 +53,7 @@ def vectors_of(found: Embedded, request: EmbedRequest, target: Target) -> tuple[
         if len(vector) != wanted:
             raise NotReady(
                 f"{target.provider}/{target.model} gives vectors of {len(vector)} numbers where "
-                f"{wanted} are declared or asked for",
+                f"{wanted} are declared or asked for: say {len(vector)}, or no number",
                 reason="DIMENSION_MISMATCH",
                 provider=target.provider,
                 expected=str(wanted),

@@ -120,8 +120,8 @@ async def world(tmp_path_factory, postgres):
 async def test_a_folder_is_taken_in_and_what_can_t_be_is_told(world):
     assert "9 documents: 7 created, 0 replaced, 0 unchanged, 2 failed" in world.first.out
     assert world.first.code != 0
-    assert "junk.txt: the document can't be read: it holds NUL bytes" in world.first.err
-    assert "broken.pdf: the document can't be read" in world.first.err
+    assert "the document 'junk.txt' can't be read: it holds NUL bytes" in world.first.err
+    assert "the document 'broken.pdf' can't be read" in world.first.err
 
 
 async def test_the_same_folder_again_changes_nothing(world):

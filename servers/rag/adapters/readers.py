@@ -52,7 +52,7 @@ def media_type_of(name: str) -> str:
 def read(content: bytes, media_type: str) -> Contents:
     """Satisfies `ports.Reader`."""
     if len(content) > MOST_BYTES:
-        raise _too_large(f"{len(content) >> 20} MiB; at most {MOST_BYTES >> 20} are read")
+        raise _too_large(f"it has more than {MOST_BYTES >> 20} MiB")
     plain = media_type.partition(";")[0].strip().lower()
     if plain not in _READERS:
         known = ", ".join(_READERS)
@@ -230,7 +230,8 @@ def _guarded(kind: str, work: Callable[[], Contents]) -> Contents:
     except (InvalidInput, ModuleNotFoundError, MemoryError):
         raise
     except Exception as error:
-        raise _unreadable(f"broken {kind}: {str(error)[:200] or type(error).__name__}") from error
+        why = str(error)[:200] or type(error).__name__
+        raise _unreadable(f"broken {kind}, is the file whole? {why}") from error
 
 
 def _storable(text: str) -> str:
@@ -239,8 +240,8 @@ def _storable(text: str) -> str:
 
 
 def _unreadable(why: str) -> InvalidInput:
-    return InvalidInput(f"the document can't be read: {why}", reason="DOCUMENT_UNREADABLE")
+    return InvalidInput(f"can't be read: {why}", reason="DOCUMENT_UNREADABLE")
 
 
 def _too_large(why: str) -> InvalidInput:
-    return InvalidInput(f"the document is too large: {why}", reason="DOCUMENT_TOO_LARGE")
+    return InvalidInput(f"is too large: {why}; divide it", reason="DOCUMENT_TOO_LARGE")
