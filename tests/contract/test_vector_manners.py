@@ -337,3 +337,19 @@ async def test_pgvector_works_wherever_the_extension_is(postgres):
         await store.replace("acme", record("a"), points(EAST, NORTH, text="fox"))
         assert [each.index for each in await store.search(ACME, NORTH, 1, {})] == [1]
         assert len(await store.keywords(ACME, "fox", 9, {})) == 2
+
+
+@pytest.mark.parametrize("backend", ["faiss", "qdrant"])
+async def test_what_is_deleted_is_in_no_file_of_a_folder(backend, tmp_path):
+    def left() -> int:
+        files = (path for path in tmp_path.rglob("*") if path.is_file())
+        return sum(path.read_bytes().count(b"fox") for path in files)
+
+    async with open_collection(backend, Collection("gone", tmp_path)) as store:
+        await store.prepare(SPACE)
+        for n in range(20):
+            kept = record(f"r{n}", title=f"fox {n} " * n)
+            await store.replace("acme", kept, points(EAST, NORTH, text="fox " * n))
+        assert left()
+        await store.delete("acme", *(f"r{n}" for n in range(20)))
+        assert left() == 0

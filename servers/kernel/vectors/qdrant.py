@@ -97,7 +97,10 @@ class _Folder:
         if self._client is None:
             self._folder.parent.mkdir(parents=True, exist_ok=True)
             self._client = _opened(self._folder)
-        return getattr(self._client, name)(*args, **kwargs)
+        answer = getattr(self._client, name)(*args, **kwargs)
+        if name in ("collection_exists", "create_collection"):
+            _write_over(self._client)
+        return answer
 
     def _close(self) -> None:
         if self._client is not None:
@@ -116,6 +119,12 @@ def _opened(folder: Path) -> QdrantClient:
             reason="STATE_IN_USE",
             folder=str(folder),
         ) from error
+
+
+def _write_over(client: Any) -> None:
+    """What is deleted, in its SQLite file: it has no setting for that."""
+    for collection in client._client.collections.values():
+        collection.storage.storage.execute("PRAGMA secure_delete = ON")
 
 
 class QdrantStore:
