@@ -35,6 +35,7 @@ async def remember(
     scope: str,
     session: str,
     meta: Sequence[str],
+    ttl: float | None,
     collection: str,
     form: Output,
 ) -> None:
@@ -44,6 +45,7 @@ async def remember(
         metadata=json_to(dict(pairs(meta))),
         session=session,
         scope=pb.MemoryScope.Value(f"MEMORY_SCOPE_{scope.upper()}"),
+        ttl_seconds=ttl,
         collection=collection,
     )
     async with connected(address) as channel:

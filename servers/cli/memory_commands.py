@@ -125,6 +125,7 @@ def remember(
     scope: Annotated[KeptFor, typer.Option(help="Who finds it again.")] = KeptFor.PRINCIPAL,
     session: Annotated[str, typer.Option(help="The session it is of.")] = "",
     meta: Annotated[list[str] | None, typer.Option(help="KEY=VALUE to filter by.")] = None,
+    ttl: Annotated[float | None, typer.Option(min=0, help="Seconds until it is forgotten.")] = None,
     collection: _Collection = "",
     address: Address = HERE,
     output: Form = Output.TABLE,
@@ -132,7 +133,7 @@ def remember(
     """Have an agent remember a text, to be found again by what it means."""
     from servers.cli.memories import remember
 
-    kept = scope.value, session, meta or [], collection
+    kept = scope.value, session, meta or [], ttl, collection
     done(remember(address, agent, text, *kept, output))
 
 
