@@ -246,6 +246,41 @@ class TestFacts:
         assert memory.origins[0].run_id == run.id
 
 
+class TestAnErasure:
+    async def test_leaves_nothing_of_what_waits_to_be_learned(self, world, tmp_path):
+        go_on = asyncio.Event()
+        facts = Reply((json.dumps({"facts": ["Ada owns a sailing boat."]}),), hold=go_on)
+
+        def waits() -> bool:
+            files = (tmp_path / "state").glob("lessons.db*")
+            return any(ANSWER.encode() in path.read_bytes() for path in files)
+
+        async with openai_server(facts) as extractor:
+            models = TestFacts.roles(extractor)
+            async with world(TestFacts.POLICY, models=models) as (agents, _, mesh):
+                await agents.run(ADA, asks())
+                async with asyncio.timeout(10):
+                    while not extractor.requests:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+                assert waits()
+                await mesh.memory.erase("acme", "ada")
+                assert not waits()
+                await agents.run(BOB, asks())
+                go_on.set()
+                (memory,) = await kept(mesh, BOB)
+                await nothing_left(tmp_path)
+                page = await mesh.memory.semantic.memories(reader(ADA), MemoryQuery())
+        assert memory.origins[0].principal == "bob"
+        assert page.memories == ()
+
+
+async def test_what_a_run_leaves_lives_as_long_as_its_agent_says(world):
+    async with world({"remember": ALL, "ttl": 3600}) as (agents, _, mesh):
+        await agents.run(ADA, asks())
+        (memory,) = await kept(mesh)
+    assert memory.expires_at - memory.updated_at == pytest.approx(3600)
+
+
 async def test_what_a_crash_left_behind_is_remembered_after_the_next_start(world, tmp_path):
     path = tmp_path / "state" / "lessons.db"
     path.parent.mkdir(parents=True)

@@ -27,8 +27,9 @@ _GRPC = re.compile(r"gRPC +(127\.0\.0\.1:\d+)")
 class MeshProcess:
     """A running mesh. Made by `mesh_process`."""
 
-    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
-        self._process, self._log = process, log
+    def __init__(self, process: "subprocess.Popen[str]", folder: Path) -> None:
+        self._process, self._log = process, folder / "log"
+        self.state = folder / "state"
         self.url = self.address = ""
 
     @property
@@ -106,7 +107,7 @@ def mesh_process(
             env=environment(**(env or {})),
             cwd=ROOT,
         )
-    mesh = MeshProcess(process, log)
+    mesh = MeshProcess(process, folder)
     try:
         mesh.wait_ready()
         yield mesh
