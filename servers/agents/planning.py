@@ -66,7 +66,6 @@ class Planner:
         self._rag = rag
         self._patterns = patterns
         self._fitting = Fitting(router, now)
-        self._now = now
         self._blueprints: OrderedDict[int, Blueprint] = OrderedDict()  # by id(agent)
 
     async def plan(self, caller: Caller, agent: Agent, request: RunRequest, find: Find) -> Plan:
@@ -86,8 +85,8 @@ class Planner:
             max_iterations=orchestration.max_iterations,
             timeout=min(timeout, _in_time(request.deadline)),
             concurrency=spec.concurrency,
-            prompt=self._rendering(blueprint.prompt),
-            shape=lambda run: _shape(blueprint, swarm, run, self._now()),
+            prompt=lambda run: blueprint.prompt.render(run.context, run.began),
+            shape=lambda run: _shape(blueprint, swarm, run),
             memory=self._remembering(agent),
             recalling=self._recalling(agent),
             telling=self.telling(agent),
@@ -207,19 +206,16 @@ class Planner:
             return None
         return Telling(self._memory.episodes, kept.place(agent.name), kept.ttl or 0.0)
 
-    def _rendering(self, prompt: Prompt) -> Callable[[Run], str]:
-        return lambda run: prompt.render(run.context, self._now())
 
-
-def _shape(blueprint: Blueprint, swarm: Swarm, run: Run, now: float) -> Shape:
+def _shape(blueprint: Blueprint, swarm: Swarm, run: Run) -> Shape:
     said = blueprint.agent.spec.orchestration
-    told = blueprint.prompt.stages(run.context, now)
+    told = blueprint.prompt.stages(run.context, run.began)
     return Shape(
         tuple(Stage(name, told.get(name, "")) for name in said.stages),
         said.max_parallel,
         said.max_replans,
         said.max_handoffs,
-        swarm.members(run, now) if said.pattern == "swarm" else (),
+        swarm.members(run) if said.pattern == "swarm" else (),
     )
 
 

@@ -36,13 +36,13 @@ class Swarm:
         means = {each.agent.name: replace(each.means, agent=each.agent.name) for each in others}
         return replace(first.means, members=means)
 
-    def members(self, run: Run, now: float) -> tuple[Member, ...]:
+    def members(self, run: Run) -> tuple[Member, ...]:
         """As they are in a run. Raises as their prompts do."""
         return tuple(
             Member(
                 each.agent.name,
                 introduction(self.blueprints[0].agent, each.agent),
-                each.prompt.render(run.context, now),
+                each.prompt.render(run.context, run.began),
                 each.tools,
                 each.agent.spec.orchestration.max_iterations,
             )

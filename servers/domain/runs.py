@@ -179,6 +179,12 @@ class Run:
         return self.root or self.id
 
     @property
+    def began(self) -> float:
+        """When its work began; before that, when it was asked for. On record, so that a run that
+        goes on is told the same time."""
+        return self.created_at if self.started_at is None else self.started_at
+
+    @property
     def total(self) -> Usage:
         return sum((each.usage for each in self.usage), Usage())
 

@@ -109,6 +109,14 @@ class TestAToolThatNeedsApproval:
             payloads = [e.payload for e in await seen(agents.events(ME, run.id))]
         assert not [p for p in payloads if isinstance(p, ToolCalled)]
 
+    async def test_is_asked_for_by_a_prompt_that_keeps_the_time_it_began_at(self, world):
+        prompts = {"system": "It is {{ now }}."}
+        async with world(WANTS, DONE, tools=CAREFUL, prompts=prompts) as (agents, model, _):
+            run = await agents.run(ME, ASK)
+            await agents.resume(ME, run.id, APPROVE, wait=True)
+        first, again = (each.body["messages"][0]["content"] for each in model.requests)
+        assert again == first
+
     async def test_does_not_keep_others_of_the_same_reply_from_being_called(self, world):
         both = Reply((), calls=[ADD, Call("current_time", "{}", "2")])
         tools = [*CAREFUL, {"name": "current_time"}]
