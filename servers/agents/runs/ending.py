@@ -63,6 +63,8 @@ def unwritten(ended: Run, failed: End) -> Run:
 
 async def keep(answer: Answer, run: Run, plan: Plan, work: Work) -> None:
     """Both turns or neither. That they can't be kept doesn't take the answer away."""
+    if plan.keeps:  # else a run that goes on might be given another answer than is kept
+        await work.journal.commit()
     key = SessionKey(run.tenant, run.agent, run.session)
     turns = (says(Role.USER, run.query), says(Role.ASSISTANT, answer.text))
     try:

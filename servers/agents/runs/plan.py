@@ -37,6 +37,12 @@ class Plan:
     telling: Telling | None = None  # None: what happens is not remembered
     asked: Checked | None = None  # the query as the rules left it; None: as it came
 
+    @property
+    def keeps(self) -> bool:
+        """Whether its answer stays in memory."""
+        learns = self.recalling is not None and self.recalling.learning is not None
+        return self.memory is not None or learns
+
     def screened(self, run: Run) -> Run:
         """The run as it may be put on record."""
         asked = self.asked

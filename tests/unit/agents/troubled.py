@@ -32,16 +32,20 @@ FULL = Exhausted("make room on that disk", reason="DISK_FULL")
 
 
 class Troubled:
-    """The real store behind a disk that waits, or fails, where the test says so."""
+    """The real store, or its leases, behind a disk that waits, or fails, where the test says so."""
 
     def __init__(self, store):
         self._store = store
         self.gates = {}  # by method: what it waits for
+        self.late = {}  # by method: what it waits for once it has done its work
         self.errors = {}  # by method: what it raises then
         self.reached = defaultdict(asyncio.Event)
+        self.done = defaultdict(asyncio.Event)  # by method that is late
 
     def __getattr__(self, name):
         method = getattr(self._store, name)
+        if not callable(method):
+            return method
 
         async def troubled(*values):
             self.reached[name].set()
@@ -49,7 +53,11 @@ class Troubled:
                 await gate.wait()
             if error := self.errors.get(name):
                 raise error
-            return await method(*values)
+            done = await method(*values)
+            if gate := self.late.get(name):
+                self.done[name].set()
+                await gate.wait()
+            return done
 
         return troubled
 
@@ -59,6 +67,11 @@ class Troubled:
         self.gates[method] = asyncio.Event()
         return self.gates[method]
 
+    def delay(self, method):
+        """Returns what lets it tell that it is done."""
+        self.late[method] = asyncio.Event()
+        return self.late[method]
+
 
 class World:
     """Runtimes over one folder, one after the other, and the model they ask. With a `dsn` runs
@@ -66,6 +79,7 @@ class World:
 
     def __init__(self, folder, model, dsn="", lease=15.0):
         self.folder, self.model, self.dsn, self.lease = folder, model, dsn, lease
+        self.leases = self.memory = None  # of the newest runtime
 
     @contextlib.asynccontextmanager
     async def runtime(self, trouble=lambda store: None, **limits):
@@ -82,7 +96,8 @@ class World:
             catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)
             catalogue.take_files(config.agents)
             versions = Versions(stores.versions, catalogue, config.declaring, time.time)
-            store = Troubled(stores.runs)
+            store, self.leases = Troubled(stores.runs), Troubled(stores.leases)
+            self.memory = mesh.memory
             trouble(store)
             limits = {"drain_seconds": 0.0, **limits}
             async with AgentRuntime(
@@ -90,7 +105,7 @@ class World:
                 planner,
                 versions,
                 store,
-                stores.leases,
+                self.leases,
                 time.time,
                 _new_id,
                 Limits(**limits),

@@ -1,0 +1,47 @@
+"""Runs of which something is on its way to the disk, while others look for it."""
+
+import asyncio
+
+from servers.domain.memory import SessionKey
+from servers.domain.runs import Decision, Verdict
+from tests.scripted.http_server import Call, Reply
+from tests.unit.agents.troubled import ASK, FULL, IN_SESSION, ME, ended, idle
+
+ADDS = Reply((), calls=[Call("calculator", '{"expression": "2+3"}')])
+CAREFUL = [{"name": "calculator", "requires_approval": True}]
+KEPT = {"conversational": {"backend": "sqlite"}}
+
+
+async def beat(leases) -> None:
+    """Let the keeper look once for runs that nobody works on."""
+    leases.reached["news"].clear()
+    await leases.release(())  # it hears of that
+    await leases.reached["news"].wait()
+
+
+async def test_an_answer_that_is_not_on_record_is_not_in_its_conversation(world):
+    async with world(memory=KEPT) as here, here.runtime() as (runtime, store):
+        store.errors["append"] = FULL
+        await runtime.create_run(ME, IN_SESSION)
+        await here.model.asked.wait()
+        assert await idle(runtime)  # the run was left, and will be asked for another answer
+        kept = await here.memory.turns(SessionKey(ME.tenant, "helper", "s"))
+    assert kept.turns == ()
+
+
+async def test_a_run_that_is_answered_is_not_taken_up_by_the_keeper_of_its_process(world):
+    async with (
+        world(ADDS, Reply(("It is 5",)), tools=CAREFUL) as here,
+        here.runtime() as (runtime, store),
+    ):
+        run = await runtime.run(ME, ASK)
+        go = store.delay("append")
+        approved = Decision("", Verdict.APPROVE)
+        answering = asyncio.create_task(runtime.resume(ME, run.id, approved))
+        await store.done["append"].wait()  # the run works, as its record says, and nobody is at it
+        await beat(here.leases)
+        go.set()
+        await answering
+        run = await ended(runtime, run.id)
+        assert (run.answer, run.attempt) == ("It is 5", 1)
+        assert len(here.model.requests) == 2
