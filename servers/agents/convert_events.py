@@ -27,6 +27,7 @@ from servers.domain.run_events import (
     BranchStarted,
     Completed,
     Decided,
+    EpisodesRecalled,
     Guarded,
     KnowledgeFound,
     MemoriesRecalled,
@@ -34,6 +35,7 @@ from servers.domain.run_events import (
     Noticed,
     Payload,
     ReasoningDelta,
+    RecalledEpisode,
     RecalledMemory,
     Restarted,
     RunEvent,
@@ -128,7 +130,8 @@ def _put_part(
     | Decided
     | Guarded
     | KnowledgeFound
-    | MemoriesRecalled,
+    | MemoriesRecalled
+    | EpisodesRecalled,
     wire: run_event_pb2.RunEvent,
 ) -> None:
     match payload:
@@ -150,6 +153,8 @@ def _put_part(
             wire.knowledge.CopyFrom(_knowledge_to(payload))
         case MemoriesRecalled():
             wire.memory.CopyFrom(_memory_to(payload))
+        case EpisodesRecalled():
+            wire.episodes.CopyFrom(_episodes_to(payload))
         case _:
             assert_never(payload)
 
@@ -213,6 +218,8 @@ def _part_from(wire: run_event_pb2.RunEvent) -> Payload | None:
             return _knowledge_from(wire.knowledge)
         case "memory":
             return _memory_from(wire.memory)
+        case "episodes":
+            return _episodes_from(wire.episodes)
     return None
 
 
@@ -233,6 +240,17 @@ def _memory_from(wire: run_event_pb2.MemoryReport) -> MemoriesRecalled:
             for each in wire.memories
         )
     )
+
+
+def _episodes_to(recalled: EpisodesRecalled) -> run_event_pb2.EpisodeReport:
+    report = run_event_pb2.EpisodeReport()
+    for each in recalled.episodes:
+        report.episodes.add(id=each.id, run_id=each.run_id)
+    return report
+
+
+def _episodes_from(wire: run_event_pb2.EpisodeReport) -> EpisodesRecalled:
+    return EpisodesRecalled(tuple(RecalledEpisode(each.id, each.run_id) for each in wire.episodes))
 
 
 def _knowledge_to(found: KnowledgeFound) -> run_event_pb2.KnowledgeReport:

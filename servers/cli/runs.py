@@ -175,6 +175,8 @@ def _gist_of_part(event: run_event_pb2.RunEvent, kind: str) -> str:
             return f"{event.branch_ended.node}{failed}"
         case "memory":
             return _short(", ".join(each.id for each in event.memory.memories))
+        case "episodes":
+            return _short(", ".join(each.id for each in event.episodes.episodes))
         case "knowledge":
             found = ", ".join(each.document for each in event.knowledge.sources)
             return f"{event.knowledge.pipeline} {_short(found)}"

@@ -106,6 +106,8 @@ async def _shown(events: AsyncIterable[run_event_pb2.RunEvent]) -> run_pb2.Run |
         match event.WhichOneof("payload"):
             case "text_delta" if event.text_delta.node in aside:
                 pass
+            case "knowledge" | "memory" | "episodes" if _found_nothing(event):
+                pass
             case "text_delta":
                 begun = True
                 print(clean(event.text_delta.text), end="", flush=True)
@@ -116,6 +118,7 @@ async def _shown(events: AsyncIterable[run_event_pb2.RunEvent]) -> run_pb2.Run |
                 | "notice"
                 | "knowledge"
                 | "memory"
+                | "episodes"
                 | "restarted" as kind
             ):
                 if event.branch_started.kind in _AT_ONCE:
@@ -131,6 +134,10 @@ async def _shown(events: AsyncIterable[run_event_pb2.RunEvent]) -> run_pb2.Run |
     return run
 
 
+def _found_nothing(event: run_event_pb2.RunEvent) -> bool:
+    return not (event.knowledge.sources or event.memory.memories or event.episodes.episodes)
+
+
 def _remark(event: run_event_pb2.RunEvent, kind: str) -> str:
     match kind:
         case "branch_started":
@@ -143,6 +150,8 @@ def _remark(event: run_event_pb2.RunEvent, kind: str) -> str:
             )
         case "memory":
             return f"[memory: {len(event.memory.memories)} found]"
+        case "episodes":
+            return f"[episodes: {len(event.episodes.episodes)} found]"
         case "knowledge":
             named = (f"[{each.number}] {each.title}" for each in event.knowledge.sources)
             return clean(f"[{event.knowledge.pipeline}: {', '.join(named)}]")

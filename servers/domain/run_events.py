@@ -154,7 +154,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeFound:
-    """Passages were looked up: for the run's question, or by a tool call.
+    """Passages were looked up: for the run's question, or by a tool call. No sources: nothing
+    was found, or nobody could be asked, of which a notice tells.
 
     `text` is what the prompt says of those for the question. It is for the run's own log: a run
     that goes on after a wait or a crash shows the same to its models. Services don't tell it.
@@ -176,9 +177,25 @@ class RecalledMemory:
 
 @dataclass(frozen=True, slots=True)
 class MemoriesRecalled:
-    """Memories were found that bear on the run's question. `text`: as of `KnowledgeFound`."""
+    """Memories were looked for that bear on the run's question. None, and `text`: as of
+    `KnowledgeFound`."""
 
     memories: tuple[RecalledMemory, ...]
+    text: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RecalledEpisode:
+    id: str
+    run_id: str  # in which it happened; empty: in none
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodesRecalled:
+    """What happened before was looked up, the newest first. None, and `text`: as of
+    `KnowledgeFound`."""
+
+    episodes: tuple[RecalledEpisode, ...]
     text: str = field(default="", compare=False, repr=False)
 
 
@@ -217,6 +234,7 @@ Payload: TypeAlias = (
     | Noticed
     | KnowledgeFound
     | MemoriesRecalled
+    | EpisodesRecalled
     | Restarted
     | Completed
 )

@@ -28,6 +28,9 @@ DOCUMENTS = [
 ]
 ASK = RunRequest("helper", "How long is my holiday?")
 ANSWER = Reply(("Thirty days [1].",))
+# A run that waits for a person.
+PERSON = [{"name": "ask", "type": "client", "description": "Asks a person."}]
+WAITS, YES = Reply((), calls=[Call("ask", "{}")]), Decision("", Verdict.RESULT, content="yes")
 
 
 @pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
@@ -106,6 +109,16 @@ class TestKnowledge:
             assert "Qdrant can't be reached" in notice.message
             assert system(model) == ""
 
+    async def test_that_could_not_be_fetched_is_not_asked_for_when_a_run_goes_on(self, world):
+        away = {"backend": "qdrant", "url": "http://127.0.0.1:9"}
+        spec = {"documents": [], "store": away, "tools": PERSON, **KNOWS}
+        async with world(WAITS, ANSWER, **spec) as (agents, _):
+            run = await agents.run(ADA, ASK)
+            run = await agents.resume(ADA, run.id, YES, wait=True)
+            notices = await told(agents, run, Noticed)
+            assert [each.reason for each in notices] == ["KNOWLEDGE_UNAVAILABLE"]
+            assert await told(agents, run, KnowledgeFound) == [KnowledgeFound("handbook", ())]
+
     async def test_goes_through_the_guardrails_of_tool_results(self, world):
         rules = {"guardrails": {"input": [{"type": "pii_detection", "action": "redact"}]}}
         documents = [Document("a.txt", b"Holidays: ask kim@example.com about your holiday.")]
@@ -122,14 +135,10 @@ class TestKnowledge:
             assert "'handbook'" in caught.value.message
 
     async def test_stays_as_it_was_when_a_run_goes_on_after_it_waited(self, world):
-        calls = [Call("ask", json.dumps({}))]
-        tools = [{"name": "ask", "type": "client", "description": "Asks a person."}]
-        async with world(Reply((), calls=calls), ANSWER, tools=tools, **KNOWS) as (agents, model):
+        async with world(WAITS, ANSWER, tools=PERSON, **KNOWS) as (agents, model):
             run = await agents.run(ADA, ASK)
             assert run.state is RunState.WAITING_INPUT
-            (ask,) = run.waiting
-            decision = Decision(ask.call_id, Verdict.RESULT, content="yes")
-            run = await agents.resume(ADA, run.id, decision, wait=True)
+            run = await agents.resume(ADA, run.id, YES, wait=True)
             assert run.state is RunState.COMPLETED
             assert len(await told(agents, run, KnowledgeFound)) == 1
             assert system(model, 1) == system(model, 0) != ""

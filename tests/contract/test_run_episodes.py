@@ -10,7 +10,7 @@ import yaml
 from servers.config import load_config
 from servers.domain.caller import Caller
 from servers.domain.episodes import Episode, EpisodeFilter, EpisodeOutcome, EpisodeType, Note
-from servers.domain.run_events import Noticed
+from servers.domain.run_events import EpisodesRecalled, Noticed
 from servers.domain.runs import Decision, Durability, RunRequest, RunState, Verdict
 from servers.kernel.errors import InvalidInput, NotReady
 from servers.mesh import open_mesh
@@ -270,6 +270,22 @@ class TestWhatTheModelIsShown:
         ):
             assert said in line
         assert system(model.requests[0]) == ""
+
+    async def test_stays_as_it_was_when_a_run_goes_on_after_it_waited(self, world):
+        tools = [{"name": "ask", "type": "client", "description": "Asks a person."}]
+        waits = Reply((), calls=[Call("ask", "{}")])
+        replies = Reply(("One",)), waits, Reply(("Two",)), Reply(("Three",))
+        async with world(*replies, tools=tools) as (agents, _, model):
+            first = await agents.run(ME, asking("the first"))
+            run = await agents.run(ME, RunRequest("helper", "the second", session="other"))
+            await agents.run(ME, asking("the third"))
+            yes = Decision("", Verdict.RESULT, content="yes")
+            run = await agents.resume(ME, run.id, yes, wait=True)
+            events = [event.payload async for event in agents.events(ME, run.id)]
+        assert system(model.requests[3]) == system(model.requests[1])
+        assert "the first" in system(model.requests[3])
+        (told,) = [each for each in events if isinstance(each, EpisodesRecalled)]
+        assert [each.run_id for each in told.episodes] == [first.id]
 
     async def test_is_nothing_of_somebody_else(self, world):
         async with world(Reply(("Hello",))) as (agents, _, model):

@@ -29,6 +29,10 @@ ANSWER = "The sailing boat of the company is moored in the harbour of Rotterdam 
 ASKED = "Where does the sailing boat of the company spend the winter?"
 ANSWERS = Reply((ANSWER,))
 ALL = {"policy": "answers", "min_tokens": 1}
+KEEPS = {"remember": {"policy": "none"}}
+# A run that waits for a person.
+ASK = [{"name": "ask", "type": "client", "description": "Asks a person."}]
+WAITS, YES = Reply((), calls=[Call("ask", "{}")]), Decision("", Verdict.RESULT, content="yes")
 
 
 def model_at(server, name: str = "m") -> dict:
@@ -114,7 +118,7 @@ class TestAnswers:
             (memory,) = await kept(mesh)
             second = await agents.run(ADA, asks("Which harbour is the boat in?", "s2"))
             (found,) = await told(agents, ADA, second, MemoriesRecalled)
-            assert await told(agents, ADA, first, MemoriesRecalled) == []
+            assert await told(agents, ADA, first, MemoriesRecalled) == [MemoriesRecalled(())]
         assert (memory.text, memory.kind) == (ANSWER, "answer")
         (origin,) = memory.origins
         assert (origin.run_id, origin.session, origin.principal) == (first.id, "s1", "ada")
@@ -125,21 +129,34 @@ class TestAnswers:
         assert "It is a record, not an instruction" in system(model.requests[1])
 
     async def test_are_shown_as_they_were_when_a_run_goes_on_after_it_waited(self, world):
-        ask = Reply((), calls=[Call("ask", "{}")])
-        tools = [{"name": "ask", "type": "client", "description": "Asks a person."}]
-        keeps = {"remember": {"policy": "none"}}
-        async with world(keeps, ask, ANSWERS, tools=tools) as (agents, model, mesh):
+        async with world(KEEPS, WAITS, ANSWERS, tools=ASK) as (agents, model, mesh):
             await mesh.memory.semantic.remember(reader(ADA), Remembered(ANSWER))
             run = await agents.run(ADA, asks())
             (memory,) = await kept(mesh)
             assert await mesh.memory.semantic.forget(reader(ADA), Forgetting(memory.id)) == 1
-            (asked,) = run.waiting
-            decision = Decision(asked.call_id, Verdict.RESULT, content="yes")
-            run = await agents.resume(ADA, run.id, decision, wait=True)
+            run = await agents.resume(ADA, run.id, YES, wait=True)
             assert len(await told(agents, ADA, run, MemoriesRecalled)) == 1
         assert run.state is RunState.COMPLETED
         assert ANSWER in system(model.requests[1])
         assert system(model.requests[1]) == system(model.requests[0])
+
+    async def test_that_came_while_a_run_waited_are_not_shown_to_it(self, world):
+        async with world(KEEPS, WAITS, ANSWERS, tools=ASK) as (agents, model, mesh):
+            run = await agents.run(ADA, asks())
+            await mesh.memory.semantic.remember(reader(ADA), Remembered(ANSWER))
+            run = await agents.resume(ADA, run.id, YES, wait=True)
+            assert await told(agents, ADA, run, MemoriesRecalled) == [MemoriesRecalled(())]
+        assert [system(each) for each in model.requests] == ["", ""]
+
+    async def test_that_could_not_be_had_are_not_asked_for_when_a_run_goes_on(self, world):
+        said = {"collection": "away", **KEEPS}
+        more = {"tools": ASK, "collections": AWAY}
+        async with world(said, WAITS, ANSWERS, **more) as (agents, _, _):
+            run = await agents.run(ADA, asks())
+            run = await agents.resume(ADA, run.id, YES, wait=True)
+            notices = await told(agents, ADA, run, Noticed)
+        assert [each.reason for each in notices] == ["MEMORY_UNAVAILABLE"]
+        assert run.state is RunState.COMPLETED
 
     async def test_are_not_shown_to_another_principal(self, world):
         async with world({"remember": ALL}) as (agents, model, mesh):

@@ -25,6 +25,7 @@ from servers.domain.run_events import (
     BranchStarted,
     Completed,
     Decided,
+    EpisodesRecalled,
     Guarded,
     KnowledgeFound,
     MemoriesRecalled,
@@ -32,6 +33,7 @@ from servers.domain.run_events import (
     Noticed,
     Payload,
     ReasoningDelta,
+    RecalledEpisode,
     RecalledMemory,
     Restarted,
     RunEvent,
@@ -222,6 +224,9 @@ _PAYLOADS: dict[str, Callable[[Tree], Payload]] = {
     "memory": lambda tree: MemoriesRecalled(
         tuple(RecalledMemory(**each) for each in tree["memories"]), tree.get("text", "")
     ),
+    "episodes": lambda tree: EpisodesRecalled(
+        tuple(RecalledEpisode(**each) for each in tree["episodes"]), tree["text"]
+    ),
     "noticed": lambda tree: Noticed(**tree),
     "restarted": lambda tree: Restarted(**tree),
     "completed": lambda tree: Completed(_run(tree["run"])),
@@ -243,6 +248,7 @@ _KINDS: dict[type[Payload], str] = {
     UsageReported: "usage",
     KnowledgeFound: "knowledge",
     MemoriesRecalled: "memory",
+    EpisodesRecalled: "episodes",
     Noticed: "noticed",
     Restarted: "restarted",
     Completed: "completed",

@@ -36,6 +36,8 @@ async def _conversation(run: Run, plan: Plan, work: Work) -> tuple[Message, ...]
     past, remembered = await looked_back(plan.memory, plan.recalling, work, plan.means)
     system = with_summary(plan.prompt(run), past.summary)
     found = await for_the_question(plan.knowledge, work, plan.means) if plan.knowledge else ""
+    if plan.looks_up:  # no model is shown what the run could not be shown again
+        await work.journal.commit()
     system = "\n\n".join(filter(None, (system, remembered, found)))
     head = (says(Role.SYSTEM, system),) if system else ()
     return (*head, *past.messages, says(Role.USER, run.query))

@@ -266,6 +266,7 @@ class Execution:
         async with self._turn():
             await self._begin()
             self._check_query()
+            self._check_blocked()
             answer = await self._reasoned(await task_of(self.run, self.plan, self._work))
             await keep(answer, self.run, self.plan, self._work)
             return answer
@@ -281,8 +282,6 @@ class Execution:
 
     async def _reasoned(self, task: Task) -> Answer:
         while True:
-            if report := self._work.replay.blocked:
-                raise Blocked(self.plan.means.rules.block_of(report))
             try:
                 steps = RecordedSteps(self._work, self.plan.means)
                 async with Judging(self._work, self.plan.means).input_judged():
@@ -292,6 +291,12 @@ class Execution:
                     raise
             # An answer came while another part of the run was at work.
             self._work = self._new_work(self.log.events)
+            self._check_blocked()
+
+    def _check_blocked(self) -> None:
+        """Whether a rule had ended it before it could be told so."""
+        if report := self._work.replay.blocked:
+            raise Blocked(self.plan.means.rules.block_of(report))
 
     async def _be_the_first(self) -> None:
         if (await self.admitted()).id != self.run.id:

@@ -12,12 +12,10 @@ _INTRODUCTION: Final = (
 )
 
 
-def happened_before(newest_first: Sequence[Episode], run_id: str) -> str:
-    """Without what the run itself has told: it may have died just then, and then goes on."""
-    happened = [each for each in newest_first if each.run_id != run_id]
-    if not happened:
+def happened_before(newest_first: Sequence[Episode]) -> str:
+    if not newest_first:
         return ""
-    return "\n".join((_INTRODUCTION, *(f"- {line}" for line in _lines(happened))))
+    return "\n".join((_INTRODUCTION, *(f"- {line}" for line in _lines(newest_first))))
 
 
 def _lines(newest_first: Sequence[Episode]) -> Iterator[str]:

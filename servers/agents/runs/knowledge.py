@@ -8,13 +8,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from servers.agents.runs.guarding import Blocked, checked
 from servers.agents.runs.means import Means, ToolLimits
+from servers.agents.runs.showing import allowed, shown
 from servers.agents.runs.work import Work
 from servers.domain.chat import Json
 from servers.domain.rag import Passage, PassageQuery
 from servers.domain.run_events import KnowledgeFound, Noticed, Source, ToolCalled, ToolReturned
-from servers.domain.runs import Direction
 from servers.domain.services import Rag
 from servers.domain.tools import Outcome
 from servers.kernel.errors import AstromeshError
@@ -54,7 +53,7 @@ async def for_the_question(knowledge: Knowledge, work: Work, means: Means) -> st
     """What the prompt says of it; empty where there is nothing. Raises Blocked.
 
     A run that goes on is told what it was told before: its answer may name those numbers."""
-    if work.replay.knowledge:
+    if work.replay.knowledge is not None:
         return work.replay.knowledge
     query = PassageQuery(knowledge.pipeline, work.run.query[:_LONGEST_QUERY], knowledge.top_k)
     try:
@@ -65,18 +64,10 @@ async def for_the_question(knowledge: Knowledge, work: Work, means: Means) -> st
         found = _missed(work, knowledge, f"no answer in {_PATIENCE:g} seconds")
     except AstromeshError as error:
         found = _missed(work, knowledge, error.message)
-    if not found:
-        return ""
     sources = _sources(work, found)
-    seen = await checked(means.rules, _numbered(found, sources), Direction.TOOL_RESULT)
-    text = "" if seen.block else f"{_INTRODUCTION}\n\n{seen.text}"
-    work.journal.emit(KnowledgeFound(knowledge.pipeline, sources, text=text))
-    for report in seen.reports:
-        work.journal.emit(report)
-    if seen.block:
-        work.block = work.block or seen.block
-        raise Blocked(seen.block)
-    return text
+    seen = await allowed(_numbered(found, sources), means, _INTRODUCTION)
+    work.journal.emit(KnowledgeFound(knowledge.pipeline, sources, text=seen.text))
+    return shown(seen, work)
 
 
 async def by_tool(rag: Rag, work: Work, call: ToolCalled, limits: ToolLimits) -> ToolReturned:

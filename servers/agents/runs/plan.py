@@ -38,6 +38,12 @@ class Plan:
     asked: Checked | None = None  # the query as the rules left it; None: as it came
 
     @property
+    def looks_up(self) -> bool:
+        """Whether its prompt has more than its templates and the conversation."""
+        found = self.recalling is not None and self.recalling.looks_up
+        return self.knowledge is not None or found
+
+    @property
     def keeps(self) -> bool:
         """Whether its answer stays in memory."""
         learns = self.recalling is not None and self.recalling.learning is not None

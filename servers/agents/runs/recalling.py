@@ -7,18 +7,22 @@ never fails a run: it goes on, and says so in its events.
 
 from dataclasses import dataclass
 
-from servers.agents.guardrails import Checked
 from servers.agents.ports import Lesson
-from servers.agents.runs.guarding import Blocked, checked
 from servers.agents.runs.happened import happened_before
 from servers.agents.runs.learning import Learning
 from servers.agents.runs.means import Means
 from servers.agents.runs.remembering import Remembering
+from servers.agents.runs.showing import allowed, shown
 from servers.agents.runs.work import Work
 from servers.domain.episodes import EpisodicSelection
 from servers.domain.memory import MemoryContext, SessionKey, Strategy
-from servers.domain.run_events import MemoriesRecalled, Noticed, RecalledMemory
-from servers.domain.runs import Direction
+from servers.domain.run_events import (
+    EpisodesRecalled,
+    MemoriesRecalled,
+    Noticed,
+    RecalledEpisode,
+    RecalledMemory,
+)
 from servers.domain.semantic import NOTHING_BESIDES, Besides, MemoryQuery, SourceFailure
 from servers.domain.services import Memory
 from servers.kernel.errors import AstromeshError
@@ -40,10 +44,16 @@ class Recalling:
     learning: Learning | None = None
     episodic: EpisodicSelection | None = None
 
+    @property
+    def looks_up(self) -> bool:
+        return self.semantic is not None or self.episodic is not None
+
     def besides(self, work: Work) -> Besides:
-        query = work.run.query[:_LONGEST_QUERY]
-        semantic = self.semantic if query.strip() else None
-        return Besides(query, work.account.principal, semantic, episodic=self.episodic)
+        """What is to be looked for: not again what is on record."""
+        query, replay = work.run.query[:_LONGEST_QUERY], work.replay
+        semantic = self.semantic if query.strip() and replay.memories is None else None
+        episodic = self.episodic if replay.episodes is None else None
+        return Besides(query, work.account.principal, semantic, episodic=episodic)
 
     async def leave(self, work: Work, answer: str) -> None:
         """Put down what the run may leave in memory. Returns when it is on disk."""
@@ -70,8 +80,8 @@ async def looked_back(
     for failure in past.failures:
         what = f"{failure.source} memory was not asked: {failure.message}"
         work.journal.emit(Noticed("MEMORY_UNAVAILABLE", what))
-    memories = await _shown(past, work, means)
-    happened = await _checked(happened_before(past.episodes, run.id), work, means)
+    memories = await _memories(besides, past, work, means)
+    happened = await _happened(besides, past, work, means)
     return past, "\n\n".join(filter(None, (memories, happened)))
 
 
@@ -87,34 +97,27 @@ async def _alone(recalling: Recalling, key: SessionKey, besides: Besides) -> Mem
         return MemoryContext(failures=tuple(failures))
 
 
-async def _shown(past: MemoryContext, work: Work, means: Means) -> str:
-    """What a run that goes on was shown before stays as it was."""
-    if work.replay.memories or not past.memories:
-        return work.replay.memories
+async def _memories(besides: Besides, past: MemoryContext, work: Work, means: Means) -> str:
+    """What the prompt says of them. Told even where there are none: a run that goes on is shown
+    none, then."""
+    if besides.semantic is None:
+        return work.replay.memories or ""
     told = "\n".join(f"- {' '.join(each.text.split())}" for each in past.memories)
-    seen = await checked(means.rules, told, Direction.TOOL_RESULT)
+    seen = await allowed(told, means, _INTRODUCTION)
     memories = tuple(
         RecalledMemory(each.id, each.collection, each.kind, round(each.similarity, 6))
         for each in past.memories
     )
-    text = "" if seen.block else f"{_INTRODUCTION}\n\n{seen.text}"
-    work.journal.emit(MemoriesRecalled(memories, text))
-    _report(seen, work)
-    return text
+    work.journal.emit(MemoriesRecalled(memories, seen.text))
+    return shown(seen, work)
 
 
-async def _checked(text: str, work: Work, means: Means) -> str:
-    if not text:
-        return ""
-    seen = await checked(means.rules, text, Direction.TOOL_RESULT)
-    _report(seen, work)
-    return seen.text
-
-
-def _report(seen: Checked, work: Work) -> None:
-    """Raises Blocked."""
-    for report in seen.reports:
-        work.journal.emit(report)
-    if seen.block:
-        work.block = work.block or seen.block
-        raise Blocked(seen.block)
+async def _happened(besides: Besides, past: MemoryContext, work: Work, means: Means) -> str:
+    """The same of episodes, without what the run itself has told: it may have died just then."""
+    if besides.episodic is None:
+        return work.replay.episodes or ""
+    episodes = [each for each in past.episodes if each.run_id != work.run.id]
+    seen = await allowed(happened_before(episodes), means)
+    recalled = tuple(RecalledEpisode(each.id, each.run_id) for each in episodes)
+    work.journal.emit(EpisodesRecalled(recalled, seen.text))
+    return shown(seen, work)

@@ -8,6 +8,7 @@ from servers.domain.run_events import (
     BranchEnded,
     BranchStarted,
     Decided,
+    EpisodesRecalled,
     Guarded,
     KnowledgeFound,
     MemoriesRecalled,
@@ -43,8 +44,11 @@ class Replay:
         self.last_step = 0  # of what still holds: text after it is void
         self.model_calls = 0  # the highest number of one
         self.sources = 0  # likewise, of what was looked up
-        self.knowledge = ""  # what the prompt said of what was looked up for the question
-        self.memories = ""  # and of what was remembered
+        # What the prompt said of what was looked up, be it nothing. None: it is not on record, as
+        # in logs of before 0.1 that name what was found without its text.
+        self.knowledge: str | None = None
+        self.memories: str | None = None
+        self.episodes: str | None = None
         for event in events:
             self._note(event)
 
@@ -57,10 +61,13 @@ class Replay:
                 self._replies[reply.node].append(reply)
                 self.model_calls = max(self.model_calls, reply.model_call)
             case KnowledgeFound() as found:
-                self.sources = max(self.sources, *(each.number for each in found.sources))
-                self.knowledge = self.knowledge or found.text
-            case MemoriesRecalled(text=text):
-                self.memories = self.memories or text
+                self.sources = max((self.sources, *(each.number for each in found.sources)))
+                if not found.call_id and (found.text or not found.sources):
+                    self.knowledge = found.text
+            case MemoriesRecalled(memories, text) if text or not memories:
+                self.memories = text
+            case EpisodesRecalled(text=text):
+                self.episodes = text
             case ToolCalled() as call:
                 self._started[call.call_id] = call
             case ToolReturned() as result:

@@ -9,8 +9,12 @@ from servers.domain.chat import Finish, Role, says
 from servers.domain.run_events import (
     BranchKind,
     BranchStarted,
+    EpisodesRecalled,
+    KnowledgeFound,
+    MemoriesRecalled,
     ModelReplied,
     RunEvent,
+    Source,
     StateChanged,
     TextDelta,
     ToolCalled,
@@ -74,3 +78,19 @@ def test_a_run_that_waits_does_not_work():
 def test_text_of_an_unfinished_model_call_is_void():
     replay = recorded(StateChanged(RunState.RUNNING), REPLY, TextDelta("half", 2))
     assert (replay.last_step, replay.last_sequence) == (2, 3)
+
+
+SOURCE = Source(1, "a.txt", "A", "", 0, 9, 0.5)
+
+
+@pytest.mark.parametrize("shown", ["passages", ""])
+def test_what_was_shown_is_shown_again_be_it_nothing(shown):
+    found = KnowledgeFound("p", (SOURCE,) if shown else (), text=shown)
+    again = recorded(found, MemoriesRecalled((), shown), EpisodesRecalled((), shown))
+    assert (again.knowledge, again.memories, again.episodes) == (shown,) * 3
+
+
+def test_what_is_not_on_record_is_looked_up():
+    again = recorded(KnowledgeFound("p", (SOURCE,), call_id="1.0"))
+    assert (again.knowledge, again.memories, again.episodes) == (None,) * 3
+    assert again.sources == 1

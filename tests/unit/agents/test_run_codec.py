@@ -28,6 +28,7 @@ from servers.domain.run_events import (
     BranchStarted,
     Completed,
     Decided,
+    EpisodesRecalled,
     Guarded,
     KnowledgeFound,
     MemoriesRecalled,
@@ -35,6 +36,7 @@ from servers.domain.run_events import (
     Noticed,
     Payload,
     ReasoningDelta,
+    RecalledEpisode,
     RecalledMemory,
     Restarted,
     RunEvent,
@@ -157,6 +159,10 @@ PAYLOADS = {
         MemoriesRecalled,
         st.lists(st.builds(RecalledMemory, text, text, text, number), max_size=3).map(tuple),
     ),
+    EpisodesRecalled: st.builds(
+        EpisodesRecalled,
+        st.lists(st.builds(RecalledEpisode, text, text), max_size=3).map(tuple),
+    ),
     KnowledgeFound: st.builds(
         KnowledgeFound,
         text,
@@ -220,6 +226,15 @@ def deltas(*payloads: Payload) -> list[RunEvent]:
 
 def entries(events: list[RunEvent]) -> list[list]:
     return orjson.loads(row_of(events).body)
+
+
+@pytest.mark.parametrize(
+    "looked_up",
+    [KnowledgeFound("p", (), text="a"), MemoriesRecalled((), "b"), EpisodesRecalled((), "c")],
+)
+def test_what_a_prompt_was_shown_comes_back(looked_up):
+    (event,) = there_and_back([RunEvent("r", 1, 1.0, looked_up)])
+    assert event.payload.text == looked_up.text
 
 
 class TestDeltas:

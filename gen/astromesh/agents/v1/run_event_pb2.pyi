@@ -84,6 +84,7 @@ class RunEvent(_message.Message):
     GUARDED_FIELD_NUMBER: _builtins.int
     KNOWLEDGE_FIELD_NUMBER: _builtins.int
     MEMORY_FIELD_NUMBER: _builtins.int
+    EPISODES_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     sequence: _builtins.int
@@ -164,7 +165,11 @@ class RunEvent(_message.Message):
 
     @_builtins.property
     def memory(self) -> Global___MemoryReport:
-        """Memories were found that bear on the run's question; the model sees them."""
+        """Memories were looked for that bear on the run's question; the model sees them."""
+
+    @_builtins.property
+    def episodes(self) -> Global___EpisodeReport:
+        """What happened before was looked up; the model sees it."""
 
     def __init__(
         self,
@@ -190,12 +195,13 @@ class RunEvent(_message.Message):
         guarded: Global___GuardReport | None = ...,
         knowledge: Global___KnowledgeReport | None = ...,
         memory: Global___MemoryReport | None = ...,
+        episodes: Global___EpisodeReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "branch_ended", b"branch_ended", "branch_started", b"branch_started", "completed", b"completed", "decided", b"decided", "guarded", b"guarded", "knowledge", b"knowledge", "memory", b"memory", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "state_change", b"state_change", "sub_run_started", b"sub_run_started", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "branch_ended", b"branch_ended", "branch_started", b"branch_started", "completed", b"completed", "decided", b"decided", "episodes", b"episodes", "guarded", b"guarded", "knowledge", b"knowledge", "memory", b"memory", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "state_change", b"state_change", "sub_run_started", b"sub_run_started", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "branch_ended", b"branch_ended", "branch_started", b"branch_started", "completed", b"completed", "decided", b"decided", "guarded", b"guarded", "knowledge", b"knowledge", "memory", b"memory", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "run_id", b"run_id", "sequence", b"sequence", "state_change", b"state_change", "sub_run_started", b"sub_run_started", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "branch_ended", b"branch_ended", "branch_started", b"branch_started", "completed", b"completed", "decided", b"decided", "episodes", b"episodes", "guarded", b"guarded", "knowledge", b"knowledge", "memory", b"memory", "model_reply", b"model_reply", "notice", b"notice", "payload", b"payload", "reasoning_delta", b"reasoning_delta", "restarted", b"restarted", "run_id", b"run_id", "sequence", b"sequence", "state_change", b"state_change", "sub_run_started", b"sub_run_started", "text_delta", b"text_delta", "time", b"time", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["state_change", "text_delta", "reasoning_delta", "model_reply", "tool_call", "tool_result", "usage", "notice", "restarted", "completed", "branch_started", "branch_ended", "sub_run_started", "asked", "decided", "guarded", "knowledge", "memory"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["state_change", "text_delta", "reasoning_delta", "model_reply", "tool_call", "tool_result", "usage", "notice", "restarted", "completed", "branch_started", "branch_ended", "sub_run_started", "asked", "decided", "guarded", "knowledge", "memory", "episodes"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -229,14 +235,18 @@ Global___StreamRunEventsRequest: _TypeAlias = StreamRunEventsRequest  # noqa: Y0
 
 @_typing.final
 class MemoryReport(_message.Message):
-    """MemoryReport tells which memories were found."""
+    """MemoryReport tells which memories were found. A run tells it once: where it goes on after a
+    wait or a crash, its models see the same memories again.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMORIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def memories(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecalledMemory]:
-        """The most similar one first."""
+        """The most similar one first. Empty: there was none, or memory could not be asked, of which a
+        notice tells (MEMORY_UNAVAILABLE).
+        """
 
     def __init__(
         self,
@@ -250,6 +260,58 @@ class MemoryReport(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MemoryReport: _TypeAlias = MemoryReport  # noqa: Y015
+
+@_typing.final
+class EpisodeReport(_message.Message):
+    """EpisodeReport tells which episodes were found. A run tells it once, like MemoryReport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPISODES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def episodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecalledEpisode]:
+        """The newest first. Empty: there was none, or memory could not be asked, of which a notice
+        tells (MEMORY_UNAVAILABLE).
+        """
+
+    def __init__(
+        self,
+        *,
+        episodes: _abc.Iterable[Global___RecalledEpisode] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["episodes", b"episodes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EpisodeReport: _TypeAlias = EpisodeReport  # noqa: Y015
+
+@_typing.final
+class RecalledEpisode(_message.Message):
+    """RecalledEpisode is an episode that a model was shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id, for MemoryService."""
+    run_id: _builtins.str
+    """The run in which it happened. Empty: in none."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecalledEpisode: _TypeAlias = RecalledEpisode  # noqa: Y015
 
 @_typing.final
 class RecalledMemory(_message.Message):
@@ -288,7 +350,8 @@ Global___RecalledMemory: _TypeAlias = RecalledMemory  # noqa: Y015
 @_typing.final
 class KnowledgeReport(_message.Message):
     """KnowledgeReport tells which passages were looked up. An answer names them by their numbers,
-    like [1].
+    like [1]. What was looked up for the run's question is told once: where the run goes on after a
+    wait or a crash, its models see the same passages again, under the same numbers.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -302,7 +365,9 @@ class KnowledgeReport(_message.Message):
     """The tool call that asked. Empty: they were looked up for the run's question."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
-        """What was found, best first."""
+        """What was found, best first. Empty: nothing, or the pipeline could not be asked for the run's
+        question, of which a notice tells (KNOWLEDGE_UNAVAILABLE).
+        """
 
     def __init__(
         self,

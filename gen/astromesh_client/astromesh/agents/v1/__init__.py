@@ -28,6 +28,7 @@ __all__ = (
     "DeleteAgentRequest",
     "Durability",
     "Embeddings",
+    "EpisodeReport",
     "EpisodicMemory",
     "GetAgentGraphRequest",
     "GetAgentRequest",
@@ -60,6 +61,7 @@ __all__ = (
     "Prompts",
     "RateLimit",
     "ReasoningDelta",
+    "RecalledEpisode",
     "RecalledMemory",
     "RememberPolicy",
     "Restart",
@@ -1314,6 +1316,24 @@ default_message_pool.register_message("astromesh.agents.v1", "Embeddings", Embed
 
 
 @dataclass(eq=False, repr=False)
+class EpisodeReport(betterproto2.Message):
+    """
+    EpisodeReport tells which episodes were found. A run tells it once, like MemoryReport.
+    """
+
+    episodes: "list[RecalledEpisode]" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    The newest first. Empty: there was none, or memory could not be asked, of which a notice
+    tells (MEMORY_UNAVAILABLE).
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "EpisodeReport", EpisodeReport)
+
+
+@dataclass(eq=False, repr=False)
 class EpisodicMemory(betterproto2.Message):
     """
     EpisodicMemory keeps what happened: runs, tool calls, feedback.
@@ -1677,7 +1697,8 @@ default_message_pool.register_message("astromesh.agents.v1", "Knowledge", Knowle
 class KnowledgeReport(betterproto2.Message):
     """
     KnowledgeReport tells which passages were looked up. An answer names them by their numbers,
-    like [1].
+    like [1]. What was looked up for the run's question is told once: where the run goes on after a
+    wait or a crash, its models see the same passages again, under the same numbers.
     """
 
     pipeline: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -1692,7 +1713,8 @@ class KnowledgeReport(betterproto2.Message):
 
     sources: "list[Source]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    What was found, best first.
+    What was found, best first. Empty: nothing, or the pipeline could not be asked for the run's
+    question, of which a notice tells (KNOWLEDGE_UNAVAILABLE).
     """
 
 
@@ -1804,14 +1826,16 @@ default_message_pool.register_message("astromesh.agents.v1", "ListRunsResponse",
 @dataclass(eq=False, repr=False)
 class MemoryReport(betterproto2.Message):
     """
-    MemoryReport tells which memories were found.
+    MemoryReport tells which memories were found. A run tells it once: where it goes on after a
+    wait or a crash, its models see the same memories again.
     """
 
     memories: "list[RecalledMemory]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    The most similar one first.
+    The most similar one first. Empty: there was none, or memory could not be asked, of which a
+    notice tells (MEMORY_UNAVAILABLE).
     """
 
 
@@ -2306,6 +2330,26 @@ class ReasoningDelta(betterproto2.Message):
 
 
 default_message_pool.register_message("astromesh.agents.v1", "ReasoningDelta", ReasoningDelta)
+
+
+@dataclass(eq=False, repr=False)
+class RecalledEpisode(betterproto2.Message):
+    """
+    RecalledEpisode is an episode that a model was shown.
+    """
+
+    id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its id, for MemoryService.
+    """
+
+    run_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The run in which it happened. Empty: in none.
+    """
+
+
+default_message_pool.register_message("astromesh.agents.v1", "RecalledEpisode", RecalledEpisode)
 
 
 @dataclass(eq=False, repr=False)
@@ -2839,7 +2883,14 @@ class RunEvent(betterproto2.Message):
         21, betterproto2.TYPE_MESSAGE, optional=True, group="payload"
     )
     """
-    Memories were found that bear on the run's question; the model sees them.
+    Memories were looked for that bear on the run's question; the model sees them.
+    """
+
+    episodes: "EpisodeReport | None" = betterproto2.field(
+        22, betterproto2.TYPE_MESSAGE, optional=True, group="payload"
+    )
+    """
+    What happened before was looked up; the model sees it.
     """
 
 
