@@ -1,4 +1,4 @@
-// The Python face of nearest.hpp and diverse.hpp.
+// The Python face of nearest.hpp, diverse.hpp and max_sim.hpp.
 
 #include "astromesh/nearest.hpp"
 
@@ -13,6 +13,7 @@
 #include "arrays.hpp"
 #include "astromesh/coded_rows.hpp"
 #include "astromesh/diverse.hpp"
+#include "astromesh/max_sim.hpp"
 #include "astromesh/parts.hpp"
 #include "bindings.hpp"
 
@@ -178,6 +179,24 @@ static std::vector<double> neighbours(const py::object& rows) {
   return astromesh::neighbours(view(array), static_cast<std::size_t>(array.shape(1)));
 }
 
+static Array<float> max_sim(const py::object& query, const py::object& rows) {
+  const Floats query_array = floats(query), row_array = floats(rows);
+  if (query_array.ndim() != 2 || query_array.shape(1) == 0 ||
+      !rows_fit(row_array, query_array.shape(1)))
+    throw py::value_error("max_sim: need a query of shape (m, d) and rows of shape (n, d), d > 0");
+  if (!are_finite(view(query_array)))
+    throw py::value_error("max_sim: the query holds a NaN or an infinity");
+  const astromesh::Queries queries{query_array.data(),
+                                   static_cast<std::size_t>(query_array.shape(0)),
+                                   static_cast<std::size_t>(query_array.shape(1))};
+  std::vector<float> best;
+  {
+    py::gil_scoped_release unlocked;
+    best = astromesh::max_sim(queries, view(row_array));
+  }
+  return Array<float>(static_cast<py::ssize_t>(best.size()), best.data());
+}
+
 void add_nearest(py::module_& m) {
   m.def("top_k", &top_k, py::arg("queries"), py::arg("rows"), py::arg("k"),
         py::arg("metric") = "cosine", py::arg("threads") = 1,
@@ -189,6 +208,8 @@ void add_nearest(py::module_& m) {
         py::arg("k"), py::arg("metric") = "cosine", "See servers.kernel.native.nearest.rescore.");
   m.def("mmr", &mmr, py::arg("relevance"), py::arg("rows"), py::arg("k"),
         py::arg("trade") = 0.5, "See servers.kernel.native.diverse.mmr.");
+  m.def("max_sim", &max_sim, py::arg("query"), py::arg("rows"),
+        "See servers.kernel.native.late_interaction.max_sim.");
   m.def("neighbours", &neighbours, py::arg("rows"),
         "See servers.kernel.native.diverse.neighbours.");
 }

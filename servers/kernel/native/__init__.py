@@ -17,6 +17,7 @@ try:
         Bpe,
         code_top_k,
         fixed_values,
+        max_sim,
         mmr,
         neighbours,
         pii_scan,
@@ -35,6 +36,7 @@ except ModuleNotFoundError:  # any other ImportError is a broken build, which mu
     from servers.kernel.native.bpe import Bpe
     from servers.kernel.native.chunks import recursive_chunks
     from servers.kernel.native.diverse import mmr, neighbours
+    from servers.kernel.native.late_interaction import max_sim
     from servers.kernel.native.nearest import code_top_k, rescore, top_k
     from servers.kernel.native.pii import pii_scan
     from servers.kernel.native.reference import rank
@@ -51,6 +53,7 @@ __all__ = [
     "Codes",
     "code_top_k",
     "fixed_values",
+    "max_sim",
     "mmr",
     "neighbours",
     "pii_scan",

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from servers.domain.embeddings import Vector
+from servers.kernel import native
 from servers.kernel.errors import NotReady
-from servers.router.adapters.encoders.late_interaction import best_matches, directions, relevance
+from servers.router.adapters.encoders.late_interaction import directions, relevance
 from servers.router.adapters.encoders.lengths import bounded
 from servers.router.adapters.encoders.onnx_model import Numbers, OnnxModel, Rows
 from servers.router.adapters.encoders.tasks import Piece
@@ -89,7 +90,7 @@ class Relevance:
 
     def keep(self, piece: Piece, found: Rows) -> Numbers:
         assert found.tokens is not None
-        return best_matches(self._query, found.tokens[piece.content.words])
+        return native.max_sim(self._query, found.tokens[piece.content.words])
 
     def join(self, pieces: Sequence[Piece], kept: Sequence[Numbers]) -> float:
         return relevance(kept)

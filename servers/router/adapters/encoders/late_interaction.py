@@ -17,17 +17,6 @@ def directions(rows: Numbers) -> Numbers:
     return found
 
 
-def best_matches(query: Numbers, document: Numbers) -> Numbers:
-    """For each row of `query` (directions) the best cosine among the rows of `document`.
-
-    -1, which is the worst, where the document has no rows.
-    """
-    if not len(document):
-        return np.full(len(query), -1.0, np.float32)
-    best: Numbers = np.max(query @ directions(document).T, axis=1)
-    return best
-
-
 def relevance(matches: Sequence[Numbers]) -> float:
     """How well all words of a query are met: the mean over them of the best match in any
     of the document's pieces."""
