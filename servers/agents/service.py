@@ -42,6 +42,7 @@ class Limits:
     active_runs: int = 1000
     tenant_runs: int | None = None  # of these, of one tenant; None: as many as there may be
     drain_seconds: float = 10.0  # that runs get when the mesh stops
+    kept_runs: int = 256  # ended runs without durability that can still be asked for
 
 
 class AgentRuntime:
@@ -66,7 +67,7 @@ class AgentRuntime:
         self._new_id = new_id
         self._limits = limits
         self._webhooks = webhooks
-        self._active = ActiveRuns(limits.active_runs, limits.tenant_runs)
+        self._active = ActiveRuns(limits.active_runs, limits.tenant_runs, limits.kept_runs)
         self._sessions = Sessions()
         self._line = Line(store, self._sessions, self._end)
         self._following = Following(self._active, store, lambda: self._stopping)

@@ -50,10 +50,10 @@ def encoding_of(model: str) -> str:
     return next((name for pattern, name in _MODELS if pattern.search(last)), "")
 
 
-def encoding(name: str) -> Encoding | None:
+def encoding(name: str, compiled: bool = native.COMPILED) -> Encoding | None:
     """By the name of the encoding; None without the package. The first time takes a while."""
     with _loading:
-        return _packaged(name)
+        return _packaged(name, compiled)
 
 
 def encoding_from(path: Path) -> Encoding:
@@ -82,17 +82,17 @@ def trimmed(texts: Sequence[str], budget: int, count: Callable[[str], int]) -> l
 
 
 @cache
-def _packaged(name: str) -> Encoding | None:
+def _packaged(name: str, compiled: bool) -> Encoding | None:
     try:
         import quicktok
     except ModuleNotFoundError:
         return None
-    if native.COMPILED and name in _PUBLISHED:
+    if compiled and name in _PUBLISHED:
         tokens = _tokens(quicktok.get_encoding(name), _PUBLISHED[name])
         bpe = native.Bpe(tokens, kinds(), name.removesuffix("_base"))
         return Encoding(name, partial(_bpe_count, bpe), partial(_bpe_cut, bpe))
-    if native.COMPILED and name == "o200k_harmony":  # the same but for its special tokens
-        base = _packaged("o200k_base")
+    if compiled and name == "o200k_harmony":  # the same but for its special tokens
+        base = _packaged("o200k_base", compiled)
         return base and replace(base, name=name)
     loaded = quicktok.get_encoding(name)
     return Encoding(name, partial(_count, loaded), partial(_cut, loaded))

@@ -194,7 +194,7 @@ async def _end_of(watched: int) -> None:
 
 
 async def test_it_says_what_to_install_where_it_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(model_file, "PACKAGE", "no_such_package")
+    monkeypatch.setitem(sys.modules, model_file.PACKAGE, None)
     async with open_local_model(tmp_path) as model:
         with pytest.raises(NotReady, match=r"astromesh-grpc\[local\]"):
             await model.ready(1)

@@ -13,7 +13,6 @@ import pytest
 
 from servers.domain.chat import TextPiece
 from servers.kernel.errors import NotReady
-from servers.router.adapters.genai import chat, process
 from servers.router.adapters.genai.process import WORKER
 from servers.router.ports import ProviderDown, Timeouts
 from tests.contract.onnx_fixture import ask, opened
@@ -72,7 +71,7 @@ class TestItsBeginning:
             assert (await onnx.complete(ask("count"))).message.text  # it went on loading
 
     async def test_needs_the_package(self, tiny, monkeypatch):
-        monkeypatch.setattr(chat, "_PACKAGE", "no_such_package")
+        monkeypatch.setitem(sys.modules, "onnxruntime_genai", None)
         async with opened(tiny) as onnx:
             with pytest.raises(NotReady, match=r"astromesh-grpc\[genai\]") as missing:
                 await onnx.complete(ask("count"))
@@ -135,17 +134,18 @@ class TestAFolder:
             with pytest.raises(NotReady, match=r"model\.onnx"):
                 await onnx.health("")
 
-    async def test_is_let_alone_for_a_moment_and_then_tried_again(self, copied, monkeypatch):
+    async def test_is_let_alone_for_a_moment_and_then_tried_again(self, copied):
+        clock = [0.0]
         weights = (copied / "model.onnx").read_bytes()
         (copied / "model.onnx").write_bytes(b"no model")
-        async with opened(copied) as onnx:
+        async with opened(copied, now=lambda: clock[0]) as onnx:
             with pytest.raises(NotReady):
                 await onnx.complete(ask("count"))
             (copied / "model.onnx").write_bytes(weights)
-            monkeypatch.setattr(process, "_REST", 3600.0)
+            clock[0] += 1.9
             with pytest.raises(NotReady):
                 await onnx.complete(ask("count"))
-            monkeypatch.setattr(process, "_REST", 0.0)
+            clock[0] += 0.1
             assert (await onnx.complete(ask("count"))).message.text
             await onnx.health("")
 

@@ -10,8 +10,6 @@ from servers.domain.run_events import RunEvent
 from servers.domain.runs import Durability, Run
 from servers.kernel.errors import AlreadyExists, Exhausted
 
-KEPT = 256  # ended runs that only memory knows and that can still be asked for
-
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -22,9 +20,12 @@ class Kept:
 
 
 class ActiveRuns:
-    def __init__(self, most: int, most_of_tenant: int | None = None) -> None:
+    """`kept` is how many ended runs that only memory knows can still be asked for."""
+
+    def __init__(self, most: int, most_of_tenant: int | None = None, kept: int = 256) -> None:
         self._most = most
         self._most_of_tenant = most_of_tenant
+        self._most_kept = kept
         self._tenants: Counter[str] = Counter()
         self._runs: dict[str, Execution] = {}
         self._requests: dict[tuple[str, str], tuple[str, str]] = {}  # -> run id, request hash
@@ -68,7 +69,7 @@ class ActiveRuns:
         if execution.on_record or not run.state.terminal:
             return
         self._kept[run.id] = Kept(run, tuple(execution.log.events))
-        while len(self._kept) > KEPT:
+        while len(self._kept) > self._most_kept:
             _, oldest = self._kept.popitem(last=False)
             self._forget_request(oldest.run)
 

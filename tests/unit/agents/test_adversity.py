@@ -195,13 +195,12 @@ class TestARequestId:
             first = await seen(runtime.stream(ME, work))
             assert await seen(runtime.stream(ME, work)) == first
 
-    async def test_is_free_again_when_the_kept_run_is_forgotten(self, alone, monkeypatch):
-        monkeypatch.setattr("servers.agents.runs.active.KEPT", 1)
+    async def test_is_free_again_when_the_kept_run_is_forgotten(self, alone):
         first, second = (
             RunRequest("helper", "hello?", request_id=name, durability=Durability.NONE)
             for name in "ab"
         )
-        async with alone() as (runtime, _, _):
+        async with alone(limits={"kept_runs": 1}) as (runtime, _, _):
             run = await runtime.run(ME, first)
             await runtime.run(ME, second)
             assert (await runtime.run(ME, first)).id != run.id

@@ -1,7 +1,8 @@
 """A language model in a folder: it answers, streams and counts, in a process of its own."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,12 +40,14 @@ class OnnxChat:
         parallel: int = 0,  # 0: as many as the folder's batches hold, else two
         max_waiting: int = 16,
         threads: int = 0,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.endpoint = endpoint
         self._folder = Path(endpoint).expanduser().absolute()
         self._parallel, self._max_waiting = parallel, max_waiting
         self._places: Places | None = None
-        self._worker = Worker(WorkerSettings(str(self._folder), device, threads), self._look)
+        settings = WorkerSettings(str(self._folder), device, threads)
+        self._worker = Worker(settings, self._look, now)
         self._about: Description | None = None
 
     @property

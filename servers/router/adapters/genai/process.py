@@ -40,11 +40,15 @@ class WorkerSettings:
 
 
 class Worker:
-    """`check` looks at the folder in a thread before the worker is started; it raises NotReady."""
+    """`check` looks at the folder in a thread before the worker is started; it raises NotReady.
+    `now` gives seconds, from whenever."""
 
-    def __init__(self, settings: WorkerSettings, check: Callable[[], object]) -> None:
+    def __init__(
+        self, settings: WorkerSettings, check: Callable[[], object], now: Callable[[], float]
+    ) -> None:
         self._settings = settings
         self._check = check
+        self._now = now
         self._numbers = itertools.count(1)
         self._inboxes: dict[int, Inbox] = {}
         self._life: asyncio.Task[None] | None = None
@@ -127,8 +131,7 @@ class Worker:
 
     def _rested(self) -> None:
         """A folder that could not be loaded a moment ago can't be now."""
-        now = asyncio.get_running_loop().time()
-        if self._broken and now < self._broken[0] + _REST:
+        if self._broken and self._now() < self._broken[0] + _REST:
             raise copy(self._broken[1])
         self._broken = None
 
@@ -157,7 +160,7 @@ class Worker:
                     f"the model in {self._settings.folder!r} can't be loaded: {event['broken']}",
                     reason="MODEL_BROKEN",
                 )
-                self._broken = asyncio.get_running_loop().time(), fault
+                self._broken = self._now(), fault
             elif "ready" in event:
                 self.loaded = True
             else:
