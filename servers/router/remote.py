@@ -20,7 +20,7 @@ from servers.domain.models import BreakerInfo, BreakerState, ModelInfo, Provider
 from servers.domain.usage import BudgetState, UsageQuery, UsageRow
 from servers.kernel.calls import metadata_of
 from servers.kernel.status import domain_errors
-from servers.router import convert, convert_lists, convert_texts
+from servers.router import convert, convert_providers, convert_spending, convert_texts
 
 
 class RemoteRouter:
@@ -62,11 +62,13 @@ class RemoteRouter:
 
     async def models(self) -> Sequence[ModelInfo]:
         with domain_errors("router"):
-            return convert_lists.models_from(await self._stub.ListModels(pb.ListModelsRequest()))
+            return convert_providers.models_from(
+                await self._stub.ListModels(pb.ListModelsRequest())
+            )
 
     async def providers(self) -> Sequence[ProviderInfo]:
         with domain_errors("router"):
-            return convert_lists.providers_from(
+            return convert_providers.providers_from(
                 await self._stub.ListProviders(pb.ListProvidersRequest())
             )
 
@@ -74,22 +76,22 @@ class RemoteRouter:
         self, provider: str, model: str, state: BreakerState
     ) -> Sequence[BreakerInfo]:
         request = pb.UpdateBreakerRequest(
-            provider=provider, model=model, state=convert_lists.state_to(state)
+            provider=provider, model=model, state=convert_providers.state_to(state)
         )
         with domain_errors("router"):
-            return convert_lists.breakers_from(await self._stub.UpdateBreaker(request))
+            return convert_providers.breakers_from(await self._stub.UpdateBreaker(request))
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
         metadata = _for(Account(query.where.get("tenant", "default")))
         with domain_errors("router"):
-            answer = await self._stub.GetUsage(convert_lists.query_to(query), metadata=metadata)
-            return convert_lists.usage_rows_from(answer)
+            answer = await self._stub.GetUsage(convert_spending.query_to(query), metadata=metadata)
+            return convert_spending.usage_rows_from(answer)
 
     async def budgets(self, tenant: str, name: str = "") -> Sequence[BudgetState]:
         request, metadata = spending_pb2.ListBudgetsRequest(budget=name), _for(Account(tenant))
         with domain_errors("router"):
             answer = await self._stub.ListBudgets(request, metadata=metadata)
-            return convert_lists.budgets_from(answer)
+            return convert_spending.budgets_from(answer)
 
 
 def _for(account: Account) -> list[tuple[str, str]]:

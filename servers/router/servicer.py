@@ -8,7 +8,7 @@ from astromesh.router.v1 import provider_pb2, router_service_pb2_grpc, spending_
 
 from servers.domain.services import Router
 from servers.kernel.calls import Context, caller_from
-from servers.router import convert, convert_lists, convert_texts
+from servers.router import convert, convert_providers, convert_spending, convert_texts
 
 
 class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
@@ -50,28 +50,28 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     async def ListModels(
         self, request: provider_pb2.ListModelsRequest, context: Context
     ) -> provider_pb2.ListModelsResponse:
-        return convert_lists.models_to(await self._router.models())
+        return convert_providers.models_to(await self._router.models())
 
     async def ListProviders(
         self, request: provider_pb2.ListProvidersRequest, context: Context
     ) -> provider_pb2.ListProvidersResponse:
-        return convert_lists.providers_to(await self._router.providers())
+        return convert_providers.providers_to(await self._router.providers())
 
     async def UpdateBreaker(
         self, request: provider_pb2.UpdateBreakerRequest, context: Context
     ) -> provider_pb2.UpdateBreakerResponse:
-        state = convert_lists.state_from(request.state)
+        state = convert_providers.state_from(request.state)
         changed = await self._router.update_breaker(request.provider, request.model, state)
-        return convert_lists.breakers_to(changed)
+        return convert_providers.breakers_to(changed)
 
     async def GetUsage(
         self, request: spending_pb2.GetUsageRequest, context: Context
     ) -> spending_pb2.GetUsageResponse:
-        query = convert_lists.query_from(request, caller_from(context).tenant)
-        return convert_lists.usage_rows_to(await self._router.usage(query))
+        query = convert_spending.query_from(request, caller_from(context).tenant)
+        return convert_spending.usage_rows_to(await self._router.usage(query))
 
     async def ListBudgets(
         self, request: spending_pb2.ListBudgetsRequest, context: Context
     ) -> spending_pb2.ListBudgetsResponse:
         tenant = caller_from(context).tenant
-        return convert_lists.budgets_to(await self._router.budgets(tenant, request.budget))
+        return convert_spending.budgets_to(await self._router.budgets(tenant, request.budget))

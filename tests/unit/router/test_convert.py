@@ -44,7 +44,7 @@ from servers.domain.models import (
 )
 from servers.domain.usage import BudgetAction, BudgetState, UsageQuery, UsageRow, Window
 from servers.kernel.errors import InvalidInput
-from servers.router import convert, convert_lists, convert_texts
+from servers.router import convert, convert_providers, convert_spending, convert_texts
 
 CALL = ToolCall("c1", "add", '{"a": 1')
 FINISH = Finish(
@@ -108,7 +108,7 @@ def test_models_come_back_as_they_were():
             "q", "n", Capabilities(emulated_tools=True), 1.0, 2.0, 0.5, 3, frozenset({"embed"})
         ),
     ]
-    assert convert_lists.models_from(convert_lists.models_to(models)) == models
+    assert convert_providers.models_from(convert_providers.models_to(models)) == models
 
 
 def test_providers_come_back_as_they_were():
@@ -116,11 +116,11 @@ def test_providers_come_back_as_they_were():
         ProviderInfo("p", "ollama", "http://e", False, "down", 0.5, 0.1, 3, 1, ("m",), (BREAKER,)),
         ProviderInfo("q", "local", "", None),
     ]
-    assert convert_lists.providers_from(convert_lists.providers_to(providers)) == providers
+    assert convert_providers.providers_from(convert_providers.providers_to(providers)) == providers
 
 
 def test_breakers_come_back_as_they_were():
-    assert convert_lists.breakers_from(convert_lists.breakers_to([BREAKER])) == [BREAKER]
+    assert convert_providers.breakers_from(convert_providers.breakers_to([BREAKER])) == [BREAKER]
 
 
 @pytest.mark.parametrize("length", [0, 1, 31, 32, 1536])  # the head of a message grows with it
@@ -133,7 +133,7 @@ def test_a_vector_is_the_same_to_the_last_bit(length):
 
 def test_a_state_that_is_not_said_is_refused():
     with pytest.raises(InvalidInput, match="state"):
-        convert_lists.state_from(0)
+        convert_providers.state_from(0)
 
 
 TEXTS = [
@@ -168,18 +168,18 @@ TEXTS = [
         TokenCount(7, True, "o200k_base", "p", "m"),
     ),
     (
-        convert_lists.query_to,
-        lambda wire: convert_lists.query_from(wire, "acme"),
+        convert_spending.query_to,
+        lambda wire: convert_spending.query_from(wire, "acme"),
         UsageQuery(1.5, 9.0, {"tenant": "acme", "agent": "a", "run": "r"}, ("model", "day")),
     ),
     (
-        convert_lists.usage_rows_to,
-        convert_lists.usage_rows_from,
+        convert_spending.usage_rows_to,
+        convert_spending.usage_rows_from,
         [UsageRow({"model": "m"}, 3, Usage(9, 4, 2, 0.5), 1)],
     ),
     (
-        convert_lists.budgets_to,
-        convert_lists.budgets_from,
+        convert_spending.budgets_to,
+        convert_spending.budgets_from,
         [
             BudgetState(
                 "b",
