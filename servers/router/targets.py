@@ -55,29 +55,7 @@ class Target:
 def resolve(ref: ModelRef, settings: RouterSettings) -> Target:
     """Raises InvalidInput that names provider and fix."""
     provider = _provider(ref.provider, settings)
-    defaults = kind(provider.kind)
-    if defaults.folder and ref.endpoint:
-        raise InvalidInput(
-            f"provider {ref.provider!r} reads a folder of the router's machine, which only "
-            "providers.yaml may name: declare a provider there, and leave `endpoint` out",
-            reason="FOLDER_DENIED",
-            provider=ref.provider,
-        )
-    endpoint = ref.endpoint or provider.endpoint or defaults.endpoint
-    if not endpoint:
-        raise InvalidInput(
-            f"provider {ref.provider!r} has no endpoint: declare one",
-            reason="ENDPOINT_MISSING",
-            provider=ref.provider,
-        )
-    check_endpoint(provider.kind, endpoint)
-    model = ref.model or (provider.models[0].name if provider.models else defaults.model)
-    if not model:
-        raise InvalidInput(
-            f"provider {ref.provider!r} declares no models: name the model",
-            reason="MODEL_MISSING",
-            provider=ref.provider,
-        )
+    endpoint, model = _endpoint(ref, provider), _model(ref, provider)
     key, variable = _credential(ref, provider, endpoint)
     return Target(
         provider=provider.name,
@@ -107,6 +85,37 @@ def _provider(name: str, settings: RouterSettings) -> ProviderSettings:
             provider=name,
         ) from None
     return provider
+
+
+def _endpoint(ref: ModelRef, provider: ProviderSettings) -> str:
+    defaults = kind(provider.kind)
+    if defaults.folder and ref.endpoint:
+        raise InvalidInput(
+            f"provider {ref.provider!r} reads a folder of the router's machine, which only "
+            "providers.yaml may name: declare a provider there, and leave `endpoint` out",
+            reason="FOLDER_DENIED",
+            provider=ref.provider,
+        )
+    endpoint = ref.endpoint or provider.endpoint or defaults.endpoint
+    if not endpoint:
+        raise InvalidInput(
+            f"provider {ref.provider!r} has no endpoint: declare one",
+            reason="ENDPOINT_MISSING",
+            provider=ref.provider,
+        )
+    check_endpoint(provider.kind, endpoint)
+    return endpoint
+
+
+def _model(ref: ModelRef, provider: ProviderSettings) -> str:
+    first = provider.models[0].name if provider.models else kind(provider.kind).model
+    if model := ref.model or first:
+        return model
+    raise InvalidInput(
+        f"provider {ref.provider!r} declares no models: name the model",
+        reason="MODEL_MISSING",
+        provider=ref.provider,
+    )
 
 
 def _credential(ref: ModelRef, provider: ProviderSettings, endpoint: str) -> tuple[str, str]:

@@ -1,5 +1,7 @@
 """Checks who answers what a run waits for, and what. No I/O."""
 
+from dataclasses import replace
+
 from servers.domain.caller import Caller
 from servers.domain.run_events import Decided
 from servers.domain.runs import Ask, AskKind, Decision, Run, Verdict
@@ -14,22 +16,30 @@ _FITTING = {
 def settled(run: Run, decision: Decision, caller: Caller) -> Decided:
     """The decision with all that it leaves open. Raises what is wrong with it."""
     ask = _ask(run, decision.call_id)
-    call = ask.call_id
+    _check_who(run, ask, caller)
+    _check_what(run, ask, decision)
+    return Decided(replace(decision, call_id=ask.call_id), caller.principal)
+
+
+def _check_who(run: Run, ask: Ask, caller: Caller) -> None:
     if ask.principals and caller.principal not in ask.principals:
         raise Denied(
             f"{caller.principal or 'an unnamed caller'!r} may not decide on {ask.tool!r}; "
             f"those who may are named in the agent's declaration",
             reason="APPROVAL_DENIED",
             run_id=run.id,
-            call_id=call,
+            call_id=ask.call_id,
         )
+
+
+def _check_what(run: Run, ask: Ask, decision: Decision) -> None:
     if decision.verdict not in _FITTING[ask.kind]:
         fitting = " or ".join(repr(each.value) for each in _FITTING[ask.kind])
         raise NotReady(
             f"call {ask.call_id!r} waits for {ask.kind.value!r}: say {fitting}",
             reason="WRONG_VERDICT",
             run_id=run.id,
-            call_id=call,
+            call_id=ask.call_id,
         )
     if decision.arguments and not ask.editable:
         wrong = Violation("arguments", "may not be changed: approve or reject the call as it is")
@@ -39,17 +49,8 @@ def settled(run: Run, decision: Decision, caller: Caller) -> Decided:
             reason="NOT_EDITABLE",
             violations=(wrong,),
             run_id=run.id,
-            call_id=call,
+            call_id=ask.call_id,
         )
-    settled = Decision(
-        ask.call_id,
-        decision.verdict,
-        decision.reason,
-        decision.arguments,
-        decision.content,
-        decision.is_error,
-    )
-    return Decided(settled, caller.principal)
 
 
 def _ask(run: Run, call_id: str) -> Ask:

@@ -132,22 +132,9 @@ def _calls(run: Run, events: Sequence[RunEvent]) -> Iterator[Episode]:
     log = _Log(events)
     for call_id, (asked, began) in log.asked.items():
         returned = log.returned.get(call_id)
-        name = _name(asked.name)
         if returned is None:
-            if began is None:  # still to be approved, or the run ended before it was made
-                continue
-            left = _LEFT.get(run.state, EpisodeOutcome.UNKNOWN)
-            reason = log.blocked.get(call_id, "")
-            at = run.ended_at or began
-            yield Episode(
-                EpisodeType.TOOL_CALL,
-                asked.arguments,
-                name=name,
-                outcome=left,
-                reason=reason,
-                duration=max(0.0, at - began),
-                created_at=at,
-            )
+            if began is not None:  # else still to be approved, or the run ended before it
+                yield _left(run, asked, began, log.blocked.get(call_id, ""))
             continue
         at, result = returned
         rejected = call_id in log.rejected
@@ -155,11 +142,25 @@ def _calls(run: Run, events: Sequence[RunEvent]) -> Iterator[Episode]:
             EpisodeType.TOOL_CALL,
             asked.arguments,
             result.content,
-            name,
+            _name(asked.name),
             EpisodeOutcome.REJECTED if rejected else _OUTCOMES[result.outcome],
             duration=max(0.0, result.duration or (at - began if began else 0.0)),
             created_at=at,
         )
+
+
+def _left(run: Run, asked: ToolCalled, began: float, reason: str) -> Episode:
+    """A call that was made, and whose end the run didn't see."""
+    at = run.ended_at or began
+    return Episode(
+        EpisodeType.TOOL_CALL,
+        asked.arguments,
+        name=_name(asked.name),
+        outcome=_LEFT.get(run.state, EpisodeOutcome.UNKNOWN),
+        reason=reason,
+        duration=max(0.0, at - began),
+        created_at=at,
+    )
 
 
 class _Log:
