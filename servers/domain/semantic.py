@@ -1,9 +1,9 @@
 """Texts that are remembered, and found again by what they mean."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from servers.domain.episodes import EpisodicSelection
 from servers.domain.rag import Metadata, Where
@@ -149,3 +149,36 @@ class Erased:
     turns: int = 0
     memories: int = 0
     episodes: int = 0
+
+
+class SemanticMemory(Protocol):
+    """Texts that are found again by what they mean.
+    Specification: tests/contract/test_semantic_memory.py.
+
+    `collection` names where they are kept. Empty: where the agent's file says, else
+    "default". Nobody finds what isn't his: see `MemoryScope`.
+    """
+
+    async def remember(
+        self, reader: Reader, remembered: Remembered, collection: str = ""
+    ) -> tuple[Memory, RememberOutcome]:
+        """The same, or nearly the same, of the same scope is kept once."""
+        ...
+
+    async def recall(self, reader: Reader, query: MemoryQuery) -> Sequence[Memory]:
+        """The most similar one first."""
+        ...
+
+    async def forget(self, reader: Reader, which: Forgetting, collection: str = "") -> int:
+        """Returns how many memories were deleted."""
+        ...
+
+    async def memories(
+        self, reader: Reader, query: MemoryQuery, page_size: int = 0, page_token: str = ""
+    ) -> MemoryPage:
+        """By id: those of `query.where` and `query.collection`, whatever they say."""
+        ...
+
+    async def check(self, collection: str) -> None:
+        """Raises what keeps the collection from being used."""
+        ...

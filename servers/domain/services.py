@@ -46,18 +46,7 @@ from servers.domain.rag import (
 )
 from servers.domain.run_events import RunEvent
 from servers.domain.runs import Decision, OnDisconnect, Run, RunFilter, RunPage, RunRequest
-from servers.domain.semantic import (
-    NOTHING_BESIDES,
-    Besides,
-    Erased,
-    Forgetting,
-    MemoryPage,
-    MemoryQuery,
-    Reader,
-    Remembered,
-    RememberOutcome,
-)
-from servers.domain.semantic import Memory as KeptMemory
+from servers.domain.semantic import NOTHING_BESIDES, Besides, Erased, SemanticMemory
 from servers.domain.tools import Tool, ToolRequest, ToolResult
 from servers.domain.usage import BudgetState, UsageQuery, UsageRow
 
@@ -93,39 +82,6 @@ class Router(Protocol):
 
     async def budgets(self, tenant: str, name: str = "") -> Sequence[BudgetState]:
         """The counters that are in use, and for a budget without any one that is unused."""
-        ...
-
-
-class SemanticMemory(Protocol):
-    """Texts that are found again by what they mean.
-    Specification: tests/contract/test_semantic_memory.py.
-
-    `collection` names where they are kept. Empty: where the agent's file says, else
-    "default". Nobody finds what isn't his: see `MemoryScope`.
-    """
-
-    async def remember(
-        self, reader: Reader, remembered: Remembered, collection: str = ""
-    ) -> tuple[KeptMemory, RememberOutcome]:
-        """The same, or nearly the same, of the same scope is kept once."""
-        ...
-
-    async def recall(self, reader: Reader, query: MemoryQuery) -> Sequence[KeptMemory]:
-        """The most similar one first."""
-        ...
-
-    async def forget(self, reader: Reader, which: Forgetting, collection: str = "") -> int:
-        """Returns how many memories were deleted."""
-        ...
-
-    async def memories(
-        self, reader: Reader, query: MemoryQuery, page_size: int = 0, page_token: str = ""
-    ) -> MemoryPage:
-        """By id: those of `query.where` and `query.collection`, whatever they say."""
-        ...
-
-    async def check(self, collection: str) -> None:
-        """Raises what keeps the collection from being used."""
         ...
 
 
