@@ -1,10 +1,8 @@
 """What agents remember, as `astromesh memory` shows and changes it."""
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from astromesh.agents.v1 import run_pb2
 from astromesh.agents.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -17,9 +15,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from servers.cli.choices import EpisodeKind, EpisodeResult, Output
 from servers.cli.client import PATIENCE, connected
 from servers.cli.output import Columns, show_all, show_one
+from servers.cli.paging import paged
 from servers.cli.spending import moment
 
-_PAGE = 200
 _TYPE, _OUTCOME = episodic_pb2.EpisodeType, episodic_pb2.EpisodeOutcome
 _SHOWN = 100  # characters of a text in a table
 
@@ -60,7 +58,7 @@ async def list_sessions(address: str, agent: str, limit: int, form: Output) -> N
     async with connected(address) as channel:
         request = pb.ListSessionsRequest(agent=agent)
         ask = MemoryServiceStub(channel).ListSessions
-        found = [each async for each in _paged(ask, request, "sessions", limit)]
+        found = [each async for each in paged(ask, request, "sessions", limit)]
     show_all(found, _SESSIONS, form)
 
 
@@ -70,7 +68,7 @@ async def show_history(
     async with connected(address) as channel:
         request = pb.ListTurnsRequest(agent=agent, session=session, backend=backend)
         ask = MemoryServiceStub(channel).ListTurns
-        found = [each async for each in _paged(ask, request, "turns", limit)]
+        found = [each async for each in paged(ask, request, "turns", limit)]
     if found or form is not Output.TABLE:
         show_all(found, _TURNS, form)
     else:
@@ -88,7 +86,7 @@ async def export(address: str, principal: str, form: Output) -> None:
     async with connected(address) as channel:
         request = principal_pb2.ExportPrincipalRequest(principal=principal)
         ask = MemoryServiceStub(channel).ExportPrincipal
-        found = [each async for each in _paged(ask, request, "records", None)]
+        found = [each async for each in paged(ask, request, "records", None)]
     show_all(found, _RECORDS, form)
 
 
@@ -105,7 +103,7 @@ async def list_episodes(address: str, agent: str, wanted: Wanted, limit: int, fo
     request = wanted.request(agent, datetime.now(UTC))
     async with connected(address) as channel:
         ask = MemoryServiceStub(channel).ListEpisodes
-        found = [each async for each in _paged(ask, request, "episodes", limit)]
+        found = [each async for each in paged(ask, request, "episodes", limit)]
     show_all(found, _EPISODES, form)
 
 
@@ -125,23 +123,6 @@ async def give_feedback(
         )
         answer = await MemoryServiceStub(channel).RecordEpisode(request, timeout=PATIENCE)
     show_one(answer.episode, _EPISODE, form)
-
-
-async def _paged(
-    ask: Callable[..., Awaitable[Any]], request: Any, items: str, limit: int | None
-) -> AsyncIterator[Any]:
-    """Page after page; at most `limit`, all where it is None."""
-    left = limit
-    while left is None or left > 0:
-        request.page_size = _PAGE if left is None else min(left, _PAGE)
-        answer = await ask(request, timeout=PATIENCE)
-        for each in getattr(answer, items):
-            yield each
-        if left is not None:
-            left -= len(getattr(answer, items))
-        request.page_token = answer.next_page_token
-        if not request.page_token:
-            return
 
 
 # -- tables --------------------------------------------------------------------------------

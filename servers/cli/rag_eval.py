@@ -12,6 +12,7 @@ from servers.cli import rag_plot
 from servers.cli.choices import Output
 from servers.cli.client import connected
 from servers.cli.output import dump
+from servers.cli.paging import paged
 from servers.cli.rag_measures import Answered, Question, questions_of, recalls, scores, some_of
 from servers.kernel.errors import InvalidInput
 from servers.kernel.explain import nearest
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 _PASSAGES = 50  # asked for: several may be of one document
 _AT_ONCE = 8
-_PAGE = 1000
 
 Results = Mapping[str, Sequence[Answered]]  # by pipeline
 
@@ -57,14 +57,8 @@ def _read(file: Path) -> list[Question]:
 
 
 async def _documents(stub: RagServiceStub, pipeline: str) -> set[str]:
-    found: set[str] = set()
-    request = pb.ListDocumentsRequest(pipeline=pipeline, page_size=_PAGE)
-    while True:
-        page = await stub.ListDocuments(request)
-        found.update(each.id for each in page.documents)
-        if not page.next_page_token:
-            return found
-        request.page_token = page.next_page_token
+    request = pb.ListDocumentsRequest(pipeline=pipeline)
+    return {each.id async for each in paged(stub.ListDocuments, request, "documents")}
 
 
 def _check_known(file: Path, pipeline: str, questions: Sequence[Question], known: set[str]) -> None:

@@ -1,9 +1,6 @@
 """Agents, tools and models of a mesh: list, get, delete, call."""
 
-from collections.abc import AsyncIterator
-
 from astromesh.agents.v1 import agent_pb2 as agents_pb
-from astromesh.agents.v1.agent_pb2 import Agent
 from astromesh.agents.v1.agent_service_pb2_grpc import AgentServiceStub
 from astromesh.router.v1 import provider_pb2 as router_pb
 from astromesh.router.v1.router_service_pb2_grpc import RouterServiceStub
@@ -14,6 +11,7 @@ from servers.cli.choices import Output
 from servers.cli.client import PATIENCE, connected
 from servers.cli.failures import FAILED
 from servers.cli.output import Columns, show_all, show_one
+from servers.cli.paging import paged
 from servers.cli.text import clean
 
 _AGENT: Columns = {
@@ -45,7 +43,8 @@ _RESULT: Columns = {
 
 async def list_agents(address: str, form: Output) -> None:
     async with connected(address) as channel:
-        found = [agent async for agent in _agents(AgentServiceStub(channel))]
+        ask = AgentServiceStub(channel).ListAgents
+        found = [each async for each in paged(ask, agents_pb.ListAgentsRequest(), "agents")]
     show_all(found, _AGENT, form)
 
 
@@ -65,7 +64,8 @@ async def delete_agent(address: str, name: str) -> None:
 
 async def list_tools(address: str, form: Output) -> None:
     async with connected(address) as channel:
-        found = [tool async for tool in _tools(ToolServiceStub(channel))]
+        ask = ToolServiceStub(channel).ListTools
+        found = [each async for each in paged(ask, tools_pb.ListToolsRequest(), "tools")]
     show_all(found, _TOOL, form)
 
 
@@ -86,25 +86,3 @@ async def list_models(address: str, form: Output) -> None:
         request = router_pb.ListModelsRequest()
         answer = await RouterServiceStub(channel).ListModels(request, timeout=PATIENCE)
     show_all(answer.models, _MODEL, form)
-
-
-async def _agents(stub: AgentServiceStub) -> AsyncIterator[Agent]:
-    request = agents_pb.ListAgentsRequest()
-    while True:
-        page = await stub.ListAgents(request, timeout=PATIENCE)
-        for each in page.agents:
-            yield each
-        if not page.next_page_token:
-            return
-        request.page_token = page.next_page_token
-
-
-async def _tools(stub: ToolServiceStub) -> AsyncIterator[tools_pb.Tool]:
-    request = tools_pb.ListToolsRequest()
-    while True:
-        page = await stub.ListTools(request, timeout=PATIENCE)
-        for each in page.tools:
-            yield each
-        if not page.next_page_token:
-            return
-        request.page_token = page.next_page_token

@@ -1,7 +1,7 @@
 """Runs of a mesh: list, get, follow, cancel."""
 
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from astromesh.agents.v1 import ask_pb2, run_event_pb2, run_pb2
 from astromesh.agents.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -11,10 +11,9 @@ from servers.cli import failures
 from servers.cli.choices import Output, State
 from servers.cli.client import PATIENCE, connected
 from servers.cli.output import Columns, local_time, show_all, show_one
+from servers.cli.paging import paged
 from servers.cli.text import clean
 from servers.kernel.details import from_status
-
-_PAGE = 200
 
 
 def _state(run: run_pb2.Run) -> str:
@@ -87,10 +86,10 @@ async def list_runs(
         agent=agent,
         session_id=session,
         states=[run_pb2.RunState.Value(f"RUN_STATE_{state.name}") for state in states],
-        page_size=min(limit, _PAGE),
     )
     async with connected(address) as channel:
-        found = [run async for run in _runs(AgentServiceStub(channel), request, limit)]
+        ask = AgentServiceStub(channel).ListRuns
+        found = [each async for each in paged(ask, request, "runs", limit)]
     show_all(found, _ROW, form)
 
 
@@ -193,16 +192,3 @@ def _gist_of_part(event: run_event_pb2.RunEvent, kind: str) -> str:
             where = run_pb2.GuardDirection.Name(report.direction).removeprefix("GUARD_DIRECTION_")
             return f"{report.rule} {report.action} on {where.lower()}, {report.count} times"
     return ""
-
-
-async def _runs(
-    stub: AgentServiceStub, request: run_pb2.ListRunsRequest, limit: int
-) -> AsyncIterator[run_pb2.Run]:
-    while True:
-        page = await stub.ListRuns(request, timeout=PATIENCE)
-        for run in page.runs[:limit]:
-            yield run
-        limit -= len(page.runs)
-        if limit <= 0 or not page.next_page_token:
-            return
-        request.page_token = page.next_page_token
