@@ -2,19 +2,25 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import grpc
+import pytest
 from astromesh.router.v1 import router_service_pb2_grpc
 
+from servers.domain.chat import ChatRequest, ModelRef, Role, says
+from servers.domain.models import Capabilities
 from servers.domain.services import Router
 from servers.kernel.status import StatusInterceptor
 from servers.router.adapters.pool import open_providers
-from servers.router.ports import ModelSettings, ProviderSettings, Retries, RouterSettings
+from servers.router.ports import Hedging, ModelSettings, ProviderSettings, Retries, RouterSettings
 from servers.router.prices import PriceList
 from servers.router.remote import RemoteRouter
 from servers.router.service import ModelRouter
 from servers.router.servicer import RouterServicer
+
+QUICK = Hedging(min_delay=0.01)
 
 Reach = Callable[[Router], contextlib.AbstractAsyncContextManager[Router]]
 
@@ -70,3 +76,28 @@ async def router(
         )
         async with reach(wrapped(real)) as reached:
             yield reached
+
+
+@pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
+def opened(request, tmp_path):
+    """Opens a router over providers, reached in one way or the other."""
+    return partial(router, request.param, tmp_path)
+
+
+def ask(*providers: str, **more) -> ChatRequest:
+    candidates = tuple(ModelRef(each, "m") for each in providers)
+    return ChatRequest((says(Role.USER, "hello"),), candidates, **more)
+
+
+def able(name: str, endpoint: str, *, price=None, rank=None, **capabilities) -> ProviderSettings:
+    """A provider whose one model declares what it can do."""
+    model = ModelSettings("m", Capabilities(**capabilities), price, rank)
+    return ProviderSettings(name, "openai_compat", endpoint, models=(model,))
+
+
+async def answered(models, request: ChatRequest) -> str:
+    return (await models.complete(request)).finish.provider
+
+
+async def streamed(models, request: ChatRequest) -> list:
+    return [step async for step in models.stream(request)]

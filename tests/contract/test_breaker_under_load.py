@@ -2,24 +2,18 @@
 
 import asyncio
 from contextlib import asynccontextmanager
-from functools import partial
 
 import pytest
 
 from servers.domain.chat import ChatRequest, ModelRef, Role, says
 from servers.domain.models import BreakerState
-from tests.contract.router_fixture import Clock, in_process, over_the_wire, provider, router
+from tests.contract.router_fixture import Clock, opened, provider
 from tests.scripted.http_server import Reply, refuses
 from tests.scripted.openai_server import openai_server
 
+__all__ = ["opened"]
 CROWD = 50
 ASKED = ChatRequest((says(Role.USER, "hi"),), (ModelRef("ill", "m"), ModelRef("well", "m")))
-
-
-@pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
-def opened(request, tmp_path):
-    """Opens a router over providers, reached in one way or the other."""
-    return partial(router, request.param, tmp_path)
 
 
 async def whole(models) -> str:

@@ -4,9 +4,7 @@ are known (tiny_encoders.py)."""
 import asyncio
 import shutil
 import threading
-from collections.abc import AsyncIterator
 from importlib.util import find_spec
-from math import exp, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -18,37 +16,20 @@ from servers.domain.embeddings import Purpose
 from servers.kernel.errors import DataLost, InvalidInput, NotReady, Unavailable
 from servers.router.adapters.encoders import packaged
 from servers.router.adapters.encoders.lengths import MOST_PIECES
-from servers.router.adapters.encoders.onnx_cross_encoder import OnnxCrossEncoder
 from servers.router.adapters.encoders.onnx_embeddings import OnnxEmbeddings
 from servers.router.adapters.encoders.onnx_load import Loading, load
-from servers.router.adapters.encoders.owner import Encoders, open_encoders
-from servers.router.ports import EmbedAsk, ProviderDown, RerankAsk
-from tests.contract.tiny_encoders import cross_encoder, embedder, hidden, logit, sentence
+from servers.router.adapters.encoders.owner import open_encoders
+from servers.router.ports import EmbedAsk, ProviderDown
+from tests.contract.encoder_asks import embed_ask, encoders, maxsim, scores, vectors
+from tests.contract.tiny_encoders import embedder, hidden, sentence
 
+__all__ = ["encoders"]
 CAT, KITTEN, MARKET = (
     "A cat sits on the mat.",
     "A kitten is resting on a small carpet.",
     "Stock markets fell sharply after the announcement.",
 )
 PROMPTS = {"prompts": {"query": "query: ", "passage": "passage: "}}
-
-
-@pytest.fixture
-async def encoders() -> AsyncIterator[Encoders]:
-    async with open_encoders() as encoders:
-        yield encoders
-
-
-def embed_ask(*texts: str, purpose: Purpose = Purpose.DOCUMENT) -> EmbedAsk:
-    return EmbedAsk(packaged.MODEL, texts, purpose)
-
-
-async def vectors(model: OnnxEmbeddings, *texts: str, **wanted) -> np.ndarray:
-    return np.array((await model.embed(embed_ask(*texts, **wanted))).vectors)
-
-
-async def scores(model, query: str, *documents: str) -> tuple[float, ...]:
-    return (await model.rerank(RerankAsk(packaged.MODEL, query, documents))).scores
 
 
 def unit(row: np.ndarray) -> np.ndarray:
@@ -296,105 +277,8 @@ class TestALongText:
     async def test_is_as_relevant_as_its_best_words_wherever_they_are(self, encoders, folder):
         model = OnnxEmbeddings(folder, encoders)
         found = await scores(model, "sea", " ".join(self.WORDS), " ".join(self.WORDS[:6]))
-        whole = _maxsim(["sea"], [self.WORDS[:6], self.WORDS[6:]])
-        assert found == pytest.approx([whole, _maxsim(["sea"], [self.WORDS[:6]])], abs=1e-5)
-
-
-class TestLateInteraction:
-    async def test_is_the_mean_of_each_word_s_best_match(self, encoders, tmp_path):
-        model = OnnxEmbeddings(str(embedder(tmp_path)), encoders)
-        documents = ("red apple", "sea", "green plum sky pear blue red")
-        found = await scores(model, "red plum", *documents)
-        expected = [_maxsim(["red", "plum"], [document.split()]) for document in documents]
-        assert found == pytest.approx(expected, abs=1e-5)
-
-    async def test_counts_query_and_documents(self, encoders, tmp_path):
-        model = OnnxEmbeddings(str(embedder(tmp_path)), encoders)
-        found = await model.rerank(RerankAsk("m", "red plum", ("sea", "sky sea")))
-        assert found.usage.prompt_tokens == 4 + 3 + 4
-
-
-def _maxsim(query: list[str], pieces: list) -> float:
-    """In so many words, without numpy's products: the definition."""
-
-    def cosine(one, other) -> float:
-        product = sum(a * b for a, b in zip(one, other, strict=True))
-        return product / sqrt(sum(a * a for a in one) * sum(b * b for b in other))
-
-    words = hidden(*query)[1:-1]
-    rows = [row for piece in pieces for row in hidden(*piece)[1:-1]]
-    return float(sum(max(cosine(word, row) for row in rows) for word in words) / len(words))
-
-
-class TestACrossEncoder:
-    QUERY = "red apple"
-    DOCUMENTS = ("sky", "apple red apple sky", "red", "plum apple")
-
-    async def test_scores_each_pair_between_0_and_1(self, encoders, tmp_path):
-        model = OnnxCrossEncoder(str(cross_encoder(tmp_path)), encoders)
-        found = await scores(model, self.QUERY, *self.DOCUMENTS)
-        expected = [1 / (1 + exp(-logit(self.QUERY, each))) for each in self.DOCUMENTS]
-        assert found == pytest.approx(expected)
-
-    async def test_gives_its_logits_where_it_is_told_to(self, encoders, tmp_path):
-        model = OnnxCrossEncoder(str(cross_encoder(tmp_path)), encoders, activation="none")
-        found = await scores(model, self.QUERY, *self.DOCUMENTS)
-        assert found == pytest.approx([logit(self.QUERY, each) for each in self.DOCUMENTS])
-
-    @pytest.mark.parametrize(
-        "config",
-        [
-            {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}},
-            {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"},
-        ],
-    )
-    async def test_gives_its_logits_where_its_folder_says_so(self, encoders, tmp_path, config):
-        model = OnnxCrossEncoder(str(cross_encoder(tmp_path, config=config)), encoders)
-        assert await scores(model, "red", "red red") == pytest.approx((logit("red", "red red"),))
-
-    async def test_of_two_classes_tells_how_likely_the_second_one_is(self, encoders, tmp_path):
-        model = OnnxCrossEncoder(str(cross_encoder(tmp_path, classes=2)), encoders)
-        found = await scores(model, self.QUERY, *self.DOCUMENTS)
-        expected = [1 / (1 + exp(-logit(self.QUERY, each))) for each in self.DOCUMENTS]
-        assert found == pytest.approx(expected)
-
-    async def test_of_three_classes_is_refused(self, encoders, tmp_path):
-        model = OnnxCrossEncoder(str(cross_encoder(tmp_path, classes=3)), encoders)
-        with pytest.raises(NotReady, match="3 classes") as refused:
-            await scores(model, "red", "red")
-        assert refused.value.reason == "MODEL_CANNOT"
-
-    async def test_counts_the_query_with_every_document(self, encoders, tmp_path):
-        model = OnnxCrossEncoder(str(cross_encoder(tmp_path)), encoders)
-        found = await model.rerank(RerankAsk("m", "red apple", ("sky", "sky sea")))
-        assert found.usage.prompt_tokens == 6 + 7
-
-    async def test_finds_the_best_place_of_a_long_document(self, encoders, tmp_path):
-        folder = cross_encoder(tmp_path, tokenizer_config={"model_max_length": 8})
-        model = OnnxCrossEncoder(str(folder), encoders, activation="none")
-        long = "sky sea sky sea plum sky red red sea"  # four words beside the query at once
-        best = logit("red", "plum sky red red")
-        assert await scores(model, "red", long) == pytest.approx((best,))
-
-    async def test_reads_the_beginning_only_where_it_is_told_to_cut(self, encoders, tmp_path):
-        folder = cross_encoder(tmp_path, tokenizer_config={"model_max_length": 8})
-        model = OnnxCrossEncoder(str(folder), encoders, activation="none", truncate=True)
-        long = "sky sea sky sea plum sky red red sea"
-        assert await scores(model, "red", long) == pytest.approx((logit("red", "sky sea sky sea"),))
-
-    async def test_refuses_a_query_that_leaves_no_room(self, encoders, tmp_path):
-        folder = cross_encoder(tmp_path, tokenizer_config={"model_max_length": 8})
-        with pytest.raises(InvalidInput, match="leaves no room") as refused:
-            await scores(OnnxCrossEncoder(str(folder), encoders), "red " * 8, "red")
-        assert refused.value.violations[0].field == "query"
-
-    async def test_is_not_taken_for_an_embedder(self, encoders, tmp_path):
-        with pytest.raises(NotReady, match="gives no vectors"):
-            await vectors(OnnxEmbeddings(str(cross_encoder(tmp_path)), encoders), "red")
-
-    async def test_is_no_embedder_either(self, encoders, tmp_path):
-        with pytest.raises(NotReady, match="is no cross-encoder"):
-            await scores(OnnxCrossEncoder(str(embedder(tmp_path)), encoders), "red", "red")
+        whole = maxsim(["sea"], [self.WORDS[:6], self.WORDS[6:]])
+        assert found == pytest.approx([whole, maxsim(["sea"], [self.WORDS[:6]])], abs=1e-5)
 
 
 class TestAFolder:

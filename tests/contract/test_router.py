@@ -3,12 +3,10 @@
 import asyncio
 from contextlib import aclosing
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
 from servers.domain.chat import (
-    ChatRequest,
     Completion,
     Finish,
     FinishReason,
@@ -24,40 +22,18 @@ from servers.domain.chat import (
     ToolCall,
     ToolSpec,
     Usage,
-    says,
 )
-from servers.domain.models import BreakerState, Capabilities, ModelInfo
-from servers.kernel.errors import (
-    Interrupted,
-    InvalidInput,
-    NotFound,
-    NotReady,
-    Unavailable,
-)
-from servers.router.ports import ModelSettings, Price, ProviderSettings, RouterSettings
-from servers.router.prices import PriceList
-from tests.contract.router_fixture import Clock, in_process, over_the_wire, provider, router
+from servers.domain.models import Capabilities
+from servers.kernel.errors import Interrupted, InvalidInput, NotReady, Unavailable
+from servers.router.ports import ModelSettings, ProviderSettings, RouterSettings
+from tests.contract.router_fixture import ask, opened, provider, streamed
 from tests.scripted.http_server import Call, Reply, Then, nobody, refuses
 from tests.scripted.ollama_server import ollama_server
 from tests.scripted.openai_server import openai_server
 
+__all__ = ["opened"]
 WEATHER = ToolSpec("weather", "Tells the weather.", {"type": "object"})
 PICTURE = Message(Role.USER, (Image(data=b"png", media_type="image/png"),))
-
-
-@pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
-def opened(request, tmp_path):
-    """Opens a router over providers, reached in one way or the other."""
-    return partial(router, request.param, tmp_path)
-
-
-def ask(*providers: str, **more) -> ChatRequest:
-    candidates = tuple(ModelRef(each, "m") for each in providers)
-    return ChatRequest((says(Role.USER, "hello"),), candidates, **more)
-
-
-async def stream(models, request: ChatRequest) -> list:
-    return [step async for step in models.stream(request)]
 
 
 async def gather(stream, steps: list) -> None:
@@ -82,7 +58,7 @@ class TestAnAnswer:
             openai_server(Reply(reasoning=("hm",), pieces=("hi", "!"))) as up,
             opened(provider("up", up.endpoint)) as models,
         ):
-            assert await stream(models, ask("up")) == [
+            assert await streamed(models, ask("up")) == [
                 ReasoningPiece("hm"),
                 TextPiece("hi"),
                 TextPiece("!"),
@@ -94,7 +70,7 @@ class TestAnAnswer:
             openai_server(Reply(pieces=(), calls=(Call("weather", '{"a":1}', "c9"),))) as up,
             opened(provider("up", up.endpoint)) as models,
         ):
-            *_, finish = await stream(models, ask("up", tools=(WEATHER,)))
+            *_, finish = await streamed(models, ask("up", tools=(WEATHER,)))
         assert finish.tool_calls == (ToolCall("c9", "weather", '{"a":1}'),)
 
     async def test_comes_from_a_type_that_no_manifest_declares(self, opened):
@@ -133,7 +109,7 @@ class TestFallback:
             ) as models,
         ):
             answer = await models.complete(ask("down", "broken", "up"))
-            steps = await stream(models, ask("down", "broken", "up"))
+            steps = await streamed(models, ask("down", "broken", "up"))
         assert (answer.message.text, answer.finish.provider) == ("hi", "up")
         assert steps[-1].provider == "up"
 
@@ -179,7 +155,7 @@ class TestFallback:
             openai_server(Reply(pieces=("hi",))) as up,
             opened(provider("broken", broken.endpoint), provider("up", up.endpoint)) as models,
         ):
-            steps = await stream(models, ask("broken", "up"))
+            steps = await streamed(models, ask("broken", "up"))
         assert steps[:2] == [Speaker("up", "m"), TextPiece("hi")]
 
     async def test_happens_where_an_attempt_takes_too_long(self, opened):
@@ -221,125 +197,6 @@ class TestFallback:
             with pytest.raises(Unavailable) as caught:
                 await models.complete(ask("down"))
         assert "zig" not in caught.value.message
-
-
-class TestABreaker:
-    async def test_leaves_a_provider_alone_that_failed_three_times(self, opened):
-        async with (
-            openai_server(refuses(500)) as down,
-            opened(provider("down", down.endpoint)) as models,
-        ):
-            for _ in range(5):
-                with pytest.raises(Unavailable):
-                    await models.complete(ask("down"))
-        assert len(down.requests) == 3
-
-    async def test_tells_the_caller_when_to_retry(self, opened):
-        clock = Clock()
-        async with (
-            openai_server(refuses(500)) as down,
-            opened(provider("down", down.endpoint), clock=clock) as models,
-        ):
-            for _ in range(3):
-                with pytest.raises(Unavailable) as caught:
-                    await models.complete(ask("down"))
-            assert caught.value.retry_after == 60
-            clock.now = 40
-            with pytest.raises(Unavailable, match="left alone for 20 s") as caught:
-                await models.complete(ask("down"))
-            assert caught.value.retry_after == 20
-
-    async def test_pauses_a_provider_for_as_long_as_it_asks(self, opened):
-        clock = Clock()
-        async with (
-            openai_server(refuses(429, Retry_After="7"), Reply()) as busy,
-            opened(provider("busy", busy.endpoint), clock=clock) as models,
-        ):
-            for _ in range(2):
-                with pytest.raises(Unavailable) as caught:
-                    await models.complete(ask("busy"))
-                assert caught.value.retry_after == 7
-            assert len(busy.requests) == 1
-            clock.now = 7
-            assert (await models.complete(ask("busy"))).finish.provider == "busy"
-
-    async def test_sends_exactly_one_probe_though_fifty_ask(self, opened):
-        clock = Clock()
-        async with (
-            openai_server(*[refuses(500)] * 3, Reply(then=Then.HANG)) as down,
-            openai_server() as up,
-            opened(
-                provider("down", down.endpoint), provider("up", up.endpoint), clock=clock
-            ) as models,
-        ):
-            for _ in range(3):
-                await models.complete(ask("down", "up"))
-            clock.now = 60
-            down.asked.clear()
-            asking = [asyncio.create_task(models.complete(ask("down", "up"))) for _ in range(50)]
-            await asyncio.wait_for(down.asked.wait(), 5)
-            await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-            while sum(each.done() for each in asking) < 49:
-                await asyncio.wait(
-                    [each for each in asking if not each.done()],
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-            assert len(down.requests) == 4
-            for each in asking:
-                each.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
-
-    async def test_is_not_moved_by_the_caller_s_errors(self, opened):
-        async with (
-            openai_server(*[refuses(400)] * 4, Reply()) as strict,
-            opened(provider("strict", strict.endpoint)) as models,
-        ):
-            for _ in range(4):
-                with pytest.raises(InvalidInput):
-                    await models.complete(ask("strict"))
-            assert (await models.complete(ask("strict"))).finish.provider == "strict"
-
-    async def test_is_not_moved_by_callers_who_leave(self, opened):
-        async with (
-            openai_server(*[Reply(then=Then.HANG)] * 4, Reply()) as up,
-            opened(provider("up", up.endpoint)) as models,
-        ):
-            for _ in range(4):
-                async with aclosing(models.stream(ask("up"))) as steps:
-                    await anext(steps)
-            assert (await models.complete(ask("up"))).finish.provider == "up"
-
-    async def test_can_be_opened_by_hand(self, opened):
-        async with openai_server() as up, opened(provider("up", up.endpoint)) as models:
-            (breaker,) = await models.update_breaker("up", "m", BreakerState.OPEN)
-            assert (breaker.state, breaker.forced) == (BreakerState.OPEN, True)
-            with pytest.raises(Unavailable, match="until it is closed by hand") as caught:
-                await models.complete(ask("up"))
-            assert caught.value.retry_after is None
-        assert not up.requests
-
-    async def test_can_be_closed_by_hand(self, opened):
-        async with (
-            openai_server(*[refuses(500)] * 3, Reply()) as up,
-            opened(provider("up", up.endpoint)) as models,
-        ):
-            for _ in range(3):
-                with pytest.raises(Unavailable):
-                    await models.complete(ask("up"))
-            (breaker,) = await models.update_breaker("up", "", BreakerState.CLOSED)
-            assert (breaker.state, breaker.failures) == (BreakerState.CLOSED, 0)
-            assert (await models.complete(ask("up"))).finish.provider == "up"
-
-    async def test_can_not_be_half_opened_by_hand(self, opened):
-        async with opened(provider("up", "http://127.0.0.1:9")) as models:
-            with pytest.raises(InvalidInput):
-                await models.update_breaker("up", "m", BreakerState.HALF_OPEN)
-
-    @pytest.mark.parametrize(("name", "model"), [("who", ""), ("up", "what")])
-    async def test_of_what_does_not_exist_is_not_found(self, opened, name, model):
-        async with opened(provider("up", "http://127.0.0.1:9")) as models:
-            with pytest.raises(NotFound):
-                await models.update_breaker(name, model, BreakerState.OPEN)
 
 
 class TestLeaving:
@@ -453,95 +310,13 @@ class TestWhatIsWrong:
     async def test_is_nothing_to_answer(self, opened):
         async with opened(provider("up", "http://127.0.0.1:9")) as models:
             with pytest.raises(InvalidInput, match="messages"):
-                await stream(models, replace(ask("up"), messages=()))
+                await streamed(models, replace(ask("up"), messages=()))
 
     async def test_does_not_spoil_the_next_request(self, opened):
         async with openai_server() as up, opened(provider("up", up.endpoint)) as models:
             with pytest.raises(InvalidInput):
                 await models.complete(replace(ask("up"), messages=()))
             assert (await models.complete(ask("up"))).finish.provider == "up"
-
-
-class TestCost:
-    async def test_is_known_where_the_price_is(self, opened):
-        priced = ModelSettings("m", price=Price(input=2.0, output=10.0, cached=1.0))
-        async with (
-            openai_server(
-                Reply(prompt_tokens=1000, completion_tokens=100, cached_tokens=400)
-            ) as up,
-            opened(
-                ProviderSettings("up", "openai_compat", up.endpoint, models=(priced,))
-            ) as models,
-        ):
-            usage = (await models.complete(ask("up"))).finish.usage
-        assert usage.cost_usd == pytest.approx((600 * 2 + 400 * 1 + 100 * 10) / 1e6)
-
-    async def test_comes_from_the_price_list(self, opened):
-        prices = PriceList({"127.0.0.1": {"m": Price(1.0, 1.0)}})
-        async with (
-            openai_server(Reply(prompt_tokens=1, completion_tokens=1)) as up,
-            opened(provider("up", up.endpoint), prices=prices) as models,
-        ):
-            usage = (await models.complete(ask("up"))).finish.usage
-        assert usage.cost_usd == pytest.approx(2e-6)
-
-    async def test_is_unknown_elsewhere_and_never_zero(self, opened):
-        async with openai_server() as up, opened(provider("up", up.endpoint)) as models:
-            assert (await models.complete(ask("up"))).finish.usage.cost_usd is None
-
-
-class TestLists:
-    async def test_have_models_by_provider_and_name(self, opened):
-        able = ModelSettings("b", Capabilities(tools=True, context_window=8192), Price(1.0, 2.0))
-        one = ProviderSettings("one", "ollama", models=(able, ModelSettings("a")))
-        async with opened(provider("two", "http://127.0.0.1:9"), one) as models:
-            does = frozenset({"chat", "embed"})
-            told = replace(able.capabilities, json_schema=True)  # by the type itself
-            assert await models.models() == [
-                ModelInfo("one", "a", Capabilities(json_schema=True), does=does),
-                ModelInfo("one", "b", told, 1.0, 2.0, does=does),
-                ModelInfo("two", "m", Capabilities(), does=does),
-            ]
-
-    async def test_know_nothing_of_a_provider_before_its_first_call(self, opened):
-        async with opened(provider("up", "http://127.0.0.1:9")) as models:
-            (info,) = await models.providers()
-        assert (info.name, info.kind, info.models) == ("up", "openai_compat", ("m",))
-        assert (info.healthy, info.latency, info.breakers) == (None, None, ())
-
-    async def test_tell_health_and_latency_after_a_call(self, opened):
-        clock = Clock()
-        async with (
-            openai_server(Reply(pause=0.0)) as up,
-            opened(provider("up", up.endpoint), clock=clock) as models,
-        ):
-            await models.complete(ask("up"))
-            (info,) = await models.providers()
-        assert (info.healthy, info.latency) == (True, 0.0)
-
-    async def test_know_nothing_of_it_by_calls_to_another_address(self, opened):
-        elsewhere = "http://127.0.0.1:9"
-        async with (
-            openai_server() as up,
-            opened(provider("p", elsewhere)) as models,
-        ):
-            asked = ModelRef("p", "m", endpoint=up.endpoint)
-            await models.complete(ChatRequest(ask("p").messages, (asked,)))
-            (info,) = await models.providers()
-        assert (info.endpoint, info.healthy, info.latency) == (elsewhere, None, None)
-        assert [each.endpoint for each in info.breakers] == [up.endpoint]
-
-    async def test_tell_why_a_provider_is_not_healthy(self, opened):
-        async with (
-            openai_server(refuses(500, "on fire")) as down,
-            opened(provider("down", down.endpoint)) as models,
-        ):
-            with pytest.raises(Unavailable):
-                await models.complete(ask("down"))
-            (info,) = await models.providers()
-        assert info.healthy is False
-        assert "on fire" in info.detail
-        assert [(each.model, each.failures) for each in info.breakers] == [("m", 1)]
 
 
 def test_settings_with_an_unknown_strategy_are_refused():

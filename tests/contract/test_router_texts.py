@@ -11,7 +11,7 @@ from servers.domain.embeddings import Purpose, Ranked
 from servers.kernel.errors import InvalidInput, NotReady
 from servers.router.ports import Price
 from servers.router.prices import PriceList
-from tests.contract.router_fixture import in_process, over_the_wire, provider, router
+from tests.contract.router_fixture import opened, provider
 from tests.contract.text_requests import FEW, QUERY, chat, declares, embed, of_kind, rerank
 from tests.scripted.azure_server import azure_server
 from tests.scripted.cohere_server import cohere_server
@@ -22,11 +22,7 @@ from tests.scripted.tei_server import tei_server
 from tests.scripted.texts import Texts, score_for, tokens, vector_for
 from tests.scripted.vllm_server import vllm_server
 
-
-@pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
-def opened(request, tmp_path):
-    """Opens a router over providers, reached in one way or the other."""
-    return partial(router, request.param, tmp_path)
+__all__ = ["opened"]
 
 
 def length(vector: Sequence[float]) -> float:

@@ -1,13 +1,12 @@
 """Who embeds or ranks when somebody can't, in process and over the wire alike."""
 
 import asyncio
-from functools import partial
 
 import pytest
 
 from servers.domain.models import BreakerState
 from servers.kernel.errors import InvalidInput, Unavailable
-from tests.contract.router_fixture import Clock, in_process, over_the_wire, provider, router
+from tests.contract.router_fixture import Clock, opened, provider
 from tests.contract.text_requests import chat, embed, of_kind, rerank
 from tests.scripted.cohere_server import cohere_server
 from tests.scripted.http_server import Then, nobody, refuses
@@ -15,11 +14,7 @@ from tests.scripted.openai_server import openai_server
 from tests.scripted.tei_server import tei_server
 from tests.scripted.texts import Texts
 
-
-@pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
-def opened(request, tmp_path):
-    """Opens a router over providers, reached in one way or the other."""
-    return partial(router, request.param, tmp_path)
+__all__ = ["opened"]
 
 
 class TestFallback:

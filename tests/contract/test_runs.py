@@ -1,14 +1,11 @@
 """What `Agents` promises of runs, checked in process and over the wire alike."""
 
 import asyncio
-import contextlib
 from contextlib import aclosing
 
 import pytest
 
 from servers.domain.caller import Caller
-from servers.domain.chat import Role
-from servers.domain.memory import SessionKey
 from servers.domain.run_events import (
     Completed,
     ModelReplied,
@@ -17,57 +14,15 @@ from servers.domain.run_events import (
     ToolCalled,
     ToolReturned,
 )
-from servers.domain.runs import (
-    Durability,
-    OnDisconnect,
-    RunFilter,
-    RunRequest,
-    RunState,
-    StopReason,
-)
+from servers.domain.runs import Durability, RunFilter, RunRequest, RunState, StopReason
 from servers.domain.tools import Outcome
-from servers.kernel.errors import (
-    AlreadyExists,
-    InvalidInput,
-    NotFound,
-    NotReady,
-    Unavailable,
-)
-from tests.running import agent, in_process, mesh_of, over_the_wire
+from servers.kernel.errors import InvalidInput, NotFound, Unavailable
+from tests.contract.agent_fixture import ASK, ME, reached, seen, world
 from tests.scripted.http_server import Call, Reply, Then, refuses
-from tests.scripted.openai_server import openai_server
 
-ME = Caller("acme")
-ASK = RunRequest("helper", "hello?")
+__all__ = ["reached", "world"]
 ADD = Call("calculator", '{"expression": "2+3"}')
 TOOLS = [{"name": "calculator"}]
-MEMORY = {"conversational": {"backend": "sqlite", "strategy": "sliding_window", "max_turns": 4}}
-
-
-@pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
-def reached(request):
-    return request.param
-
-
-@pytest.fixture
-def world(reached, tmp_path):
-    """Starts `helper` on a model that says `replies`; gives the agents and the model server."""
-
-    @contextlib.asynccontextmanager
-    async def started(*replies, **spec):
-        async with (
-            openai_server(*replies) as model,
-            mesh_of(tmp_path, agent("helper", model.endpoint, **spec)) as mesh,
-            reached(mesh) as agents,
-        ):
-            yield agents, model, mesh
-
-    return started
-
-
-async def seen(events):
-    async with aclosing(events):
-        return [event async for event in events]
 
 
 def payloads(events, kind):
@@ -227,183 +182,6 @@ class TestEvents:
         async with world() as (agents, _, _):
             with pytest.raises(InvalidInput):
                 await seen(agents.events(ME, "r", after_sequence=-1))
-
-
-class TestLeaving:
-    async def test_a_stream_cancels_the_run_and_frees_the_model(self, world):
-        async with world(Reply(("first",), then=Then.HANG)) as (agents, model, _):
-            async with aclosing(agents.stream(ME, ASK)) as events:
-                event = await anext(events)
-                await asyncio.wait_for(model.asked.wait(), 2)
-            await asyncio.wait_for(model.left.wait(), 2)
-            ended = (await seen(agents.events(ME, event.run_id)))[-1].payload.run
-        assert (ended.state, ended.stop_reason) == (RunState.CANCELLED, StopReason.CANCELLED)
-
-    async def test_a_stream_that_says_continue_lets_the_run_go_on(self, world):
-        go = asyncio.Event()
-        async with world(Reply(("done",), hold=go)) as (agents, _, _):
-            events = agents.stream(ME, ASK, OnDisconnect.CONTINUE)
-            async with aclosing(events):
-                event = await anext(events)
-            go.set()
-            ended = (await seen(agents.events(ME, event.run_id)))[-1].payload.run
-        assert ended.answer == "done"
-
-    async def test_a_waiting_caller_cancels_the_run(self, world):
-        async with world(Reply((), then=Then.HANG)) as (agents, model, _):
-            waiting = asyncio.create_task(agents.run(ME, ASK))
-            await asyncio.wait_for(model.asked.wait(), 2)
-            waiting.cancel()
-            await asyncio.wait_for(model.left.wait(), 2)
-            page = await agents.list_runs(ME, RunFilter())
-            ended = (await seen(agents.events(ME, page.runs[0].id)))[-1].payload.run
-        assert ended.state is RunState.CANCELLED
-
-    async def test_a_watcher_does_not_cancel(self, world):
-        go = asyncio.Event()
-        async with world(Reply(("done",), hold=go)) as (agents, _, _):
-            run = await agents.create_run(ME, ASK)
-            async with aclosing(agents.events(ME, run.id)) as events:
-                await anext(events)
-            go.set()
-            assert (await seen(agents.events(ME, run.id)))[-1].payload.run.answer == "done"
-
-
-class TestCancelling:
-    async def test_ends_the_run_with_what_it_had_said(self, world):
-        async with world(Reply(("Once upon",), then=Then.HANG)) as (agents, model, _):
-            run = await agents.create_run(ME, ASK)
-            async with aclosing(agents.events(ME, run.id)) as events:
-                async for event in events:
-                    if isinstance(event.payload, TextDelta):
-                        break
-            ended = await agents.cancel(ME, run.id, "changed my mind")
-            await asyncio.wait_for(model.left.wait(), 2)
-        assert (ended.state, ended.answer) == (RunState.CANCELLED, "Once upon")
-        assert ended.total.estimated
-        assert ended.total.completion_tokens == 1
-
-    async def test_books_what_was_said_on_the_fallback_that_said_it(self, tmp_path, reached):
-        first, then = {"provider": "openai_compat", "model": "first"}, {"model": "then"}
-        async with openai_server(refuses(500), Reply(("Once",), then=Then.HANG)) as model:
-            policy = {"primary": first | {"endpoint": model.endpoint}}
-            policy["fallback"] = [policy["primary"] | then]
-            helper = agent("helper", model.endpoint, model=policy)
-            async with mesh_of(tmp_path, helper) as mesh, reached(mesh) as agents:
-                run = await agents.create_run(ME, ASK)
-                async with aclosing(agents.events(ME, run.id)) as events:
-                    async for event in events:
-                        if isinstance(event.payload, TextDelta):
-                            break
-                ended = await agents.cancel(ME, run.id)
-        used = [(each.model, each.usage.completion_tokens) for each in ended.usage]
-        assert used == [("then", 1)]
-
-    async def test_of_an_ended_run_is_refused(self, world):
-        async with world() as (agents, _, _):
-            run = await agents.run(ME, ASK)
-            with pytest.raises(NotReady) as refused:
-                await agents.cancel(ME, run.id)
-        assert refused.value.reason == "RUN_ENDED"
-
-    async def test_of_an_unknown_run_is_refused(self, world):
-        async with world() as (agents, _, _):
-            with pytest.raises(NotFound):
-                await agents.cancel(ME, "nothing")
-
-
-class TestARequestId:
-    async def test_seen_again_gives_the_same_run(self, world):
-        ask = RunRequest("helper", "hello?", request_id="r-1")
-        async with world() as (agents, model, _):
-            first, second = await agents.run(ME, ask), await agents.run(ME, ask)
-        assert first == second
-        assert len(model.requests) == 1
-
-    @pytest.mark.parametrize("durability", list(Durability))
-    async def test_is_honoured_at_every_durability(self, world, durability):
-        ask = RunRequest("helper", "hello?", request_id="r-1", durability=durability)
-        async with world() as (agents, _, _):
-            assert (await agents.run(ME, ask)).id == (await agents.run(ME, ask)).id
-
-    async def test_sent_twice_at_once_is_one_run(self, world):
-        ask = RunRequest("helper", "hello?", request_id="r-1")
-        async with world() as (agents, model, _):
-            first, second = await asyncio.gather(agents.run(ME, ask), agents.run(ME, ask))
-        assert first.id == second.id
-        assert len(model.requests) == 1
-
-    async def test_of_another_request_is_refused(self, world):
-        async with world() as (agents, _, _):
-            await agents.run(ME, RunRequest("helper", "hello?", request_id="r-1"))
-            with pytest.raises(AlreadyExists) as refused:
-                await agents.run(ME, RunRequest("helper", "good bye", request_id="r-1"))
-        assert refused.value.reason == "REQUEST_ID_REUSED"
-
-    async def test_of_another_tenant_is_another_request(self, world):
-        ask = RunRequest("helper", "hello?", request_id="r-1")
-        async with world() as (agents, _, _):
-            mine, theirs = await agents.run(ME, ask), await agents.run(Caller("other"), ask)
-        assert mine.id != theirs.id
-
-
-class TestASession:
-    async def test_is_remembered_in_the_next_run(self, world):
-        async with world(Reply(("Hi Ada",)), memory=MEMORY) as (agents, model, _):
-            await agents.run(ME, RunRequest("helper", "I am Ada", session="s"))
-            await agents.run(ME, RunRequest("helper", "Who am I?", session="s"))
-        shown = [(m["role"], m["content"]) for m in model.requests[1].body["messages"]]
-        assert shown == [("user", "I am Ada"), ("assistant", "Hi Ada"), ("user", "Who am I?")]
-
-    async def test_keeps_nothing_of_a_failed_run(self, world):
-        async with world(refuses(500), memory=MEMORY) as (agents, _, mesh):
-            with pytest.raises(Unavailable):
-                await agents.run(ME, RunRequest("helper", "I am Ada", session="s"))
-            page = await mesh.memory.turns(SessionKey("acme", "helper", "s"))
-        assert page.turns == ()
-
-    async def test_keeps_both_turns_of_an_exchange(self, world):
-        async with world(Reply(("Hi Ada",)), memory=MEMORY) as (agents, _, mesh):
-            await agents.run(ME, RunRequest("helper", "I am Ada", session="s"))
-            page = await mesh.memory.turns(SessionKey("acme", "helper", "s"))
-        assert [(t.message.role, t.message.text) for t in page.turns] == [
-            (Role.USER, "I am Ada"),
-            (Role.ASSISTANT, "Hi Ada"),
-        ]
-
-    async def test_runs_one_run_at_a_time(self, world):
-        go = asyncio.Event()
-        work = RunRequest("helper", "hello?", session="s")
-        async with world(Reply(("one",), hold=go), Reply(("two",))) as (agents, model, _):
-            first = await agents.create_run(ME, work)
-            await asyncio.wait_for(model.asked.wait(), 2)
-            second = await agents.create_run(ME, work)
-            assert second.state is RunState.QUEUED
-            assert len(model.requests) == 1
-            go.set()
-            for run, answer in ((first, "one"), (second, "two")):
-                ended = (await seen(agents.events(ME, run.id)))[-1].payload.run
-                assert ended.answer == answer
-
-    async def test_that_is_busy_is_refused_where_the_agent_says_so(self, world):
-        work = RunRequest("helper", "hello?", session="s")
-        async with world(Reply((), then=Then.HANG), concurrency="reject") as (agents, model, _):
-            run = await agents.create_run(ME, work)
-            await asyncio.wait_for(model.asked.wait(), 2)
-            with pytest.raises(NotReady) as refused:
-                await agents.run(ME, work)
-            await agents.cancel(ME, run.id)
-        assert refused.value.reason == "SESSION_BUSY"
-
-    async def test_replaces_the_run_at_work_where_the_agent_says_so(self, world):
-        work = RunRequest("helper", "hello?", session="s")
-        replies = Reply((), then=Then.HANG), Reply(("two",))
-        async with world(*replies, concurrency="replace") as (agents, model, _):
-            first = await agents.create_run(ME, work)
-            await asyncio.wait_for(model.asked.wait(), 2)
-            second = await agents.run(ME, work)
-            replaced = await agents.get_run(ME, first.id)
-        assert (second.answer, replaced.state) == ("two", RunState.CANCELLED)
 
 
 class TestListing:

@@ -3,86 +3,35 @@
 import asyncio
 import contextlib
 import json
-from contextlib import aclosing
 
 import pytest
 
-from servers.domain.caller import Caller
 from servers.domain.run_events import SubRunStarted, ToolCalled, ToolReturned
-from servers.domain.runs import (
-    AskKind,
-    Decision,
-    Durability,
-    RunFilter,
-    RunRequest,
-    RunState,
-    Verdict,
-)
+from servers.domain.runs import Decision, Durability, RunRequest, RunState, Verdict
 from servers.domain.tools import Outcome
 from servers.kernel.errors import Exhausted, NotReady
-from tests.running import agent, in_process, mesh_of, over_the_wire
+from tests.contract.team_fixture import (
+    ASK,
+    ASKS_FIRST,
+    LEADS,
+    ME,
+    PAYS,
+    SUM,
+    WORKER,
+    asks,
+    children,
+    observed,
+    of,
+    reached,
+    seen,
+    world,
+)
+from tests.running import agent, mesh_of
 from tests.scripted.http_server import Call, Reply, Then, refuses
-from tests.scripted.openai_server import openai_server
 
-ME = Caller("acme", "ada")
-ASK = RunRequest("lead", "what is new?")
-WORKER = [{"name": "worker", "type": "agent"}]
+__all__ = ["reached", "world"]
 TALK = {"conversational": {"backend": "sqlite", "strategy": "sliding_window", "max_turns": 4}}
-PAYS = [{"name": "calculator", "requires_approval": True}]
-SUM = Call("calculator", '{"expression": "2+3"}')
-
-
-def asks(query="find out", name="worker", id="call_1"):
-    return Call(name, f'{{"query": "{query}"}}', id)
-
-
-LEADS = Reply((), calls=[asks()]), Reply(("All is well",))
-WORKS = (Reply(("Nothing",)),)
-ASKS_FIRST = Reply((), calls=[SUM]), Reply(("It is 5",))
 SUPERVISOR = {"orchestration": {"pattern": "supervisor"}}
-
-
-@pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
-def reached(request):
-    return request.param
-
-
-@pytest.fixture
-def world(reached, tmp_path):
-    """`lead` with the sub-agent `worker`, each on a model of its own."""
-
-    @contextlib.asynccontextmanager
-    async def started(leads=LEADS, works=WORKS, lead=None, **worker):
-        async with (
-            openai_server(*leads) as above,
-            openai_server(*works) as below,
-            mesh_of(
-                tmp_path,
-                agent("lead", above.endpoint, **({"tools": WORKER} | (lead or {}))),
-                agent("worker", below.endpoint, **worker),
-            ) as mesh,
-            reached(mesh) as agents,
-        ):
-            yield agents, above, below
-
-    return started
-
-
-async def seen(events):
-    async with asyncio.timeout(10), aclosing(events):
-        return [event async for event in events]
-
-
-def of(events, kind):
-    return [event.payload for event in events if isinstance(event.payload, kind)]
-
-
-async def children(agents, run_id):
-    return (await agents.list_runs(ME, RunFilter(parent=run_id))).runs
-
-
-def observed(model, request=-1):
-    return model.requests[request].body["messages"][-1]["content"]
 
 
 class TestACallOfAnAgent:
@@ -257,71 +206,6 @@ class TestWhatATreeSpends:
         assert len(above.requests) == 1
 
 
-class TestCancelling:
-    async def test_a_run_cancels_its_sub_agents_and_their_requests(self, world):
-        works = (Reply(("Hm",), then=Then.HANG),)
-        async with world(works=works) as (agents, _, below):
-            run = await agents.create_run(ME, ASK)
-            await below.asked.wait()
-            ended = await agents.cancel(ME, run.id, "enough")
-            (child,) = await children(agents, run.id)
-            await asyncio.wait_for(below.left.wait(), 2)
-        assert (ended.state, child.state) == (RunState.CANCELLED, RunState.CANCELLED)
-
-    async def test_a_run_that_waits_for_one_ends_both(self, world):
-        works = (Reply((), calls=[SUM]),)
-        async with world(works=works, tools=PAYS) as (agents, _, _):
-            run = await agents.run(ME, ASK)
-            ended = await agents.cancel(ME, run.id)
-            (child,) = await children(agents, run.id)
-        assert (ended.state, child.state) == (RunState.CANCELLED, RunState.CANCELLED)
-
-
-class TestAnApprovalInASubAgent:
-    async def test_lets_the_whole_tree_wait(self, world):
-        async with world(works=ASKS_FIRST, tools=PAYS) as (agents, _, _):
-            run = await agents.run(ME, ASK)
-            (child,) = await children(agents, run.id)
-        assert (run.state, child.state) == (RunState.WAITING_RUN, RunState.WAITING_APPROVAL)
-        (ask,) = run.waiting
-        assert (ask.kind, ask.run_id, ask.tool) == (AskKind.RUN, child.id, "worker")
-
-    async def test_is_given_to_the_one_that_asks_for_it_and_all_go_on(self, world):
-        async with world(works=ASKS_FIRST, tools=PAYS) as (agents, above, below):
-            run = await agents.run(ME, ASK)
-            (child,) = await children(agents, run.id)
-            await agents.resume(ME, child.id, Decision("", Verdict.APPROVE))
-            events = await seen(agents.events(ME, run.id))
-        assert events[-1].payload.run.answer == "All is well"
-        assert observed(above) == "It is 5"
-        assert len(below.requests) == 2
-        assert len(of(events, SubRunStarted)) == 1
-
-    async def test_can_not_be_given_to_its_parent_which_names_the_run(self, world):
-        async with world(works=ASKS_FIRST, tools=PAYS) as (agents, _, _):
-            run = await agents.run(ME, ASK)
-            (child,) = await children(agents, run.id)
-            with pytest.raises(NotReady, match=child.id) as refused:
-                await agents.resume(ME, run.id, Decision("", Verdict.APPROVE))
-        assert refused.value.reason == "RUN_NOT_WAITING"
-
-    async def test_is_refused_to_a_run_that_keeps_nothing(self, world):
-        work = RunRequest("lead", "hi", durability=Durability.NONE)
-        async with world(works=ASKS_FIRST, tools=PAYS) as (agents, _, _):
-            with pytest.raises(NotReady) as refused:
-                await agents.run(ME, work)
-        assert refused.value.reason == "NOT_DURABLE"
-
-    async def test_of_a_call_of_an_agent_is_given_before_it_starts(self, world):
-        tools = [{**WORKER[0], "requires_approval": True}]
-        async with world(lead={"tools": tools}) as (agents, above, below):
-            run = await agents.run(ME, ASK)
-            assert (run.state, below.requests) == (RunState.WAITING_APPROVAL, [])
-            done = await agents.resume(ME, run.id, Decision("", Verdict.APPROVE), wait=True)
-        assert done.answer == "All is well"
-        assert observed(above) == "Nothing"
-
-
 class TestASupervisor:
     async def test_hands_out_work_until_it_is_done(self, world):
         leads = Reply((), calls=[asks("one")]), Reply((), calls=[asks("two")]), Reply(("Done",))
@@ -433,25 +317,3 @@ class TestACostLimit:
             yes = Decision("2.0", Verdict.APPROVE)
             run = await agents.resume(ME, waiting.id, yes, wait=True)
         assert (run.state, len(above.requests)) == (RunState.BLOCKED, 2)
-
-
-class TestASubAgentThatGoesOn:
-    async def test_has_what_its_parent_has_left(self, world):
-        """The parent is at work on something else, which lasts longer than its time."""
-        both = Reply((), calls=[asks(id="c1"), asks("wait", "other", id="c2")])
-        tools = [*WORKER, {"name": "other", "type": "agent", "agent": "worker"}]
-        works = ASKS_FIRST[0], Reply((), then=Then.HANG), Reply((), then=Then.HANG)
-        lead = {"tools": tools, "orchestration": {"timeout_seconds": 1.5}}
-        async with world((both,), works, lead=lead, tools=PAYS) as (agents, _, _):
-            parent = await agents.create_run(ME, ASK)
-            async with asyncio.timeout(10):
-                while not (waiting := await waiting_below(agents, parent)):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-            child = await agents.resume(
-                ME, waiting[0].id, Decision("1.0", Verdict.APPROVE), wait=True
-            )
-        assert child.state is RunState.TIMED_OUT
-
-
-async def waiting_below(agents, parent):
-    return [run for run in await children(agents, parent.id) if run.state.waiting]
