@@ -11,7 +11,8 @@ from servers.agents.files import Declared
 from servers.agents.manifest import Agent
 from servers.agents.teams import team
 from servers.cli.failures import FAILED, line
-from servers.config import load_config, read_file
+from servers.config import load_config
+from servers.config_files import read_file
 from servers.kernel.errors import AstromeshError, InvalidInput, NotFound
 from servers.kernel.explain import nearest
 from servers.kernel.manifest import invalid, kind_of, parse
