@@ -7,10 +7,11 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -90,6 +91,12 @@ def services(folder: Path, *names: str, port: int = 0) -> list[str]:
     """`python -m servers` for some services alone."""
     folders = ["--config", str(folder / "config"), "--state", str(folder / "state")]
     return [sys.executable, "-m", "servers", *names, *folders, "--grpc-port", str(port)]
+
+
+def free_port() -> int:
+    """For a service that others are told of before it listens."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return int(server.getsockname()[1])
 
 
 @contextmanager

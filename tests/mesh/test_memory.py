@@ -1,8 +1,7 @@
 """A conversation goes on after the mesh was killed, wherever it is kept."""
 
 import signal
-import socket
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -12,7 +11,7 @@ import yaml
 from servers.agents.remote import RemoteAgents
 from servers.domain.caller import Caller
 from servers.domain.runs import RunRequest
-from tests.mesh.mesh_process import command, mesh_process, services
+from tests.mesh.mesh_process import command, free_port, mesh_process, services
 from tests.redis_server import redis_server
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply
@@ -41,11 +40,6 @@ async def agents_at(address: str):
 async def asked(address: str, query: str) -> None:
     async with agents_at(address) as agents:
         await agents.run(ME, RunRequest("helper", query, session="s"))
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return server.getsockname()[1]
 
 
 def shown(request) -> list[str]:

@@ -1,8 +1,7 @@
 """The same services in three processes: agents, the router, and memory with tools."""
 
 import asyncio
-import socket
-from contextlib import ExitStack, aclosing, closing, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +16,7 @@ from servers.domain.run_events import TextDelta
 from servers.domain.runs import RunRequest, RunState
 from servers.kernel.errors import InvalidInput, Unavailable
 from servers.memory.remote import RemoteMemory
-from tests.mesh.mesh_process import mesh_process, services
+from tests.mesh.mesh_process import free_port, mesh_process, services
 from tests.running import agent
 from tests.scripted.http_server import Call, Reply, Then, refuses
 from tests.scripted.openai_server import openai_server
@@ -26,11 +25,6 @@ ME = Caller()
 MEMORY = {"conversational": {"backend": "sqlite", "strategy": "sliding_window", "max_turns": 4}}
 ADD = Reply((), calls=[Call("calculator", '{"expression": "2+3"}')])
 TOOLS = [{"name": "calculator"}]
-
-
-def free_port():
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return server.getsockname()[1]
 
 
 class Placed:
