@@ -1,12 +1,12 @@
 """The configuration folder -> one frozen MeshConfig.
 
-Faulty agents are kept with their reason and don't stop the others; a faulty runtime.yaml,
-providers.yaml or budget stops the mesh before it starts. What has no effect is said in
-`notices`.
+Faulty agents and pipelines are kept with their reason and don't stop the others; a faulty
+runtime.yaml, providers.yaml or budget stops the mesh before it starts. What has no effect is
+said in `notices`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from servers import config_checks as checks
@@ -14,6 +14,7 @@ from servers import config_files as files
 from servers.agents.declare import Declaring
 from servers.agents.files import Declared, read_agents
 from servers.kernel.errors import InvalidInput, NotReady
+from servers.rag.declared import Check as PipelineCheck
 from servers.rag.declared import DeclaredPipeline, read_pipelines
 from servers.router.budgets.budget import Budget
 from servers.router.ports import RouterSettings
@@ -29,6 +30,10 @@ GRPC_PORTS = {
     "tools": 50054,
     "rag": 50055,
 }
+# The router reads agents for the keys that they name, memory for where their conversations
+# are, and rag for the pipelines that they need.
+_READ_AGENTS = frozenset({"agents", "router", "memory", "rag"})
+_READ_PIPELINES = frozenset({"router", "rag"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class MeshConfig:
     agents: tuple[Declared, ...]
     declaring: Declaring  # reads agents under this configuration
     tool_functions: Mapping[str, str]  # tool name -> "module:function"
+    check_pipeline: PipelineCheck
     host: str = "127.0.0.1"
     notices: tuple[str, ...] = ()  # files that have no effect
     budgets: tuple[Budget, ...] = ()
@@ -57,27 +63,31 @@ class MeshConfig:
         return self.config_dir / "agents"
 
     @property
-    def key_variables(self) -> frozenset[str]:
-        """Environment variables that the folder names as keys."""
-        providers = {each.api_key_env for each in self.router.providers.values()}
-        agents = {
-            choice.api_key_env
-            for each in self.agents
-            if each.agent
-            for _, choice in checks.choices(each.agent)
-        }
-        semantic = {
-            each.agent.semantic.embeddings.api_key_env
-            for each in self.agents
-            if each.agent and each.agent.semantic
-        }
-        semantic |= {c.embeddings.api_key_env for c in self.runtime.memory.collections.values()}
-        rag = {name for each in self.pipelines if each.pipeline for name in each.pipeline.variables}
-        return frozenset((providers | agents | semantic | rag) - {""})
+    def pipelines_dir(self) -> Path:
+        return self.config_dir / "rag"
+
+    @property
+    def reads_agents(self) -> bool:
+        return bool(self.local & _READ_AGENTS)
+
+    @property
+    def reads_pipelines(self) -> bool:
+        return bool(self.local & _READ_PIPELINES)
 
     @property
     def prices_file(self) -> Path:
         return self.config_dir / files.PRICES
+
+    def read_pipelines(self) -> tuple[DeclaredPipeline, ...]:
+        """As the folder has them now."""
+        return read_pipelines(self.pipelines_dir, self.env, self.check_pipeline)
+
+    def declaring_with(self, pipelines: Callable[[], Collection[str]]) -> Declaring:
+        """Which knows the pipelines that there are, where they are this process's."""
+        if "rag" not in self.local:
+            return self.declaring
+        exist = checks.pipelines_exist(pipelines)
+        return replace(self.declaring, check=checks.all_of(self.declaring.check, exist))
 
 
 def load_config(
@@ -105,41 +115,51 @@ def load_config(
     router = files.read_providers(config_dir, env)
     if "router" in local:
         checks.check_collections(runtime, router)
-    remote = _remote(local, runtime)
-    # The router reads them, too: they name keys that its callers may use.
-    pipelines = read_pipelines(config_dir / "rag", env, checks.embeds(router, "router" in local))
-    check = checks.all_of(
-        checks.models_exist(router) if "router" in local else checks.unchecked,
-        checks.embeddings_exist(router) if "router" in local else checks.unchecked,
-        checks.backends_exist(runtime) if "memory" in local else checks.unchecked,
-        checks.collections_exist(runtime) if "memory" in local else checks.unchecked,
-        checks.pipelines_exist(pipelines) if "rag" in local else checks.unchecked,
-    )
-    orchestration = runtime.defaults.orchestration
-    declaring = Declaring(env, check, orchestration.max_iterations, orchestration.pattern)
-    # The memory service reads them, too: they say where their conversations are kept.
-    wanted = local & {"agents", "memory"}
-    agents = read_agents(config_dir / "agents", declaring) if wanted else ()
-    if "tools" in local:
-        agents = tuple(checks.with_tools(agents, runtime))
-    return MeshConfig(
+    config = MeshConfig(
         config_dir=config_dir,
         state_dir=state_dir,
         env=env,
         local=local,
-        remote=remote,
+        remote=_remote(local, runtime),
         http_port=_first(http_port, runtime.api.port, HTTP_PORT),
         grpc_port=_first(grpc_port, runtime.api.grpc_port, _usual_port(local)),
         runtime=runtime,
         router=router,
-        agents=agents,
-        declaring=declaring,
-        tool_functions=checks.functions_of(runtime, agents),
+        agents=(),
+        declaring=_declaring(local, runtime, router, env),
+        tool_functions={},
+        check_pipeline=checks.embeds(router, "router" in local),
         host=runtime.api.host,
         notices=tuple(files.without_effect(config_dir)),
         budgets=files.read_budgets(config_dir, env, router),
-        pipelines=pipelines,
     )
+    return _with_folders(config)
+
+
+def _with_folders(config: MeshConfig) -> MeshConfig:
+    """And what the folders of agents and pipelines declare at the start."""
+    pipelines = config.read_pipelines() if config.reads_pipelines else ()
+    names = {each.name for each in pipelines}
+    declaring = config.declaring_with(lambda: names)
+    agents = read_agents(config.agents_dir, declaring) if config.reads_agents else ()
+    if "tools" in config.local:
+        agents = tuple(checks.with_tools(agents, config.runtime))
+    functions = checks.functions_of(config.runtime, agents)
+    return replace(config, agents=agents, tool_functions=functions, pipelines=pipelines)
+
+
+def _declaring(
+    local: frozenset[str], runtime: RuntimeSpec, router: RouterSettings, env: Mapping[str, str]
+) -> Declaring:
+    """Each process checks what it knows: another one knows the rest."""
+    found = []
+    if "router" in local:
+        found += [checks.models_exist(router), checks.embeddings_exist(router)]
+    if "memory" in local:
+        found += [checks.backends_exist(runtime), checks.collections_exist(runtime)]
+    orchestration = runtime.defaults.orchestration
+    check = checks.all_of(*found)
+    return Declaring(env, check, orchestration.max_iterations, orchestration.pattern)
 
 
 # -- services ------------------------------------------------------------------------------

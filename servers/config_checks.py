@@ -11,7 +11,6 @@ from servers.kernel.errors import AstromeshError, InvalidInput
 from servers.kernel.explain import nearest
 from servers.kernel.paths import Path as Place
 from servers.kernel.paths import Wrong
-from servers.rag.declared import DeclaredPipeline
 from servers.rag.manifest import RAGPipeline
 from servers.router.candidates import check_does
 from servers.router.ports import RouterSettings
@@ -161,20 +160,16 @@ def check_collections(runtime: RuntimeSpec, settings: RouterSettings) -> None:
                 raise InvalidInput(f"{RUNTIME}: {place}: {error.message}") from error
 
 
-def pipelines_exist(pipelines: Sequence[DeclaredPipeline]) -> Check:
-    known = sorted(each.name for each in pipelines)
+def pipelines_exist(pipelines: Callable[[], Collection[str]]) -> Check:
+    """`pipelines` names those that there are when an agent is read."""
 
     def check(agent: Agent) -> Iterator[Wrong]:
+        known = sorted(pipelines())
         for place, name in agent.pipelines():
             if name not in known:
                 yield Wrong(place, f"there is no pipeline {name!r}{nearest(name, known)}")
 
     return check
-
-
-def unchecked(agent: Agent) -> Iterator[Wrong]:
-    """The process that runs the router knows the providers."""
-    return iter(())
 
 
 def choices(agent: Agent) -> Iterator[tuple[Place, ModelChoice]]:

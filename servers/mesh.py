@@ -3,6 +3,7 @@
 Read it top to bottom to learn what the mesh consists of and who needs whom.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ from google.longrunning import operations_pb2_grpc
 
 from servers.agents.remote import RemoteAgents
 from servers.agents.servicer import AgentServicer
-from servers.agents.watch import watching
 from servers.assembly.agents import open_agents
-from servers.assembly.memory import Take, nothing_to_take, one_after_another, open_memory
+from servers.assembly.files import Files
+from servers.assembly.memory import open_memory
 from servers.assembly.rag import open_rag
 from servers.assembly.router import open_router
 from servers.config import MeshConfig
@@ -80,7 +81,7 @@ class Mesh:
     ingestions: Ingestions
     local: frozenset[str]  # those that this process runs and serves
     drain: Callable[[], Awaitable[None]]  # gives the runs of this process time to end
-    key_variables: frozenset[str] = frozenset()  # that callers of the router may name
+    key_variables: Callable[[], frozenset[str]] = frozenset  # that callers of the router may name
 
 
 @asynccontextmanager
@@ -101,13 +102,15 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
         else:
             router = await open_router(config, stack)
 
+        files = Files(config, time.time)
+
         memory: Memory
-        take_places: Take = nothing_to_take
         hearing: list[Hear] = []  # what of memory is erased
         if "memory" in config.remote:
             memory = RemoteMemory(await dial("memory"))
         else:
-            memory, take_places = await open_memory(config, stack, router, hearing)
+            memory, take_agents = await open_memory(config, stack, router, hearing)
+            files.tell_agents(take_agents)
 
         tools: Tools
         if "tools" in config.remote:
@@ -121,35 +124,23 @@ async def open_mesh(config: MeshConfig) -> AsyncIterator[Mesh]:
             channel = await dial("rag")
             rag, ingestions = RemoteRag(channel), RemoteIngestions(channel)
         else:
-            rag, ingestions = await open_rag(config, stack, router)
+            rag, ingestions, take_pipelines = await open_rag(config, stack, router)
+            files.tell_pipelines(take_pipelines)
 
         # The runtime takes Protocols. It cannot tell which branches were taken above.
         agents: Agents
         drain = _nothing_to_drain
         if "agents" in config.remote:
             agents = RemoteAgents(await dial("agents"))
-            take = take_places
         else:
             runtime, take_agents = await open_agents(
-                config, stack, router, memory, tools, rag, hearing
+                config, files.declaring, stack, router, memory, tools, rag, hearing
             )
             agents, drain = runtime, runtime.drain
-            take = one_after_another(take_places, take_agents)
-        if take is not nothing_to_take:
-            watch = watching(config.agents_dir, config.declaring, take)
-            await stack.enter_async_context(watch)
+            files.tell_agents(take_agents)
 
-        yield Mesh(
-            agents,
-            router,
-            memory,
-            tools,
-            rag,
-            ingestions,
-            config.local,
-            drain,
-            config.key_variables,
-        )
+        await stack.enter_async_context(files.watched())
+        yield Mesh(agents, router, memory, tools, rag, ingestions, config.local, drain, files.keys)
 
 
 async def _open_tools(config: MeshConfig, stack: AsyncExitStack) -> ToolService:

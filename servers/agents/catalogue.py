@@ -6,7 +6,6 @@ it. An agent whose file became faulty goes on as it was, and its record says so.
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,7 @@ from servers.agents.declare import Declaring
 from servers.agents.entries import (
     Entry,
     compare_etag,
-    continues,
+    from_files,
     name_in,
     nearest_names,
     record_of,
@@ -67,24 +66,10 @@ class Catalogue:
 
     def take_files(self, declared: Sequence[Declared]) -> None:
         """Make these the agents of the files. Runs that have begun keep what they have."""
-        found = {each.name: self._from_file(each) for each in declared if each.agent}
-        for each in (each for each in declared if not each.agent):
-            kept = [old for old in self._files.values() if continues(old, each)]
-            for old in kept:
-                found.setdefault(old.name, replace(old, reason=each.reason))
-            if not kept:
-                found.setdefault(each.name, self._from_file(each))
-        self._files = dict(sorted(found.items()))
-
-    def _from_file(self, declared: Declared) -> Entry:
-        now, old = self._now(), self._files.get(declared.name)
-        source = f"file:{declared.origin}"
-        if old and old.agent == declared.agent and old.source == source:
-            return replace(
-                old, reason=declared.reason
-            )  # the same object: what is built on it stays
-        created = old.created_at if old else now
-        return Entry(declared.name, source, declared.agent, declared.reason, 0, created, now)
+        self._files = from_files(self._files, declared, self._now())
+        # Those of the API are held against the files again: what they need may be gone.
+        self._writes += 1
+        self._parsed.clear()
 
     # -- reading ---------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """One declared agent as the catalogue keeps it, and what can be said of it."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import orjson
@@ -36,7 +36,30 @@ class Entry:
         return hashlib.sha256(body).hexdigest()[:20]
 
 
-def continues(old: Entry, faulty: Declared) -> bool:
+def from_files(
+    old: Mapping[str, Entry], declared: Sequence[Declared], now: float
+) -> dict[str, Entry]:
+    """The agents of the files, by name, where `old` were those of before. One whose file
+    became faulty goes on as it was."""
+    found = {each.name: _from_file(old, each, now) for each in declared if each.agent}
+    for each in (each for each in declared if not each.agent):
+        kept = [entry for entry in old.values() if _continues(entry, each)]
+        for entry in kept:
+            found.setdefault(entry.name, replace(entry, reason=each.reason))
+        if not kept:
+            found.setdefault(each.name, _from_file(old, each, now))
+    return dict(sorted(found.items()))
+
+
+def _from_file(known: Mapping[str, Entry], declared: Declared, now: float) -> Entry:
+    old, source = known.get(declared.name), f"file:{declared.origin}"
+    if old and old.agent == declared.agent and old.source == source:
+        return replace(old, reason=declared.reason)  # the same object: what is built on it stays
+    created = old.created_at if old else now
+    return Entry(declared.name, source, declared.agent, declared.reason, 0, created, now)
+
+
+def _continues(old: Entry, faulty: Declared) -> bool:
     """Whether the running agent is what the faulty document was before."""
     if old.agent is None or old.source != f"file:{faulty.origin}":
         return False

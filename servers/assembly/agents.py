@@ -7,6 +7,7 @@ from servers.agents.adapters import sqlite_lessons
 from servers.agents.adapters.opening import open_stores
 from servers.agents.catalogue import Catalogue
 from servers.agents.convert_runs import run_json
+from servers.agents.declare import Declaring
 from servers.agents.housekeeping import keep_house
 from servers.agents.patterns.fan_out import parallel_fan_out
 from servers.agents.patterns.pipeline import pipeline
@@ -22,7 +23,7 @@ from servers.agents.service import AgentRuntime, Limits
 from servers.agents.teaching import Teacher
 from servers.agents.versions import Versions
 from servers.agents.webhooks import PAUSES, Policy, Webhooks
-from servers.assembly.memory import Take
+from servers.assembly.files import TakeAgents
 from servers.config import MeshConfig
 from servers.domain.semantic import Hear
 from servers.domain.services import Memory, Rag, Router, Tools
@@ -43,13 +44,14 @@ PATTERNS: dict[str, Pattern] = {
 
 async def open_agents(
     config: MeshConfig,
+    declaring: Declaring,
     stack: AsyncExitStack,
     router: Router,
     memory: Memory,
     tools: Tools,
     rag: Rag,
     hearing: list[Hear],
-) -> tuple[AgentRuntime, Take]:
+) -> tuple[AgentRuntime, TakeAgents]:
     """And what is to be told of changes in the folder of agents. `hearing`: who is told of what
     is erased from memory, where memory is of this process."""
     enter = stack.enter_async_context
@@ -64,12 +66,12 @@ async def open_agents(
     learning = await enter(Learning(sqlite_lessons.SqliteLessons(lessons), time.time))
     hearing.append(learning.drop)
     planner = Planner(router, memory, tools, rag, PATTERNS, time.time, summaries, learning)
-    catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)
+    catalogue = Catalogue(stores.agents, declaring, planner.check, time.time)
     catalogue.take_files(config.agents)
     bounds = config.runtime.limits
     limits = Limits(bounds.active_runs, bounds.tenant_runs, bounds.drain_seconds)
     webhooks = _webhooks(config)
-    versions = Versions(stores.versions, catalogue, config.declaring, time.time)
+    versions = Versions(stores.versions, catalogue, declaring, time.time)
     runtime = AgentRuntime(
         catalogue,
         planner,

@@ -4,11 +4,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import TypeAlias
 
 import structlog
 
 from servers.agents.files import Declared
+from servers.assembly.files import TakeAgents
 from servers.config import MeshConfig
 from servers.domain.semantic import Hear
 from servers.domain.services import Router
@@ -28,8 +28,6 @@ from servers.memory.ports import ConversationStore
 from servers.memory.semantic import VectorMemory
 from servers.memory.service import ConversationMemory
 
-Take: TypeAlias = Callable[[Sequence[Declared]], None]
-
 _CONNECTION = "spec.memory.conversational.connection"
 _OWN = "spec.memory.episodic.connection"
 _SWEEP = 60.0  # seconds between two looks for what is over
@@ -38,7 +36,7 @@ _log = structlog.stdlib.get_logger("astromesh.memory")
 
 async def open_memory(
     config: MeshConfig, stack: AsyncExitStack, router: Router, hearing: Sequence[Hear] = ()
-) -> tuple[ConversationMemory, Take]:
+) -> tuple[ConversationMemory, TakeAgents]:
     """And what is to be told of changes in the folder of agents: their files say where their
     conversations are. `hearing`: who is told of what is erased."""
     enter = stack.enter_async_context
@@ -60,14 +58,14 @@ async def open_memory(
     await enter(for_ever(_sweep(memory.sweep)))
     await enter(for_ever(_sweep(episodes.sweep)))
     await enter(for_ever(_sweep(semantic.sweep)))
-    take = one_after_another(
+    take = _one_after_another(
         _taking(places), _taking_collections(collections), _taking_episodes(happened)
     )
     take(config.agents)
     return memory, take
 
 
-def _taking(places: Places[ConversationStore]) -> Take:
+def _taking(places: Places[ConversationStore]) -> TakeAgents:
     def take(declared: Sequence[Declared]) -> None:
         agents = [each.agent for each in declared if each.agent]
         talks = [(agent.name, agent.conversation) for agent in agents if agent.conversation]
@@ -92,7 +90,7 @@ def _shared_collections(config: MeshConfig) -> dict[str, CollectionPlace]:
     }
 
 
-def _taking_collections(collections: Collections) -> Take:
+def _taking_collections(collections: Collections) -> TakeAgents:
     def take(declared: Sequence[Declared]) -> None:
         agents = [each.agent for each in declared if each.agent]
         kept = [(agent.name, agent.semantic) for agent in agents if agent.semantic]
@@ -106,7 +104,7 @@ def _taking_collections(collections: Collections) -> Take:
     return take
 
 
-def _taking_episodes(places: Places[EpisodeStore]) -> Take:
+def _taking_episodes(places: Places[EpisodeStore]) -> TakeAgents:
     def take(declared: Sequence[Declared]) -> None:
         agents = [each.agent for each in declared if each.agent]
         kept = [(agent.name, agent.episodes) for agent in agents if agent.episodes]
@@ -120,11 +118,7 @@ def _taking_episodes(places: Places[EpisodeStore]) -> Take:
     return take
 
 
-def nothing_to_take(declared: Sequence[Declared]) -> None:
-    """Files concern this process nothing."""
-
-
-def one_after_another(*takes: Take) -> Take:
+def _one_after_another(*takes: TakeAgents) -> TakeAgents:
     def take(declared: Sequence[Declared]) -> None:
         for each in takes:
             each(declared)

@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import structlog
 
+from servers.assembly.files import TakePipelines
 from servers.config import MeshConfig
 from servers.domain.services import Router
 from servers.kernel.background import for_ever
@@ -15,6 +17,8 @@ from servers.kernel.sqlite import open_database
 from servers.kernel.vectors.stores import Stores, store_at
 from servers.rag.adapters import readers, spool_rows
 from servers.rag.adapters.spool import SqliteSpool
+from servers.rag.catalogue import Users
+from servers.rag.declared import DeclaredPipeline
 from servers.rag.ingestions import SpooledIngestions
 from servers.rag.ports import Spool
 from servers.rag.service import RagPipelines
@@ -27,8 +31,9 @@ _log = structlog.stdlib.get_logger("astromesh.rag")
 
 async def open_rag(
     config: MeshConfig, stack: AsyncExitStack, router: Router
-) -> tuple[RagPipelines, SpooledIngestions]:
-    """Stores are opened when they are first wanted: one that is away stops nothing else."""
+) -> tuple[RagPipelines, SpooledIngestions, TakePipelines]:
+    """And what is to be told of changes in the folder of pipelines. Stores are opened when they
+    are first wanted: one that is away stops nothing else."""
     enter = stack.enter_async_context
     stores = await enter(Stores(store_at(config.state_dir / "rag")))
     pipelines = RagPipelines(
@@ -46,7 +51,30 @@ async def open_rag(
     worker = await enter(Worker(spool, pipelines, work, time.time))
     await enter(for_ever(_sweep(spool, said.keep_days)))
     ingestions = SpooledIngestions(spool, worker, pipelines.declared, time.time, new_id)
-    return pipelines, ingestions
+    return pipelines, ingestions, _taking(pipelines, worker)
+
+
+def _taking(pipelines: RagPipelines, worker: Worker) -> TakePipelines:
+    async def take(
+        declared: Sequence[DeclaredPipeline], users: Users
+    ) -> Sequence[DeclaredPipeline]:
+        before = {each.name for each in pipelines.declarations}
+        changed = await pipelines.take_files(declared, users)
+        found = pipelines.declarations
+        if gone := before - {each.name for each in found}:
+            _log.info("pipelines removed", pipelines=sorted(gone))
+        if changed:
+            _log.info("pipelines taken over", pipelines=sorted(changed))
+        for each in found:
+            if each.reason:
+                _log.warning("pipeline not taken over", pipeline=each.name, reason=each.reason)
+        try:
+            await worker.changed(changed)
+        except AstromeshError as error:  # they go on at the end of their pause
+            _log.warning("ingestions that wait not looked up", error=error.message)
+        return found
+
+    return take
 
 
 async def _sweep(spool: Spool, keep_days: int) -> None:

@@ -113,7 +113,8 @@ class PipelineInfo:
     version: str
     backend: str
     chunking: str
-    reason: str = ""  # why it can't work; empty: it can
+    reason: str = ""  # why it can't work, or why a later version was not taken over
     embedding_model: str = ""
     dimension: int = 0
     chunks: int = 0
+    ready: bool = True  # whether it can work

@@ -194,6 +194,7 @@ def pipeline_from(wire: pb.Pipeline) -> PipelineInfo:
         wire.embedding_model,
         wire.dimension,
         wire.chunks,
+        wire.ready,
     )
 
 
@@ -203,7 +204,7 @@ def pipeline_to(info: PipelineInfo) -> pb.Pipeline:
         version=info.version,
         backend=info.backend,
         chunking=info.chunking,
-        ready=not info.reason,
+        ready=info.ready,
         reason=info.reason,
         embedding_model=info.embedding_model,
         dimension=info.dimension,

@@ -5,7 +5,7 @@ model or the pipeline is waited for: it is nobody's fault who sent documents.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -23,7 +23,7 @@ from servers.rag.ports import Spool
 from servers.rag.turns import Turns
 
 _PASSING = (Unavailable, Exhausted, OutOfTime, Interrupted)  # another try may go well
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_LONGEST_PAUSE = 60.0
 _SHOWN = 512  # characters of the id of the document in hand
 _log = structlog.stdlib.get_logger("astromesh.rag")
 
@@ -48,6 +48,7 @@ class Work:
     document: float = 900.0  # for one document
     patience: float = 86_400.0  # for what is away
     drain: float = 10.0  # for documents in hand when the process ends
+    first_pause: float = 1.0  # until what is away is tried again; twice as long each time
 
 
 @dataclass(slots=True)
@@ -110,6 +111,13 @@ class Worker:
             trouble.timer.cancel()
             self._resume(ingestion.tenant, ingestion.id)
         self._tell(ingestion.id)
+
+    async def changed(self, pipelines: Collection[str]) -> None:
+        """What waits for one of these need not wait any longer."""
+        if any(each.rests for each in self._troubles.values()):
+            for each in await self._spool.running():
+                if each.pipeline in pipelines:
+                    self.hurry(each)
 
     def _resume(self, tenant: str, name: str) -> None:
         self._troubles[name].rests = False
@@ -233,7 +241,7 @@ class Worker:
         self, name: str, ingestion: Ingestion | None, why: str, retry_after: float | None
     ) -> None:
         before = self._troubles.get(name)
-        usual = min(before.pause * 2, _LONGEST_PAUSE) if before else _FIRST_PAUSE
+        usual = min(before.pause * 2, _LONGEST_PAUSE) if before else self._work.first_pause
         pause = min(max(usual, retry_after or 0.0), _LONGEST_PAUSE)
         tenant = ingestion.tenant if ingestion else ""
         timer = asyncio.get_running_loop().call_later(pause, self._resume, tenant, name)

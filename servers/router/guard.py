@@ -4,7 +4,7 @@ Without this, whoever may call RouterService could have any environment variable
 address of his own.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 
 from servers.domain.chat import ChatRequest, Completion, ModelRef, Step
@@ -22,9 +22,9 @@ from servers.router.passing import PassingRouter
 
 
 class GuardedRouter(PassingRouter):
-    """`variables`: those that providers.yaml and the agents in files name."""
+    """`variables`: those that files name when it is asked."""
 
-    def __init__(self, router: Router, variables: frozenset[str]) -> None:
+    def __init__(self, router: Router, variables: Callable[[], Collection[str]]) -> None:
         super().__init__(router)
         self._variables = variables
 
@@ -52,7 +52,7 @@ class GuardedRouter(PassingRouter):
 
     def _check(self, candidates: Sequence[ModelRef]) -> None:
         for ref in candidates:
-            if ref.api_key_env and ref.api_key_env not in self._variables:
+            if ref.api_key_env and ref.api_key_env not in self._variables():
                 raise Denied(
                     f"the variable {ref.api_key_env!r} may not be used as a key: name it in "
                     "providers.yaml, or name a provider that has a key",

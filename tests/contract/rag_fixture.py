@@ -20,7 +20,7 @@ from servers.kernel.vectors.stores import Stores, store_at
 from servers.rag.adapters import readers
 from servers.rag.adapters.spool import SqliteSpool
 from servers.rag.adapters.spool_rows import MIGRATIONS
-from servers.rag.declared import read_pipelines
+from servers.rag.declared import DeclaredPipeline, read_pipelines
 from servers.rag.ingestions import SpooledIngestions
 from servers.rag.remote import RemoteRag
 from servers.rag.remote_ingestions import RemoteIngestions
@@ -69,7 +69,7 @@ async def ingesting(
     folder: Path, router: Router, work: Work, *pipelines: dict
 ) -> AsyncIterator[SpooledIngestions]:
     """Ingestions on disk."""
-    async with taking_in(folder, router, work, *pipelines) as (_, ingestions):
+    async with at_work(folder, router, work, *pipelines) as (_, _, ingestions):
         yield ingestions
 
 
@@ -78,13 +78,22 @@ async def taking_in(
     folder: Path, router: Router, work: Work, *pipelines: dict, most: int = 1 << 20
 ) -> AsyncIterator[tuple[Rag, SpooledIngestions]]:
     """The pipelines, and the ingestions into them."""
+    async with at_work(folder, router, work, *pipelines, most=most) as (kept, _, ingestions):
+        yield kept, ingestions
+
+
+@contextlib.asynccontextmanager
+async def at_work(
+    folder: Path, router: Router, work: Work, *pipelines: dict, most: int = 1 << 20
+) -> AsyncIterator[tuple[RagPipelines, Worker, SpooledIngestions]]:
+    """With who hands documents over to the pipelines."""
     async with (
         service(folder, router, *pipelines) as kept,
         open_database(folder / "ingestions.db", MIGRATIONS) as database,
     ):
         spool = SqliteSpool(database, most, most, time.time)
         async with Worker(spool, kept, work, time.time) as worker:
-            yield kept, SpooledIngestions(spool, worker, kept.declared, time.time, new_id)
+            yield kept, worker, SpooledIngestions(spool, worker, kept.declared, time.time, new_id)
 
 
 @contextlib.asynccontextmanager
@@ -113,14 +122,21 @@ async def over_the_wire(rag: Rag) -> AsyncIterator[Rag]:
 
 
 @contextlib.asynccontextmanager
-async def service(folder: Path, router: Router, *pipelines: dict) -> AsyncIterator[Rag]:
-    files = folder / "config" / "rag"
-    files.mkdir(parents=True, exist_ok=True)
-    for each in pipelines:
-        path = files / f"{each['metadata']['name']}.rag.yaml"
-        path.write_text(yaml.safe_dump(each, sort_keys=False))
-    declared = read_pipelines(files, {}, lambda _: ())
+async def service(folder: Path, router: Router, *pipelines: dict) -> AsyncIterator[RagPipelines]:
+    declared = declare(folder, *pipelines)
     async with Stores(store_at(folder / "state")) as stores:
         yield RagPipelines(
             declared, router, stores, readers.read, readers.media_type_of, lambda: 1_700_000_000.5
         )
+
+
+def declare(folder: Path, *pipelines: dict) -> tuple[DeclaredPipeline, ...]:
+    """Make these the files of the folder, and read them."""
+    files = folder / "config" / "rag"
+    files.mkdir(parents=True, exist_ok=True)
+    for old in files.iterdir():
+        old.unlink()
+    for each in pipelines:
+        path = files / f"{each['metadata']['name']}.rag.yaml"
+        path.write_text(yaml.safe_dump(each, sort_keys=False))
+    return read_pipelines(files, {}, lambda _: ())

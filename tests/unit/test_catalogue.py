@@ -11,7 +11,6 @@ from servers.agents.adapters.sqlite_agents import MIGRATIONS, SqliteAgents
 from servers.agents.catalogue import Catalogue
 from servers.agents.declare import Declaring
 from servers.agents.files import read_agents
-from servers.agents.watch import watching
 from servers.domain.agents import AgentRecord
 from servers.kernel.errors import AlreadyExists, Conflict, InvalidInput, NotFound, NotReady
 from servers.kernel.paths import Wrong
@@ -370,42 +369,3 @@ class TestAList:
         page = await catalogue.list("t", 1)
         with pytest.raises(InvalidInput, match="page_token"):
             await catalogue.list("u", 1, page.next_page_token)
-
-
-class Taken:
-    """Collects what the watch hands over."""
-
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[dict[str, str]] = asyncio.Queue()
-
-    def __call__(self, declared) -> None:
-        self.queue.put_nowait(
-            {d.name: d.agent.spec.prompts.system if d.agent else d.reason for d in declared}
-        )
-
-    async def until(self, wanted) -> None:
-        async with asyncio.timeout(20):
-            while not wanted(await self.queue.get()):
-                pass
-
-
-class TestTheWatch:
-    async def test_hands_over_files_that_are_added_changed_and_removed(self, folder):
-        taken = Taken()
-        async with watching(folder, Declaring(), taken):
-            write(folder, "a")
-            await taken.until(lambda agents: agents == {"a": "hi"})
-            write(folder, "a", system="new")
-            await taken.until(lambda agents: agents == {"a": "new"})
-            (folder / "a.agent.yaml").unlink()
-            await taken.until(lambda agents: agents == {})
-
-    async def test_hands_over_a_faulty_file_with_its_reason(self, folder):
-        taken = Taken()
-        async with watching(folder, Declaring(), taken):
-            (folder / "a.agent.yaml").write_text("a: [")
-            await taken.until(lambda agents: "not valid YAML" in agents.get("a", ""))
-
-    async def test_of_a_folder_that_is_not_there_does_nothing(self, tmp_path):
-        async with watching(tmp_path / "nowhere", Declaring(), Taken()):
-            pass

@@ -134,9 +134,14 @@ class TestAgents:
         assert agent.spec.orchestration.max_iterations == 3
         assert "orchestration" not in agent.canonical()["spec"]
 
-    def test_are_not_read_by_a_process_that_does_not_run_them(self, folder):
+    @pytest.mark.parametrize("service", ["agents", "router", "memory", "rag"])
+    def test_are_read_where_what_they_name_matters(self, folder, service):
         declare(folder, "a")
-        assert loaded(folder, "router").agents == ()
+        assert [each.name for each in loaded(folder, service).agents] == ["a"]
+
+    def test_are_not_read_by_a_process_that_has_no_use_for_them(self, folder):
+        declare(folder, "a")
+        assert loaded(folder, "tools").agents == ()
 
 
 class TestTheFolder:

@@ -10,8 +10,12 @@ from servers.router.guard import GuardedRouter
 from tests.contract.router_fixture import in_process, router
 from tests.scripted.openai_server import openai_server
 
-ALLOWED = frozenset({"OUR_KEY"})
 ENV = {"OUR_KEY": "k", "DATABASE_PASSWORD": "hidden"}
+
+
+def named(*variables):
+    """What files name."""
+    return lambda: variables
 
 
 def asking(endpoint, variable):
@@ -21,13 +25,13 @@ def asking(endpoint, variable):
 
 async def test_a_variable_that_the_configuration_names_is_used(tmp_path):
     async with openai_server() as model, router(in_process, tmp_path, env=ENV) as behind:
-        await GuardedRouter(behind, ALLOWED).complete(asking(model.endpoint, "OUR_KEY"))
+        await GuardedRouter(behind, named("OUR_KEY")).complete(asking(model.endpoint, "OUR_KEY"))
     assert model.requests[0].headers["authorization"] == "Bearer k"
 
 
 async def test_any_other_variable_stays_here(tmp_path):
     async with openai_server() as model, router(in_process, tmp_path, env=ENV) as behind:
-        guarded = GuardedRouter(behind, ALLOWED)
+        guarded = GuardedRouter(behind, named("OUR_KEY"))
         with pytest.raises(Denied) as refused:
             await guarded.complete(asking(model.endpoint, "DATABASE_PASSWORD"))
         async with aclosing(guarded.stream(asking(model.endpoint, "DATABASE_PASSWORD"))) as steps:
@@ -35,3 +39,14 @@ async def test_any_other_variable_stays_here(tmp_path):
                 await anext(steps)
     assert refused.value.reason == "VARIABLE_DENIED"
     assert model.requests == []
+
+
+async def test_a_variable_that_a_file_names_later_is_used_then(tmp_path):
+    names = set()
+    async with openai_server() as model, router(in_process, tmp_path, env=ENV) as behind:
+        guarded = GuardedRouter(behind, lambda: names)
+        with pytest.raises(Denied):
+            await guarded.complete(asking(model.endpoint, "OUR_KEY"))
+        names.add("OUR_KEY")
+        await guarded.complete(asking(model.endpoint, "OUR_KEY"))
+    assert model.requests[0].headers["authorization"] == "Bearer k"
