@@ -20,6 +20,7 @@ from servers.domain.semantic import Memory, MemoryScope, Origin, Reader, Remembe
 from servers.kernel.vectors.ports import Found, Point, Record
 
 MOST_ORIGINS: Final = 32  # that are kept of a memory, the newest ones
+MOST_PARTS: Final = 256  # principals and sessions that can have a part in one
 _USER, _BY, _IN = "user:", "by:", "in:"
 
 
@@ -131,8 +132,7 @@ def _ttl_of(memory: Memory) -> float:
 
 def record_of(memory: Memory, whose: str, parts: Mapping[str, Scalar]) -> Record:
     """`whose`: its `seen_by`. `parts`: who had a part in it before."""
-    keys = [f"{_BY}{each.principal}" for each in memory.origins if each.principal]
-    keys += [f"{_IN}{each.session}" for each in memory.origins if each.session]
+    keys = [key for each in memory.origins for key in _part(each.principal, each.session)]
     metadata: dict[str, Scalar] = {
         "agent": memory.agent,
         "seen_by": whose,
@@ -158,6 +158,16 @@ def record_of(memory: Memory, whose: str, parts: Mapping[str, Scalar]) -> Record
 def parts_of(record: Record) -> dict[str, Scalar]:
     """Who had a part in it, and sessions, also those whose origins are not kept any more."""
     return {key: True for key in record.metadata if key.startswith((_BY, _IN))}
+
+
+def has_room_for(record: Record, reader: Reader) -> bool:
+    """Whether he can have a part in it. Whoever has one can erase it, so none is given up."""
+    known = parts_of(record)
+    return len(known.keys() | set(_part(reader.principal, reader.session))) <= MOST_PARTS
+
+
+def _part(principal: str, session: str) -> list[str]:
+    return [f"{_BY}{principal}"] * bool(principal) + [f"{_IN}{session}"] * bool(session)
 
 
 def points_of(memory: Memory, vector: Vector) -> Sequence[Point]:

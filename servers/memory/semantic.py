@@ -209,6 +209,10 @@ class VectorMemory:
         whose = records.seen_by(reader, remembered.scope)
         for _ in range(_TRIES):
             there = await self._the_same(reader, remembered, fresh.id, name, store, vector)
+            if there and not records.has_room_for(there, reader):
+                if there.content_hash == records.fingerprint(remembered.text):
+                    return records.memory_from(there, name), RememberOutcome.UNCHANGED
+                there = None  # what he has to correct is a memory of its own
             if there is None:
                 if await store.record(self._alive(reader.tenant), fresh.id):
                     fresh = replace(fresh, id=records.another_id(fresh.id, f"{origin.at}"))

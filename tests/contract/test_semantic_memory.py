@@ -19,6 +19,7 @@ from servers.kernel.errors import InvalidInput, NotFound, NotReady
 from servers.kernel.vectors.embedding import EmbeddingModel
 from servers.kernel.vectors.stores import StorePlace
 from servers.memory.collections import CollectionPlace
+from servers.memory.memories import MOST_PARTS
 from tests.contract.memory_fixture import EXCHANGE, KEY
 from tests.contract.rag_fixture import packaged_router
 from tests.contract.semantic_fixture import (
@@ -140,6 +141,21 @@ class TestRemembering:
         await plain.remember(ADA, note(TEA))
         near = note(TEA.replace(".", "!"), duplicate_threshold=1)
         assert (await plain.remember(ADA, near))[1] is CREATED
+
+    async def test_of_what_has_no_room_for_him_adds_no_part_of_his(self, plain):
+        crowd = [Reader("acme", "helper", f"p{n}", f"c{n}") for n in range(MOST_PARTS // 2)]
+        said = note(TEA, scope=AGENT)
+        await asyncio.gather(*(plain.remember(each, said) for each in crowd))
+        kept, outcome = await plain.remember(ADA, said)
+        assert outcome is RememberOutcome.UNCHANGED
+        assert "ada" not in {each.principal for each in kept.origins}
+        corrected = note("The user drinks green tea in the mornings.", scope=AGENT)
+        corrected = replace(corrected, duplicate_threshold=0.9)
+        assert (await plain.remember(ADA, corrected))[1] is CREATED
+        assert (await plain.remember(crowd[0], said))[1] is MERGED
+        assert (await plain.forget(ADA, Forgetting(session="s1"))) == 1
+        elsewhere = replace(ADA, session="")
+        assert texts((await plain.memories(elsewhere, MemoryQuery())).memories) == [TEA]
 
     async def test_keeps_a_text_whose_id_has_gone_to_another(self, plain):
         """After a correction a memory has the id of what it said before."""

@@ -68,7 +68,9 @@ class _RememberOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Remem
     origin.
     """
     REMEMBER_OUTCOME_UNCHANGED: _RememberOutcome.ValueType  # 3
-    """The run had left the same text already. Nothing was written."""
+    """The run had left the same text already, or it is in a memory in which 256 principals and
+    sessions have a part, which takes no more. Nothing was written.
+    """
 
 class RememberOutcome(_RememberOutcome, metaclass=_RememberOutcomeEnumTypeWrapper):
     """RememberOutcome says what became of a text."""
@@ -82,7 +84,9 @@ REMEMBER_OUTCOME_MERGED: RememberOutcome.ValueType  # 2
 origin.
 """
 REMEMBER_OUTCOME_UNCHANGED: RememberOutcome.ValueType  # 3
-"""The run had left the same text already. Nothing was written."""
+"""The run had left the same text already, or it is in a memory in which 256 principals and
+sessions have a part, which takes no more. Nothing was written.
+"""
 Global___RememberOutcome: _TypeAlias = RememberOutcome  # noqa: Y015
 
 @_typing.final

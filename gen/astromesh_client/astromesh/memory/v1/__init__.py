@@ -318,7 +318,8 @@ class RememberOutcome(betterproto2.Enum):
 
     UNCHANGED = 3
     """
-    The run had left the same text already. Nothing was written.
+    The run had left the same text already, or it is in a memory in which 256 principals and
+    sessions have a part, which takes no more. Nothing was written.
     """
 
     @classmethod
