@@ -132,6 +132,15 @@ class TestSearch:
         assert await names(store, scope=scope, limit=1) == [("mine", 0)]
 
 
+    async def test_finds_the_nearest_and_all_of_them_behind_many_equal_ones(self, store):
+        await store.replace("acme", record("equal"), points(*[EAST] * 300))
+        await store.replace("acme", record("near"), points(unit(1, 0.1, 0, 0), UP))
+        await store.replace("other", record("theirs"), points(*[NORTH] * 300))
+        assert (await names(store, NORTH, limit=1)) == [("near", 0)]
+        assert (await names(store, UP, limit=1)) == [("near", 1)]
+        assert len(await names(store, NORTH, limit=1000)) == 302
+
+
 class TestAccess:
     @pytest.mark.parametrize(
         ("principal", "seen"),

@@ -139,11 +139,13 @@ async def test_what_a_torn_write_left_is_out_of_sight_and_goes(backend, tmp_path
         await store.prepare(SPACE)
         await store.replace("acme", record("a"), points(NORTH, UP))
         await _tear(backend, store)
+    async with open_collection(backend, collection) as store:
         found = await store.search(Scope("acme", "bob"), EAST, 10, {})
         assert sorted((each.record.id, each.index) for each in found) == [("a", 0), ("a", 1)]
         assert (await store.record(ACME, "a")).content_hash == "h1"
         await store.replace("acme", record("a", updated_at=3.0), points(UP))
         assert len(await store.search(ACME, EAST, 10, {})) == 1
+        assert await store.count("acme") == 1
 
 
 async def _tear(backend, store) -> None:

@@ -5,12 +5,13 @@ do, and 1 is not true.
 """
 
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Any, TypeAlias
 
 import orjson
 
 from servers.domain.rag import Scalar
-from servers.kernel.vectors.ports import Found, Point, Record
+from servers.kernel.vectors.ports import Found, Point, Record, Scope
 
 VECTOR = "vector"  # of a payload that was read with it
 EVERYBODY = "*"  # before each name stands a character, so that nobody is named so
@@ -96,6 +97,13 @@ def whole(said: Iterable[tuple[Mapping[str, Any], float]], heads: Iterable[Head]
 
 def seen_by(principal: str) -> list[str]:
     return [EVERYBODY, f"@{principal}"]
+
+
+def is_seen(payload: Mapping[str, Any], scope: Scope) -> bool:
+    """As a store would filter it; of its tenant it is."""
+    if scope.principal is not None and not set(payload["acl"]) & set(seen_by(scope.principal)):
+        return False
+    return scope.now is None or payload.get("expires_at", inf) > scope.now
 
 
 def mark(key: str, value: Scalar) -> str:

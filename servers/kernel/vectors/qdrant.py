@@ -10,16 +10,13 @@ that of their record's newest point 0, and goes with the next write.
 import asyncio
 import uuid
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import httpx
-from qdrant_client import AsyncQdrantClient, QdrantClient
+from qdrant_client import AsyncQdrantClient
 from qdrant_client import models as q
 from qdrant_client.http.exceptions import (
     ApiException,
@@ -29,7 +26,7 @@ from qdrant_client.http.exceptions import (
 
 from servers.domain.embeddings import Vector
 from servers.domain.rag import Where
-from servers.kernel.errors import NotReady, Unavailable
+from servers.kernel.errors import Unavailable
 from servers.kernel.vectors import payloads, words
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.ports import (
@@ -44,6 +41,7 @@ from servers.kernel.vectors.ports import (
     values_of,
     without_words,
 )
+from servers.kernel.vectors.qdrant_folder import Folder, Known
 
 _BATCH = 512  # points in one request
 _TIMEOUT = 30  # seconds
@@ -64,67 +62,13 @@ async def open_at(collection: Collection) -> AsyncIterator["QdrantStore"]:
             check_compatibility=False,
         )
     else:
-        client = _Folder(collection.folder / collection.name)
+        client = Folder(collection.folder / collection.name)
     try:
         store = QdrantStore(client, collection.name, bool(collection.address))
         await store.space()
         yield store
     finally:
         await client.close()
-
-
-class _Folder:
-    """The library in a folder, with the methods of the client. It works in the thread that
-    calls it, which is one of its own, and takes one call at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._thread = ThreadPoolExecutor(1, "qdrant")
-        self._client: QdrantClient | None = None
-
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        return partial(self._run, self._call, name)
-
-    async def close(self) -> None:
-        await self._run(self._close)
-        self._thread.shutdown(wait=False)
-
-    async def _run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, partial(function, *args, **kwargs))
-
-    def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        if self._client is None:
-            self._folder.parent.mkdir(parents=True, exist_ok=True)
-            self._client = _opened(self._folder)
-        answer = getattr(self._client, name)(*args, **kwargs)
-        if name in ("collection_exists", "create_collection"):
-            _write_over(self._client)
-        return answer
-
-    def _close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-
-
-def _opened(folder: Path) -> QdrantClient:
-    try:
-        return QdrantClient(path=str(folder))
-    except RuntimeError as error:
-        if "already accessed" not in str(error):
-            raise
-        raise NotReady(
-            f"another process has {str(folder)!r} open: stop it, name another path, or let both "
-            "use a Qdrant server (vector_store.url)",
-            reason="STATE_IN_USE",
-            folder=str(folder),
-        ) from error
-
-
-def _write_over(client: Any) -> None:
-    """What is deleted, in its SQLite file: it has no setting for that."""
-    for collection in client._client.collections.values():
-        collection.storage.storage.execute("PRAGMA secure_delete = ON")
 
 
 class QdrantStore:
@@ -134,6 +78,7 @@ class QdrantStore:
         self._client, self._name, self._server = client, name, server
         self._space: Space | None = None
         self._words = False  # whether the collection has them
+        self._known = None if server else Known()
         self._lock = asyncio.Lock()  # of two writers of a record one must be last
 
     async def space(self) -> Space | None:
@@ -154,6 +99,8 @@ class QdrantStore:
                 if not _is_gone(error, self._name):
                     raise
                 self._space = None  # the next one looks for it again
+                if self._known:
+                    self._known.forget()
                 raise Unavailable(
                     f"collection {self._name!r} is gone from Qdrant: take the documents in again",
                     reason="STORE_UNAVAILABLE",
@@ -198,28 +145,45 @@ class QdrantStore:
         async with self._lock:
             if over and not unchanged(await self.record(Scope(tenant), over.id), over):
                 return False
+            ids = {str(each.id): (each.payload or {})["index"] == 0 for each in structs}
+            if self._known:
+                await self._known.add(self._call, tenant, record.id, ids.items())
             for at in range(0, len(structs), _BATCH):
                 await self._call("upsert", structs[at : at + _BATCH], wait=True)
-            older = _filter(Scope(tenant), {}, must=[_is("record", record.id)])
-            older.must_not = [_is("version", version)]
-            await self._delete(older)
+            await self._remove(tenant, [record.id], version, frozenset(ids))
             return True
 
     def _vectors(self, point: Point) -> Any:
         dense = list(point.vector)
         return {"": dense, _WORDS: _sparse(words.weights(point.text))} if self._words else dense
 
-    async def _delete(self, which: q.Filter) -> None:
-        selector = q.FilterSelector(filter=which)
-        await self._call("delete", points_selector=selector, wait=True)
+    async def _remove(
+        self,
+        tenant: str,
+        records: Sequence[str],
+        version: str = "",
+        ids: frozenset[str] = frozenset(),
+    ) -> None:
+        """All points of some records, but those of a version, which are `ids`."""
+        if self._known:
+            there = await self._known.ids(self._call, tenant, records)
+            if gone := [name for name in there if name not in ids]:
+                await self._delete(q.PointIdsList(points=list(gone)))
+            await self._known.remove(self._call, tenant, records, ids)
+            return
+        which = _filter(Scope(tenant), {}, must=[_any_of("record", records)])
+        which.must_not = [_is("version", version)] if version else None
+        await self._delete(q.FilterSelector(filter=which))
+
+    async def _delete(self, which: q.PointIdsList | q.FilterSelector) -> None:
+        await self._call("delete", points_selector=which, wait=True)
 
     async def delete(self, tenant: str, *records: str) -> int:
         if not records or await self.space() is None:
             return 0
-        these = _any_of("record", list(records))
         async with self._lock:
-            heads = await self._heads(Scope(tenant), [these])
-            await self._delete(_filter(Scope(tenant), {}, must=[these]))
+            heads = await self._heads_of(Scope(tenant), records)
+            await self._remove(tenant, records)
         return sum(each.points for each, _ in payloads.newest(heads).values())
 
     async def sweep(self, now: float) -> int:
@@ -227,11 +191,13 @@ class QdrantStore:
         over = await self._count(q.Filter(must=[_over(now), head]))
         if over:
             async with self._lock:
-                await self._delete(q.Filter(must=[_over(now)]))
+                await self._delete(q.FilterSelector(filter=q.Filter(must=[_over(now)])))
+                if self._known:
+                    self._known.forget()
         return over
 
     async def record(self, scope: Scope, record: str) -> Record | None:
-        heads = await self._heads(scope, [_is("record", record)])
+        heads = await self._heads_of(scope, [record])
         return next((each for each, _ in payloads.newest(heads).values()), None)
 
     async def records(
@@ -239,6 +205,16 @@ class QdrantStore:
     ) -> Sequence[Record]:
         found = payloads.newest(await self._heads(scope, [], where))
         return [found[name][0] for name in sorted(found) if name > after][:limit]
+
+    async def _heads_of(self, scope: Scope, records: Sequence[str]) -> list[payloads.Head]:
+        if not self._known:
+            return await self._heads(scope, [_any_of("record", records)])
+        if await self.space() is None:
+            return []
+        ids = await self._known.ids(self._call, scope.tenant, records, heads=True)
+        found = await self._call("retrieve", ids=ids) if ids else []
+        said = [each.payload or {} for each in found]
+        return [payloads.head_from(each) for each in said if payloads.is_seen(each, scope)]
 
     async def _heads(
         self, scope: Scope, must: list[q.Condition], where: Where = NO_FILTER
@@ -283,7 +259,7 @@ class QdrantStore:
         said = [(_said(each), each.score) for each in answer.points]
         ids = sorted({payload["record"] for payload, _ in said})
         everybody = Scope(scope.tenant)  # a newer version may be seen by others
-        heads = await self._heads(everybody, [_any_of("record", ids)]) if ids else []
+        heads = await self._heads_of(everybody, ids) if ids else []
         return payloads.whole(said, heads)
 
     async def keywords(
@@ -342,8 +318,8 @@ def _is(key: str, value: str) -> q.FieldCondition:
     return q.FieldCondition(key=key, match=q.MatchValue(value=value))
 
 
-def _any_of(key: str, values: list[str]) -> q.FieldCondition:
-    return q.FieldCondition(key=key, match=q.MatchAny(any=values))
+def _any_of(key: str, values: Sequence[str]) -> q.FieldCondition:
+    return q.FieldCondition(key=key, match=q.MatchAny(any=list(values)))
 
 
 def _over(now: float) -> q.FieldCondition:
