@@ -17,6 +17,7 @@ import pytest
 from servers.kernel.errors import NotReady, Unavailable
 from servers.kernel.sqlite import open_database
 from servers.kernel.vectors import faiss, pgvector_search, postings, rows
+from servers.kernel.vectors.chroma import open_chroma
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.index_faiss import FaissIndex
 from servers.kernel.vectors.opening import open_collection
@@ -363,6 +364,21 @@ async def _delete_collection(backend, store, folder) -> None:
     other = chromadb.PersistentClient(str(folder), settings=settings)
     await asyncio.to_thread(other.delete_collection, "gone")
     other.close()
+
+
+@pytest.mark.parametrize("exact", [0, 2000], ids=["by its graph", "one by one"])
+async def test_chroma_finds_what_its_graph_does_not_lead_to(exact, tmp_path):
+    """It makes the graph again when a folder is opened; of points that were replaced, and of
+    equal ones, it then does not lead to each."""
+    async with open_chroma(Collection("again", tmp_path), exact=exact) as store:
+        await store.prepare(SPACE)
+        for _ in range(3):
+            await store.replace("acme", record("equal"), points(*[EAST] * 300))
+            await store.replace("acme", record("other"), points(NORTH, UP))
+    async with open_chroma(Collection("again", tmp_path), exact=exact) as store:
+        found = await store.search(ACME, NORTH, 1000, {})
+        assert (found[0].record.id, found[0].index, len(found)) == ("other", 0, 302)
+        assert all(each.similarity == pytest.approx(0.0, abs=1e-6) for each in found[1:])
 
 
 class TestPgvector:

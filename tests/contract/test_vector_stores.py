@@ -131,7 +131,6 @@ class TestSearch:
         scope = Scope("acme", "bob")
         assert await names(store, scope=scope, limit=1) == [("mine", 0)]
 
-
     async def test_finds_the_nearest_and_all_of_them_behind_many_equal_ones(self, store):
         await store.replace("acme", record("equal"), points(*[EAST] * 300))
         await store.replace("acme", record("near"), points(unit(1, 0.1, 0, 0), UP))
