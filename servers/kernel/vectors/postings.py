@@ -17,6 +17,7 @@ from servers.kernel.vectors import words
 
 _MOST_TIED: Final = 1000  # as good as the last one, of which the first by name are kept
 _AT_ONCE: Final = 10_000  # points looked up by one statement
+_LOOKED_UP: Final = 5  # points that are read in a row while one is looked up
 _WEIGHT: Final = np.dtype([("point", np.int64), ("weight", np.float64)])
 
 Numbers = npt.NDArray[np.int64]
@@ -47,10 +48,11 @@ def best(
 
 def _having(connection: sqlite3.Connection, word: int, seen: Numbers) -> npt.NDArray[np.void]:
     """The points that have the word, and what it weighs there: all of them, or, where these are
-    more than may be seen, those of `seen`."""
+    many more than may be seen, those of `seen`."""
     sql = "SELECT point, weight FROM word WHERE word = ? LIMIT ?"
-    every = np.fromiter(connection.execute(sql, (word, len(seen) + 1)), _WEIGHT)
-    if len(every) <= len(seen):
+    most = len(seen) * _LOOKED_UP
+    every = np.fromiter(connection.execute(sql, (word, most + 1)), _WEIGHT)
+    if len(every) <= most:
         return every
     sql = (
         "SELECT w.point, w.weight FROM json_each(?) s CROSS JOIN word w "
