@@ -7,6 +7,7 @@ import threading
 from array import array
 from collections import Counter
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -108,8 +109,9 @@ class TestFaiss:
             assert len(await search) == 1
 
     async def test_reads_words_in_proportion_to_what_may_be_seen(self, tmp_path):
-        few, many = [await _steps_to_find(tmp_path, others) for others in (500, 5000)]
-        assert many < 2 * few
+        alone, few, many = [await _found_among(tmp_path, others) for others in (0, 500, 5000)]
+        assert many.steps < 2 * few.steps
+        assert many.scores == few.scores == alone.scores
 
     async def test_is_saved_by_one_at_a_time_when_it_closes(self, tmp_path):
         gate = Gate()
@@ -177,18 +179,24 @@ async def _steps_to_read(folder, count: int) -> int:
     return steps
 
 
-async def _steps_to_find(folder, others: int) -> int:
-    """A word that one point of ours has, and many of others."""
+@dataclass(frozen=True)
+class Search:
+    steps: int
+    scores: list[float]
 
-    def find(connection) -> int:
+
+async def _found_among(folder, others: int) -> Search:
+    """Words of some points of ours, and of many of others."""
+
+    def find(connection) -> Search:
         seen = rows.seen(connection, ACME, {})
         with Steps(connection) as took:
-            assert len(postings.best(connection, seen, ["fox"], 10)) == 1
-        return took.count
+            best = postings.best(connection, seen, ["fox", "1", "2"], 10)
+        return Search(took.count, [score for _, score in best])
 
     async with open_database(folder / f"{others}.db", rows.MIGRATIONS) as database:
-        for tenant, count in (("other", others), ("acme", 1)):
-            many = points(*[EAST] * count, text="fox")
+        for tenant, count in (("other", others), ("acme", 3)):
+            many = points(*[EAST] * count, text="fox fox")
             write = partial(rows.replace, tenant=tenant, new=record("a"), points=many)
             await database.write(write)
         return await database.read(find)
@@ -456,3 +464,13 @@ async def test_what_is_deleted_is_in_no_file_of_a_folder(backend, tmp_path):
         assert left()
         await store.delete("acme", *(f"r{n}" for n in range(20)))
         assert left() == 0
+
+
+async def test_what_a_folder_of_qdrant_has_acknowledged_is_not_in_its_log_alone(tmp_path):
+    """Commits don't wait for the disk there: the log is brought to it before anybody hears."""
+    async with open_collection("qdrant", Collection("kept", tmp_path)) as store:
+        await store.prepare(SPACE)
+        for write in (store.replace("acme", record("a"), points(EAST)), store.delete("acme", "a")):
+            await write
+            (log,) = tmp_path.rglob("storage.sqlite-wal")
+            assert log.stat().st_size == 0
