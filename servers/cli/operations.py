@@ -14,7 +14,7 @@ from servers.cli.choices import Output
 from servers.cli.client import connected
 from servers.cli.failures import FAILED
 from servers.cli.output import Columns, local_time, show_all, show_one
-from servers.cli.rag import Folder, fault, files_of, progress, tell_passed_over
+from servers.cli.rag import Folder, counted, fault, files_of, progress, tell_passed_over
 from servers.cli.text import clean
 from servers.domain.rag import Document
 from servers.rag.remote_ingestions import uploaded
@@ -115,7 +115,7 @@ async def cancel_operation(address: str, name: str) -> None:
         operation = await OperationsStub(channel).GetOperation(_named(name))
     ends = "has ended" if operation.done else "ends with the document in hand"
     done = _metadata(operation)
-    print(f"{clean(request.name)} {ends}: {done.done} of {done.documents} documents")
+    print(f"{clean(request.name)} {ends}: {done.done} of {counted(done.documents, 'document')}")
 
 
 async def delete_operation(address: str, name: str) -> None:
@@ -143,6 +143,9 @@ async def wait_operation(address: str, name: str, seconds: float | None) -> int:
         except TimeoutError:
             print(f"error: {clean(request.name)} goes on after {seconds} s", file=sys.stderr)
             return FAILED
+        except asyncio.CancelledError:  # Ctrl-C
+            print(f"{clean(request.name)} goes on", file=sys.stderr)
+            raise
     return _told(operation)
 
 
@@ -162,10 +165,10 @@ def _told(operation: lro.Operation) -> int:
         print(f"error: {clean(operation.error.message)}", file=sys.stderr)
     end = _metadata(operation)
     print(
-        f"{end.done} of {end.documents} documents: {end.created} created, {end.replaced} replaced, "
-        f"{end.unchanged} unchanged, {end.failed} failed"
+        f"{end.done} of {counted(end.documents, 'document')}: {end.created} created, "
+        f"{end.replaced} replaced, {end.unchanged} unchanged, {end.failed} failed"
     )
-    print(f"{end.chunks} chunks")
+    print(counted(end.chunks, "chunk"))
     return FAILED if end.failed or operation.HasField("error") else 0
 
 

@@ -221,8 +221,12 @@ def _summary(tally: Tally, seconds: float) -> None:
     for name, why in tally.faults:
         print(f"error: {fault(name, why)}", file=sys.stderr)
     counts = ", ".join(f"{tally.outcomes[each]} {each}" for each in _OUTCOMES.values())
-    print(f"{sum(tally.outcomes.values())} documents: {counts}")
-    print(f"{tally.chunks} chunks in {seconds:.1f} s")
+    print(f"{counted(sum(tally.outcomes.values()), 'document')}: {counts}")
+    print(f"{counted(tally.chunks, 'chunk')} in {seconds:.1f} s")
+
+
+def counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 async def query(
@@ -278,4 +282,4 @@ async def delete(address: str, pipeline: str, document: str) -> None:
     request = pb.DeleteDocumentRequest(pipeline=pipeline, document=document)
     async with connected(address) as channel:
         answer = await RagServiceStub(channel).DeleteDocument(request)
-    print(f"deleted {clean(document)} ({answer.deleted_chunks} chunks)")
+    print(f"deleted {clean(document)} ({counted(answer.deleted_chunks, 'chunk')})")

@@ -110,6 +110,7 @@ class Worker:
         if trouble and trouble.rests:  # else it has its turn already, and must not have two
             trouble.timer.cancel()
             self._resume(ingestion.tenant, ingestion.id)
+        self._turns.hasten(ingestion.tenant, ingestion.id)
         self._tell(ingestion.id)
 
     async def changed(self, pipelines: Collection[str]) -> None:

@@ -73,6 +73,10 @@ async def begun(ingestions: Ingestions) -> Ingestion:
         return await anext(each async for each in told if each.current == "b.md")
 
 
+async def only(name: str):
+    yield document(name, "It is the only one.")
+
+
 async def names(rag: Rag) -> list[str]:
     return [each.id for each in (await rag.documents(ALICE, P)).documents]
 
@@ -103,6 +107,22 @@ class TestCancelling:
                 (failure,) = each.failures
                 assert (failure.id, failure.reason) == ("junk.txt", "DOCUMENT_UNREADABLE")
                 assert each.failed == 1
+
+    async def test_ends_what_waits_for_its_turn_before_others_go_on(
+        self, reached, tmp_path, router, slow
+    ):
+        async with (
+            taking_in(tmp_path, router, Work(lanes=1), slow.pipeline) as (_, kept),
+            reached(kept) as ingestions,
+        ):
+            busy, queued = await begun(ingestions), await ingestions.start(ALICE, P, only("d.md"))
+            await ingestions.cancel(ALICE, queued.name)
+            slow.let.set()
+            first, last = [
+                await ingestions.wait(ALICE, each.name, PATIENCE) for each in (queued, busy)
+            ]
+            assert (first.state, first.done) == (IngestionState.CANCELLED, 0)
+            assert (last.state, first.ended_at < last.ended_at) == (IngestionState.DONE, True)
 
 
 class TestTheEndOfTheProcess:

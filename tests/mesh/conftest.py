@@ -9,7 +9,9 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+import yaml
 
+from tests.contract.rag_fixture import pipeline
 from tests.mesh.mesh_process import MeshProcess, mesh_process
 from tests.running import agent
 from tests.scripted.http_server import Reply, ScriptedServer
@@ -47,6 +49,8 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshProcess]:
     folder = tmp_path_factory.mktemp("mesh")
     (folder / "config" / "agents").mkdir(parents=True)
     (folder / "config" / "providers.yaml").write_text(PROVIDERS)
+    (folder / "config" / "rag").mkdir()
+    (folder / "config" / "rag" / "handbook.rag.yaml").write_text(yaml.safe_dump(pipeline()))
     with mesh_process(folder) as mesh:
         yield mesh
 

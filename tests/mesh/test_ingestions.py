@@ -148,7 +148,7 @@ async def test_the_command_line_hands_over_and_waits(mesh, tmp_path):
     waited = await asyncio.to_thread(invoked, "rag", "operations", "wait", name, *here)
     listed = await asyncio.to_thread(invoked, "rag", "operations", "list", "-o", "json", *here)
     assert (given.code, waited.code) == (0, 0)
-    assert "1 of 1 documents: 1 created" in waited.out
+    assert "1 of 1 document: 1 created" in waited.out
     assert name in listed.out
 
 

@@ -32,6 +32,24 @@ async def test_a_real_model_speaks_token_by_token(http, an_agent):
     assert [used["provider"] for used in run["model_usage"]] == ["local"]
 
 
+async def test_a_real_model_answers_from_documents_and_names_them(http, an_agent):
+    text = "# Holidays\n\nEverybody has thirty days of holiday a year."
+    document = {"id": "holidays.md", "text": text, "uri": "https://wiki/holidays.md"}
+    await http.post("/v1/rag/handbook/documents", json={"document": document})
+    model = {"primary": LOCAL | SETTINGS}
+    helper = await an_agent(model=model, knowledge={"pipeline": "handbook"})
+    plain = await an_agent(model=model)
+    question = {"query": "How many days of holiday do I have?"}
+    run = (await http.post(f"{helper.path}:run", json=question, timeout=60)).json()
+    alone = (await http.post(f"{plain.path}:run", json=question, timeout=60)).json()
+    events = (await http.get(f"/v1/runs/{run['run_id']}/events")).text
+    told = [json.loads(line) for line in events.splitlines() if line]
+    (known,) = [each["knowledge"]["sources"] for each in told if "knowledge" in each]
+    assert run["state"] == alone["state"] == "RUN_STATE_COMPLETED"
+    assert [(each["number"], each["uri"]) for each in known] == [(1, document["uri"])]
+    assert run["usage"]["prompt_tokens"] > alone["usage"]["prompt_tokens"] + 20  # it was shown
+
+
 async def test_a_real_model_counts_what_it_is_charged_with(http):
     chat = {"messages": [{"role": "ROLE_USER", "text": "Say hello to Ada."}]}
     asked = chat | {"candidates": [LOCAL], "sampling": {"max_tokens": 1}}

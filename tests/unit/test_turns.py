@@ -26,3 +26,20 @@ class TestTurns:
         turns.add("b", "b1")
         turns.put_back("a", await turns.take())
         assert await taken(turns, 2) == ["b1", "a1"]
+
+    async def test_of_what_is_to_end_come_next(self):
+        turns = Turns()
+        for name in ("a1", "a2", "b1", "c1"):
+            turns.add(name[0], name)
+        for name in ("a2", "c1"):
+            turns.hasten(name[0], name)
+        assert await taken(turns, 4) == ["a2", "c1", "a1", "b1"]
+
+    async def test_of_what_is_in_hand_are_not_two(self):
+        turns = Turns()
+        turns.add("a", "a1")
+        turns.add("b", "b1")
+        first = await turns.take()
+        turns.hasten("a", first)
+        turns.put_back("a", first)
+        assert await taken(turns, 2) == ["b1", "a1"]
