@@ -148,11 +148,38 @@ async def test_what_a_torn_write_left_is_out_of_sight_and_goes(backend, tmp_path
         assert await store.count("acme") == 1
 
 
+@pytest.mark.parametrize("backend", ["qdrant", "chroma"])
+async def test_a_version_that_a_torn_write_did_not_delete_is_in_no_list(backend, tmp_path):
+    """Whoever asks for what the older one was, and the newer one is not."""
+    collection = Collection(f"c{uuid.uuid4().hex[:12]}", tmp_path)
+    async with open_collection(backend, collection) as store:
+        await store.prepare(SPACE)
+        for name in ("a", "b", "c"):
+            await store.replace("acme", record(name, metadata={"is": "old"}), points(NORTH))
+        kept = record(
+            "a", updated_at=2.0, expires_at=9.0, acl=("ada",), metadata={"is": "new"}, points=1
+        )
+        await _write(backend, store, kept, points(EAST))
+    async with open_collection(backend, collection) as store:
+        old = {"is": "old"}
+        assert [each.id for each in await store.records(ACME, "", 1, old)] == ["b"]
+        assert [each.id for each in await store.records(ACME, "", 9, old)] == ["b", "c"]
+        assert list(await store.records(ACME, "", 9, {"is": "new"})) == [kept]
+        for others in (Scope("acme", "bob"), Scope("acme", now=10.0)):
+            assert [each.id for each in await store.records(others, "", 9)] == ["b", "c"]
+            assert await store.record(others, "a") is None
+        assert await store.record(Scope("acme", "ada", 8.0), "a") == kept
+
+
 async def _tear(backend, store) -> None:
     """All but the last request of a write: point 0 has not come."""
-    kept = record("a", content_hash="h2", updated_at=2.0)
-    said = payloads.of_record("acme", kept, 3) | {"version": "torn"}
-    late = points(EAST, EAST, EAST)[1:]
+    kept = record("a", content_hash="h2", updated_at=2.0, points=3)
+    await _write(backend, store, kept, points(EAST, EAST, EAST)[1:])
+
+
+async def _write(backend, store, kept, late) -> None:
+    """Of a new version, without the removal of the one before."""
+    said = payloads.of_record("acme", kept, kept.points) | {"version": "torn"}
     if backend == "qdrant":
         from qdrant_client import models
 

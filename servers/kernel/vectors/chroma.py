@@ -170,14 +170,25 @@ class ChromaStore:
         return swept
 
     async def record(self, scope: Scope, record: str) -> Record | None:
-        heads = await self._heads(scope, [{"record": record}])
-        return next((each for each, _ in payloads.newest(heads).values()), None)
+        heads = await self._heads(Scope(scope.tenant), [{"record": record}])
+        newest = payloads.newest(heads).values()
+        return next((each for each, _ in newest if payloads.is_seen(scope, each)), None)
 
     async def records(
         self, scope: Scope, after: str, limit: int, where: Where = NO_FILTER
     ) -> Sequence[Record]:
-        found = payloads.newest(await self._heads(scope, [], where))
-        return [found[name][0] for name in sorted(found) if name > after][:limit]
+        seen = payloads.newest(await self._heads(scope, [], where))
+        names, found = sorted(name for name in seen if name > after), list[Record]()
+        while names and len(found) < limit:
+            some, names = names[:limit], names[limit:]
+            found += await self._current(scope, [seen[name] for name in some])
+        return found[:limit]
+
+    async def _current(self, scope: Scope, seen: Sequence[payloads.Head]) -> list[Record]:
+        """Without what a torn write left behind, whose newer version may not be seen."""
+        ids = [record.id for record, _ in seen]
+        heads = await self._heads(Scope(scope.tenant), [{"record": {"$in": ids}}])
+        return payloads.current(seen, heads)
 
     async def _heads(
         self, scope: Scope, more: list[Any], where: Where = NO_FILTER

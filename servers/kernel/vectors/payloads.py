@@ -5,7 +5,6 @@ do, and 1 is not true.
 """
 
 from collections.abc import Iterable, Mapping
-from math import inf
 from typing import Any, TypeAlias
 
 import orjson
@@ -87,7 +86,7 @@ def newest(heads: Iterable[Head]) -> dict[str, Head]:
 
 def whole(said: Iterable[tuple[Mapping[str, Any], float]], heads: Iterable[Head]) -> list[Found]:
     """What was found, without what a torn write left behind."""
-    versions = {version for _, version in newest(heads).values()}
+    versions = _versions(heads)
     return [
         found_from(payload, similarity)
         for payload, similarity in said
@@ -95,15 +94,24 @@ def whole(said: Iterable[tuple[Mapping[str, Any], float]], heads: Iterable[Head]
     ]
 
 
+def current(seen: Iterable[Head], heads: Iterable[Head]) -> list[Record]:
+    """The same of records. `heads`: all there are, also those that a filter leaves out."""
+    versions = _versions(heads)
+    return [record for record, version in seen if version in versions]
+
+
+def _versions(heads: Iterable[Head]) -> set[str]:
+    return {version for _, version in newest(heads).values()}
+
+
+def is_seen(scope: Scope, record: Record) -> bool:
+    mine = scope.principal is None or not record.acl or scope.principal in record.acl
+    ends = record.expires_at
+    return mine and (scope.now is None or ends is None or ends > scope.now)
+
+
 def seen_by(principal: str) -> list[str]:
     return [EVERYBODY, f"@{principal}"]
-
-
-def is_seen(payload: Mapping[str, Any], scope: Scope) -> bool:
-    """As a store would filter it; of its tenant it is."""
-    if scope.principal is not None and not set(payload["acl"]) & set(seen_by(scope.principal)):
-        return False
-    return scope.now is None or payload.get("expires_at", inf) > scope.now
 
 
 def mark(key: str, value: Scalar) -> str:

@@ -182,7 +182,7 @@ class QdrantStore:
         if not records or await self.space() is None:
             return 0
         async with self._lock:
-            heads = await self._heads_of(Scope(tenant), records)
+            heads = await self._heads_of(tenant, records)
             await self._remove(tenant, records)
         return sum(each.points for each, _ in payloads.newest(heads).values())
 
@@ -197,24 +197,33 @@ class QdrantStore:
         return over
 
     async def record(self, scope: Scope, record: str) -> Record | None:
-        heads = await self._heads_of(scope, [record])
-        return next((each for each, _ in payloads.newest(heads).values()), None)
+        newest = payloads.newest(await self._heads_of(scope.tenant, [record])).values()
+        return next((each for each, _ in newest if payloads.is_seen(scope, each)), None)
 
     async def records(
         self, scope: Scope, after: str, limit: int, where: Where = NO_FILTER
     ) -> Sequence[Record]:
-        found = payloads.newest(await self._heads(scope, [], where))
-        return [found[name][0] for name in sorted(found) if name > after][:limit]
+        seen = payloads.newest(await self._heads(scope, [], where))
+        names, found = sorted(name for name in seen if name > after), list[Record]()
+        while names and len(found) < limit:
+            some, names = names[:limit], names[limit:]
+            found += await self._current(scope, [seen[name] for name in some])
+        return found[:limit]
 
-    async def _heads_of(self, scope: Scope, records: Sequence[str]) -> list[payloads.Head]:
+    async def _current(self, scope: Scope, seen: Sequence[payloads.Head]) -> list[Record]:
+        """Without what a torn write left behind, whose newer version may not be seen."""
+        heads = await self._heads_of(scope.tenant, [record.id for record, _ in seen])
+        return payloads.current(seen, heads)
+
+    async def _heads_of(self, tenant: str, records: Sequence[str]) -> list[payloads.Head]:
+        """Of all versions, whoever may see them."""
         if not self._known:
-            return await self._heads(scope, [_any_of("record", records)])
+            return await self._heads(Scope(tenant), [_any_of("record", records)])
         if await self.space() is None:
             return []
-        ids = await self._known.ids(self._call, scope.tenant, records, heads=True)
+        ids = await self._known.ids(self._call, tenant, records, heads=True)
         found = await self._call("retrieve", ids=ids) if ids else []
-        said = [each.payload or {} for each in found]
-        return [payloads.head_from(each) for each in said if payloads.is_seen(each, scope)]
+        return [payloads.head_from(each.payload or {}) for each in found]
 
     async def _heads(
         self, scope: Scope, must: list[q.Condition], where: Where = NO_FILTER
@@ -258,8 +267,7 @@ class QdrantStore:
         """Without what a torn write left behind; `similarity` is the score."""
         said = [(_said(each), each.score) for each in answer.points]
         ids = sorted({payload["record"] for payload, _ in said})
-        everybody = Scope(scope.tenant)  # a newer version may be seen by others
-        heads = await self._heads_of(everybody, ids) if ids else []
+        heads = await self._heads_of(scope.tenant, ids) if ids else []
         return payloads.whole(said, heads)
 
     async def keywords(
