@@ -109,7 +109,7 @@ def _check_text(field: str, text: str, longest: int) -> None:
 
 def _check_ttl(ttl: float | None) -> None:
     if ttl is not None and not 0 <= ttl <= _LONGEST_TIME:
-        raise wrong("ttl", f"expected 0 to {_LONGEST_TIME:.0f} seconds")
+        raise wrong("ttl_seconds", f"expected 0 to {_LONGEST_TIME:.0f} seconds")
 
 
 def check_one(tenant: str, agent: str, id: str) -> None:

@@ -4,7 +4,7 @@ from typing import Final
 
 from servers.domain.rag import Metadata
 from servers.domain.semantic import Forgetting, MemoryQuery, MemoryScope, Reader, Remembered
-from servers.kernel.vectors.ports import check_where
+from servers.kernel.vectors.ports import check_value, check_where
 from servers.memory.names import check_name, check_principal, wrong
 
 LONGEST_TEXT: Final = 8_000  # characters
@@ -90,7 +90,6 @@ def _check_metadata(metadata: Metadata) -> None:
         check_name(f"metadata.{key}"[:100], key)
         if not isinstance(value, str | int | float | bool):
             raise wrong(f"metadata.{key}", "expected a text, a number, true or false")
-        if isinstance(value, str) and (len(value) > _LONGEST_VALUE or "\0" in value):
-            raise wrong(f"metadata.{key}", "the text is too long, or holds NUL")
-        if isinstance(value, str) and not _is_unicode(value):
-            raise wrong(f"metadata.{key}", "it is no valid Unicode")
+        if isinstance(value, str) and len(value) > _LONGEST_VALUE:
+            raise wrong(f"metadata.{key}", f"more than {_LONGEST_VALUE} characters")
+        check_value(f"metadata.{key}", value)

@@ -173,6 +173,8 @@ class ConversationMemory:
         check_key(key)
         if not summary.text.strip() or summary.until < 1:
             raise wrong("summary", "it has no text, or takes in no turn")
+        if summary.etag:
+            check_name("etag", summary.etag)
         text = summary.text.encode(errors="replace").decode().replace("\0", "")
         store = await self._store(key, backend)
         return await store.summarise(
@@ -233,10 +235,10 @@ def _check(messages: Sequence[Message], run_id: str, details: Details) -> None:
         raise wrong("tokens", f"{len(messages)} messages have {len(messages)} counts, or none")
     if any(tokens < 0 for tokens in details.tokens):
         raise wrong("tokens", "a count is 0 or more")
-    if details.tokens:
+    if details.tokens or details.counted_by:
         check_name("counted_by", details.counted_by)
     if details.ttl is not None and not 0 <= details.ttl <= _LONGEST:
-        raise wrong("ttl", f"expected 0 to {_LONGEST:.0f} seconds")
+        raise wrong("ttl_seconds", f"expected 0 to {_LONGEST:.0f} seconds")
 
 
 _LONGEST = 100 * 365 * 86400.0

@@ -218,9 +218,17 @@ class TestASummary:
         await summarised(memory, "Grüße \U0001f600\0 '; DROP TABLE --")
         assert (await memory.context(KEY, ROLLING)).summary == "Grüße \U0001f600 '; DROP TABLE --"
 
-    @pytest.mark.parametrize("summary", [Summary(" ", 8, "e"), Summary("s", 0, "e")])
-    async def test_of_nothing_is_refused(self, memory, summary):
-        with pytest.raises(InvalidInput, match="summary"):
+    @pytest.mark.parametrize(
+        ("summary", "field"),
+        [
+            (Summary(" ", 8, "e"), "summary"),
+            (Summary("s", 0, "e"), "summary"),
+            (Summary("s", 8, "a\0b"), "etag"),
+        ],
+        ids=["blank", "empty", "NUL"],
+    )
+    async def test_of_nothing_is_refused(self, memory, summary, field):
+        with pytest.raises(InvalidInput, match=field):
             await memory.summarise(KEY, summary)
 
     async def test_is_made_of_what_users_and_agents_said(self, memory):

@@ -315,6 +315,7 @@ class TestBadInput:
             ("text", note("a\ud800b")),
             ("metadata.k", note("x", metadata={"k": "a\0b"})),
             ("metadata.k", note("x", metadata={"k": "v" * 1001})),
+            ("metadata.k", note("x", metadata={"k": float("nan")})),
             ("metadata.", note("x", metadata={"": "v"})),
             ("metadata", note("x", metadata={str(n): n for n in range(33)})),
             ("kind", note("x", kind="k" * 257)),

@@ -51,9 +51,15 @@ VALUES = [
     ("AppendTurns", {**HERE, "messages": []}, "messages"),
     ("AppendTurns", {**HERE, "messages": [MESSAGE], "tokens": [-1], "counted_by": "t"}, "tokens"),
     ("AppendTurns", {**HERE, "messages": [MESSAGE], "backend": "nowhere"}, "backend"),
+    ("AppendTurns", {**HERE, "messages": [MESSAGE], "counted_by": NUL}, "counted_by"),
+    ("AppendTurns", {**HERE, "messages": [MESSAGE], "ttl_seconds": "NaN"}, "ttl_seconds"),
+    ("BuildContext", {**HERE, "strategy": "' OR '1'='1"}, "strategy"),
+    ("BuildContext", {**HERE, "episodic": {"max_results": 10**9}}, "episodic.max_results"),
+    ("CheckBackend", {"backend": "redis://10.0.0.1/0"}, "backend"),
     ("ListTurns", {**HERE, "page_size": -1}, "page_size"),
     ("ListTurns", {**HERE, "page_token": "never given"}, "page_token"),
     ("UpdateSummary", {**HERE, "summary": " ", "until": 1}, "summary"),
+    ("UpdateSummary", {**HERE, "summary": "x", "until": 1, "etag": NUL}, "etag"),
     ("ListSessions", {"agent": "odd", "page_token": NUL}, "page_token"),
     ("RecordEpisode", {"agent": "odd", "type": 1, "text": "x"}, "type"),
     ("RecordEpisode", {"agent": "odd", "type": 4, "text": NUL}, "text"),
@@ -69,6 +75,7 @@ VALUES = [
     ("Remember", {"agent": "odd", "text": NUL}, "text"),
     ("Remember", {"agent": "odd", "text": "x", "metadata": {"": 1}}, "metadata."),
     ("Remember", {"agent": "odd", "text": "x", "metadata": {"a": {"$gt": 1}}}, "metadata.a"),
+    ("Remember", {"agent": "odd", "text": "x", "metadata": {"a": None}}, "metadata.a"),
     ("Remember", {"agent": "odd", "text": "x", "ttl_seconds": -1}, "ttl_seconds"),
     ("Remember", {"agent": "odd", "text": "x", "collection": "nowhere"}, "collection"),
     ("Recall", {"agent": "odd", "query": "x", "top_k": 0}, "top_k"),
@@ -97,6 +104,18 @@ async def test_is_refused_with_the_name_of_the_field(channel, rpc, said, field):
         await called(channel, rpc, said)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, caught.value.details()
     assert fields(caught.value) == [field]
+
+
+def test_each_rpc_has_its_cases():
+    assert {rpc for rpc, *_ in NAMES + VALUES} == set(SERVICE.methods_by_name)
+
+
+async def test_a_number_that_is_none_is_refused_in_metadata(channel):
+    asked = request("Remember", {"agent": "odd", "text": "x"})
+    asked.metadata.update({"a": float("nan")})  # JSON can't say it
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await MemoryServiceStub(channel).Remember(asked, metadata=AS_ADA)
+    assert fields(caught.value) == ["metadata.a"]
 
 
 async def test_a_principal_whose_name_is_too_long_is_refused(channel):
