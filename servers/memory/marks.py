@@ -46,26 +46,27 @@ async def check(
     marks: Marks, reader: Reader, seen_by: str, collection: str, said_at: float
 ) -> None:
     """Raises NotReady (PRINCIPAL_ERASED, MEMORIES_FORGOTTEN)."""
-    if reader.principal:
-        erased = await marks.newest([of_principal(reader.tenant, reader.principal)])
-        if erased is not None and said_at <= erased:
-            raise NotReady(
-                "it was said before all that is kept of its principal was erased",
-                reason="PRINCIPAL_ERASED",
-                agent=reader.agent,
-            )
     anywhere = Reader(reader.tenant, reader.agent, reader.principal)
-    his = [
+    his = [of_principal(reader.tenant, reader.principal)] if reader.principal else []
+    theirs = [
         *of_memories(reader, [seen_by], collection),
         *of_memories(anywhere, [seen_by], collection),
     ]
-    forgotten = await marks.newest(his)
+    newest = await marks.newest([*his, *theirs])
+    if newest is None or said_at > newest:
+        return
+    forgotten = await marks.newest(theirs)
     if forgotten is not None and said_at <= forgotten:
         raise NotReady(
             "it was said before the memories of its session, or all of them, were forgotten",
             reason="MEMORIES_FORGOTTEN",
             agent=reader.agent,
         )
+    raise NotReady(
+        "it was said before all that is kept of its principal was erased",
+        reason="PRINCIPAL_ERASED",
+        agent=reader.agent,
+    )
 
 
 def _hash(*names: str) -> bytes:

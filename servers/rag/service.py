@@ -165,6 +165,7 @@ class RagPipelines:
         async with self._store(self._pipeline(pipeline)) as store:
             if is_storable(document) and await store.record(seen, document):
                 return await store.delete(caller.tenant, document)
+            await store.delete(caller.tenant)  # it may be that an earlier try failed half way
         raise NotFound(f"there is no document {document!r} in {pipeline!r}", document=document)
 
     async def documents(
