@@ -23,6 +23,7 @@ from servers.memory.adapters.sqlite_marks import SqliteMarks
 from servers.memory.collections import CollectionPlace, Collections
 from servers.memory.episode_ports import EpisodeStore
 from servers.memory.episodes import EpisodicMemory
+from servers.memory.erasures import Erasures
 from servers.memory.places import Backend, Places
 from servers.memory.ports import ConversationStore
 from servers.memory.semantic import VectorMemory
@@ -52,8 +53,8 @@ async def open_memory(
     episodes = EpisodicMemory(happened, time.time, new_id)
     stores = await enter(Stores(store_at(config.state_dir / "memory")))
     collections = Collections(_shared_collections(config), stores)
-    marks = SqliteMarks(database)
-    semantic = VectorMemory(collections, router, time.time, marks, hearing)
+    erasures = Erasures(SqliteMarks(database), time.time, hearing)
+    semantic = VectorMemory(collections, router, time.time, erasures)
     memory = ConversationMemory(places, episodes, time.time, new_id, semantic)
     await enter(for_ever(_sweep(memory.sweep)))
     await enter(for_ever(_sweep(episodes.sweep)))

@@ -2,10 +2,10 @@
 `domain.services.SemanticMemory`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Final
 from weakref import WeakValueDictionary
 
 from servers.domain.caller import Account
@@ -13,9 +13,7 @@ from servers.domain.embeddings import Purpose, Vector
 from servers.domain.memory import Recorded, SessionKey
 from servers.domain.rag import Where
 from servers.domain.semantic import (
-    Erasure,
     Forgetting,
-    Hear,
     Memory,
     MemoryPage,
     MemoryQuery,
@@ -30,10 +28,9 @@ from servers.kernel.errors import NotFound, Unavailable
 from servers.kernel.telemetry import span
 from servers.kernel.vectors.embedding import Embedder
 from servers.kernel.vectors.ports import Record, Scope, VectorStore, check_where
-from servers.kernel.vectors.stores import StorePlace
-from servers.memory import marks
 from servers.memory import memories as records
 from servers.memory.collections import Collections
+from servers.memory.erasures import Erasures
 from servers.memory.names import wrong
 from servers.memory.requests import (
     USUALLY_FOUND,
@@ -42,9 +39,7 @@ from servers.memory.requests import (
     check_reader,
     check_remembered,
 )
-from servers.memory.shared_lock import SharedLock
-
-T = TypeVar("T")
+from servers.memory.shared_lock import SharedLock, to_its_end
 
 _AT_ONCE: Final = 500  # memories that are read together
 _PATIENCE: Final = 3.0  # seconds: whoever checks wants to know how it is now
@@ -57,18 +52,12 @@ class VectorMemory:
         collections: Collections,
         router: Router,
         now: Callable[[], float],
-        erased: marks.Marks,
-        hearing: Sequence[Hear] = (),
+        erasures: Erasures,
     ) -> None:
-        """`hearing`: who is told what is erased before that is acknowledged."""
         self._collections, self._router, self._now = collections, router, now
-        self._erased, self._hearing = erased, hearing
-        # Of memories that may be the same one at a time is written, and while any are erased
-        # none is: it might be one of them. Both are gone when nobody holds them.
+        self._erasures = erasures
+        # Of memories that may be the same one at a time is written; gone when nobody holds it.
         self._locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
-        self._writing: WeakValueDictionary[tuple[StorePlace, str], SharedLock] = (
-            WeakValueDictionary()
-        )
 
     # -- what a caller can do --------------------------------------------------------------
 
@@ -78,20 +67,20 @@ class VectorMemory:
         check_remembered(reader, remembered)
         name = self._collections.name(reader.agent, collection)
         with span("upsert_memory", {"gen_ai.memory.store.id": name}):
-            said_at = self._said_at(remembered)
+            said_at = self._erasures.said_at(remembered)
             whose = records.seen_by(reader, remembered.scope)
             # Also before its text is shown to a model.
-            await marks.check(self._erased, reader, whose, name, said_at)
+            await self._erasures.check(reader, whose, name, said_at)
             store = await self._collections.store(name)
             vector = await self._embedded(reader, name, store, remembered.text)
 
             async def keep() -> tuple[Memory, RememberOutcome]:
                 alone = self._alone(name, reader.tenant, reader.agent, whose)
                 async with self._lock(name, reader.tenant).shared(), alone:
-                    await marks.check(self._erased, reader, whose, name, said_at)
+                    await self._erasures.check(reader, whose, name, said_at)
                     return await self._kept(reader, remembered, name, store, vector)
 
-            return await _to_its_end(keep())
+            return await to_its_end(keep())
 
     async def recall(self, reader: Reader, query: MemoryQuery) -> Sequence[Memory]:
         check_query(reader, query)
@@ -111,9 +100,8 @@ class VectorMemory:
             reader = replace(reader, session=which.session or reader.session)
             if not which.where:
                 seen_by = records.all_seen_by(reader)
-                here = marks.of_memories(replace(reader, session=which.session), seen_by, name)
-                erasure = Erasure(reader.tenant, reader.principal, reader.agent, which.session)
-                await self._mark(here, erasure)
+                here = replace(reader, session=which.session)
+                await self._erasures.of_memories(here, seen_by, name)
             condition = records.finds(reader, which.where, which.session)
             gone = await self._delete_all(name, store, reader.tenant, condition)
             if not gone:
@@ -171,15 +159,14 @@ class VectorMemory:
     async def erase(self, tenant: str, principal: str) -> int:
         """Forget them, also those that others had a part in: the text may be his."""
         stores = [(name, await self._collections.store(name)) for name in self._collections.names()]
-        await self._mark([marks.of_principal(tenant, principal)], Erasure(tenant, principal))
+        await self._erasures.of_principal(tenant, principal)
         condition = records.had_a_part(principal)
         return sum([await self._delete_all(*each, tenant, condition) for each in stores])
 
     async def sweep(self) -> None:
         """Remove what is over, where somebody has been since the start."""
-        now = self._now()
-        await self._erased.sweep(now - marks.KEPT)
-        sweeps = [store.sweep(now) for store in self._collections.opened()]
+        await self._erasures.sweep()
+        sweeps = [store.sweep(self._now()) for store in self._collections.opened()]
         for swept in await asyncio.gather(*sweeps, return_exceptions=True):
             if isinstance(swept, BaseException):  # the others are swept all the same
                 raise swept
@@ -281,7 +268,7 @@ class VectorMemory:
             await store.delete(reader.tenant)  # it may be that an earlier try failed half way
             raise NotFound(f"there is no memory {id!r}", reason="MEMORY_NOT_FOUND", memory=id)
 
-        return await _to_its_end(forget())
+        return await to_its_end(forget())
 
     async def _delete_all(
         self, name: str, store: VectorStore, tenant: str, condition: Where
@@ -297,47 +284,23 @@ class VectorMemory:
                 return page
 
         gone, after = 0, ""
-        while page := await _to_its_end(some(after)):
+        while page := await to_its_end(some(after)):
             gone += sum(each.expires_at is None or each.expires_at > now for each in page)
             after = page[-1].id
         return gone
-
-    async def _mark(self, these: Sequence[bytes], erasure: Erasure) -> None:
-        await self._erased.put(these, self._now())
-        for hear in self._hearing:
-            await hear(erasure)
-
-    def _said_at(self, remembered: Remembered) -> float:
-        now = self._now()
-        said_at = now if remembered.said_at is None else min(remembered.said_at, now)
-        if now - said_at > marks.OLDEST:
-            days = marks.OLDEST / 86_400
-            raise wrong("said_time", f"whether that has been erased is known for {days:.0f} days")
-        return said_at
 
     def _alive(self, tenant: str) -> Scope:
         return Scope(tenant, now=self._now())
 
     def _lock(self, name: str, tenant: str) -> SharedLock:
         """Of a collection, whatever it is called."""
-        which = self._collections.place(name).place, tenant
-        return self._writing.setdefault(which, SharedLock())
+        return self._erasures.lock(self._collections.place(name).place, tenant)
 
     @asynccontextmanager
     async def _alone(self, *which: str) -> AsyncIterator[None]:
         lock = self._locks.setdefault(which, asyncio.Lock())
         async with lock:
             yield
-
-
-async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Also where who asked has left: what is half done holds its locks until it is done."""
-    task = asyncio.create_task(work)
-    try:
-        return await asyncio.shield(task)
-    finally:
-        if not task.done():
-            await asyncio.wait([task])
 
 
 async def _check_known(store: VectorStore, tenant: str, where: Where) -> None:

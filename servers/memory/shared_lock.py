@@ -1,8 +1,11 @@
 """Many at once, or one alone."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class SharedLock:
@@ -31,3 +34,13 @@ class SharedLock:
         async with self._gate:
             await self._nobody.wait()
             yield
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Also where who asked has left: what is half done holds its locks until it is done."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    finally:
+        if not task.done():
+            await asyncio.wait([task])

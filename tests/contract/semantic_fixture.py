@@ -12,6 +12,7 @@ from servers.memory.adapters import sqlite
 from servers.memory.adapters.sqlite_marks import SqliteMarks
 from servers.memory.collections import CollectionPlace, Collections
 from servers.memory.episodes import EpisodicMemory
+from servers.memory.erasures import Erasures
 from servers.memory.places import Places
 from servers.memory.semantic import VectorMemory
 from servers.memory.service import ConversationMemory
@@ -56,10 +57,10 @@ class Where:
             Stores(self.opening or store_at(self.folder)) as stores,
             open_database(path, sqlite.MIGRATIONS) as kept,
         ):
-            marks = SqliteMarks(kept)
+            erasures = Erasures(SqliteMarks(kept), self.clock, self.hearing)
             collections = Collections({"main": CollectionPlace(self.place), **(more or {})}, stores)
             collections.take_files({}, {"helper": "main"})
-            semantic = VectorMemory(collections, router, self.clock, marks, self.hearing)
+            semantic = VectorMemory(collections, router, self.clock, erasures)
             episodes = EpisodicMemory(happened, self.clock)
             whole = ConversationMemory(here, episodes, self.clock, semantic=semantic)
             async with reached(whole) as memory:
