@@ -48,7 +48,7 @@ class ToolCalls:
         if any(not self._limits(call.name).idempotent for call in fresh):
             await self._work.journal.commit()  # the intent is on disk before the effect
         else:
-            self._work.journal.commit_soon()
+            self._work.journal.commit_shortly()
         return await together([partial(self._once, call) for call in calls])
 
     def _settled(self, call: ToolCalled) -> ToolCalled:
@@ -72,9 +72,13 @@ class ToolCalls:
     async def _once(self, call: ToolCalled) -> ToolReturned:
         if recorded := self._work.replay.result(call.call_id):
             return recorded
-        result = await self._guarding.result(await self._result(call, self._limits(call.name)))
+        limits = self._limits(call.name)
+        result = await self._guarding.result(await self._result(call, limits))
         self._work.journal.emit(result)
-        self._work.journal.commit_soon()
+        if limits.idempotent:
+            self._work.journal.commit_shortly()
+        else:
+            self._work.journal.commit_soon()
         return result
 
     async def _result(self, call: ToolCalled, limits: ToolLimits) -> ToolReturned:

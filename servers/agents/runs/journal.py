@@ -23,6 +23,7 @@ from servers.domain.runs import Durability, Run
 
 CHUNK_SECONDS = 0.2  # text that a crash may lose; the model call is made again anyway
 CHUNK_EVENTS = 256
+STEP_SECONDS = 0.005  # steps that can be taken again are written together with what comes by then
 
 # After a restart sequences go on so far beyond the stored ones that none which a reader may
 # have seen of the unwritten ones (fewer than CHUNK_EVENTS and a few steps) comes again.
@@ -94,7 +95,7 @@ class Journal:
         """
         self._on_record = True
         self._unwritten = run, request_hash
-        self._timer = asyncio.get_running_loop().call_later(CHUNK_SECONDS, self._flush)
+        self._flush_within(CHUNK_SECONDS)
 
     async def on_record(self) -> None:
         """Return when the run is on record, if it is to be before its end."""
@@ -112,8 +113,8 @@ class Journal:
         if isinstance(payload, TextDelta | ReasoningDelta):
             if len(self._pending) >= CHUNK_EVENTS:
                 self._flush()
-            elif self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(CHUNK_SECONDS, self._flush)
+            else:
+                self._flush_within(CHUNK_SECONDS)
 
     async def commit(self, run: Run | None = None) -> None:
         """Return when all that was emitted is on disk, as far as the durability asks for it.
@@ -128,6 +129,11 @@ class Journal:
         """As `commit`, without waiting for the disk."""
         if self._durability is Durability.STEP:
             self._write(run)
+
+    def commit_shortly(self) -> None:
+        """As `commit_soon`, for what can be done again: with what comes in the next moment."""
+        if self._durability is Durability.STEP:
+            self._flush_within(STEP_SECONDS)
 
     async def end(self, run: Run, request_hash: str) -> None:
         """Write the end. Readers see it only then."""
@@ -160,6 +166,14 @@ class Journal:
         """The end couldn't be written. Readers learn it all the same."""
         self._stop_timer()
         self.log.append(Completed(run))
+
+    def _flush_within(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + seconds:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(seconds, self._flush)
 
     def _flush(self) -> None:
         self._timer = None

@@ -1,6 +1,9 @@
 """Runs of which something is on its way to the disk, while others look for it."""
 
 import asyncio
+import json
+import sqlite3
+from contextlib import closing
 
 from servers.domain.memory import SessionKey
 from servers.domain.runs import Decision, Verdict
@@ -17,6 +20,33 @@ async def beat(leases) -> None:
     leases.reached["news"].clear()
     await leases.release(())  # it hears of that
     await leases.reached["news"].wait()
+
+
+def written(folder) -> list[list[str]]:
+    """The kinds of events that each write has put on record."""
+    with closing(sqlite3.connect(f"file:{folder}/runs.db?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT body FROM run_event ORDER BY seq").fetchall()
+    return [[kind for kind, *_ in json.loads(body)] for (body,) in rows]
+
+
+async def test_a_call_that_can_be_made_again_is_written_with_its_result(world, monkeypatch):
+    monkeypatch.setattr("servers.agents.runs.journal.STEP_SECONDS", 60)
+    tools = [{"name": "calculator"}]
+    async with world(ADDS, Reply(()), tools=tools) as here, here.runtime() as (runtime, _):
+        await runtime.run(ME, ASK)
+        (together,) = [each for each in written(here.folder) if "tool_called" in each]
+    assert "tool_returned" in together
+
+
+async def test_the_result_of_any_other_call_waits_for_nothing(world, monkeypatch, tmp_path):
+    monkeypatch.setattr("servers.agents.runs.journal.STEP_SECONDS", 60)
+    monkeypatch.setenv("EFFECTS_DIR", str(tmp_path))
+    mail = Reply((), calls=[Call("send_mail", '{"to": "ada"}')])
+    tools = [{"name": "send_mail", "function": "tests.faults.effects:send_mail"}]
+    async with world(mail, Reply(()), tools=tools) as here, here.runtime() as (runtime, _):
+        await runtime.run(ME, ASK)
+        (alone,) = [each for each in written(here.folder) if "tool_returned" in each]
+    assert alone == ["tool_returned"]
 
 
 async def test_an_answer_that_is_not_on_record_is_not_in_its_conversation(world):
