@@ -1,5 +1,6 @@
 """The taking in of many documents as a long-running operation: how far it is, and its end."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -16,6 +17,7 @@ class DocumentFailure:
     id: str
     reason: str
     message: str
+    acl: tuple[str, ...] = ()  # of the document
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,10 @@ class Ingestion:
     @property
     def over(self) -> bool:
         return self.state is not IngestionState.RUNNING
+
+    def names(self, acl: Collection[str], principal: str) -> bool:
+        """Whether a document with that acl may be named to somebody: who sent it knows it."""
+        return not acl or principal in acl or principal == self.principal
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class SpooledIngestions:
             raise
         if accepted.id == new:
             self._worker.begin(accepted)
-        return await self._whole(self._worker.seen(accepted))
+        return await self._whole(caller, self._worker.seen(accepted, caller.principal))
 
     async def _asked(self, caller: Caller, request_id: str) -> bool:
         if not request_id:
@@ -81,14 +81,15 @@ class SpooledIngestions:
         return digest.hexdigest()
 
     async def get(self, caller: Caller, name: str) -> Ingestion:
-        return await self._whole(await self._found(caller, name))
+        return await self._whole(caller, await self._found(caller, name))
 
-    async def _whole(self, ingestion: Ingestion) -> Ingestion:
-        """With the documents that failed."""
+    async def _whole(self, caller: Caller, ingestion: Ingestion) -> Ingestion:
+        """With the documents that failed, as far as the caller may know of them."""
         if not ingestion.failed:
             return ingestion
         failures = await self._spool.failures(ingestion.id, _MOST_FAILURES)
-        return replace(ingestion, failures=tuple(failures))
+        named = [each for each in failures if ingestion.names(each.acl, caller.principal)]
+        return replace(ingestion, failures=tuple(named))
 
     async def _found(self, caller: Caller, name: str) -> Ingestion:
         found = await self._spool.get(name.removeprefix("operations/"))
@@ -98,7 +99,7 @@ class SpooledIngestions:
                 reason="OPERATION_NOT_FOUND",
                 operation=name,
             )
-        return self._worker.seen(found)
+        return self._worker.seen(found, caller.principal)
 
     async def list(
         self, caller: Caller, where: IngestionFilter, page_size: int = 0, page_token: str = ""
@@ -110,7 +111,7 @@ class SpooledIngestions:
             created, last = paging.position(scope, page_token, float, str)
             after = (created, last)
         found = await self._spool.page(caller.tenant, where, after, limit + 1)
-        page = tuple(map(self._worker.seen, found[:limit]))
+        page = tuple(self._worker.seen(each, caller.principal) for each in found[:limit])
         if len(found) <= limit:
             return IngestionPage(page)
         return IngestionPage(page, paging.token(scope, page[-1].created_at, page[-1].id))
@@ -143,7 +144,7 @@ class SpooledIngestions:
                         await (asyncio.sleep(0) if found.over else changed.wait())
                 except TimeoutError:
                     return await self.get(caller, name)
-        return await self._whole(found)
+        return await self._whole(caller, found)
 
     async def watch(self, caller: Caller, name: str) -> AsyncGenerator[Ingestion, None]:
         found = await self._found(caller, name)
@@ -152,7 +153,7 @@ class SpooledIngestions:
                 changed.clear()
                 found = await self._found(caller, name)
                 if found.over:
-                    yield await self._whole(found)
+                    yield await self._whole(caller, found)
                     return
                 yield found
                 try:

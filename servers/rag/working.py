@@ -71,7 +71,7 @@ class Worker:
         self._turns = Turns()
         self._lanes: list[asyncio.Task[None]] = []
         self._busy: set[asyncio.Task[None]] = set()
-        self._hands: dict[str, str] = {}  # ingestion -> the document in hand
+        self._hands: dict[str, Document] = {}  # ingestion -> what is in hand of it
         self._troubles: dict[str, _Trouble] = {}
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._closing = False
@@ -124,12 +124,14 @@ class Worker:
         self._troubles[name].rests = False
         self._turns.put_back(tenant, name)
 
-    def seen(self, ingestion: Ingestion) -> Ingestion:
+    def seen(self, ingestion: Ingestion, principal: str) -> Ingestion:
         """With what only this process knows of it."""
         if ingestion.over:
             return ingestion
         trouble = self._troubles.get(ingestion.id)
-        current = self._hands.get(ingestion.id, "")
+        document = self._hands.get(ingestion.id)
+        named = document and ingestion.names(document.acl, principal)
+        current = document.id[:_SHOWN] if document and named else ""
         return replace(ingestion, current=current, waiting=trouble.why if trouble else "")
 
     @contextmanager
@@ -186,7 +188,7 @@ class Worker:
             await self._end(ingestion, IngestionState.DONE)
             return False
         number, document = entry
-        self._hands[ingestion.id] = document.id[:_SHOWN]
+        self._hands[ingestion.id] = document
         self._tell(ingestion.id)
         try:
             told = await self._taken_in(ingestion, document)

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import pytest_asyncio
@@ -12,6 +12,7 @@ from servers.domain.services import Ingestions, Rag
 from servers.rag.working import Work
 from tests.contract.rag_fixture import (
     ALICE,
+    BOB,
     P,
     dialled,
     document,
@@ -60,13 +61,13 @@ async def slow():
         yield Slow(server, let)
 
 
-async def begun(ingestions: Ingestions) -> Ingestion:
+async def begun(ingestions: Ingestions, *acl: str) -> Ingestion:
     """Its second document that can be read is in hand."""
 
     async def documents():
-        yield document("junk.txt", b"\0")
+        yield document("junk.txt", b"\0", acl=acl)
         for name in ("a.md", "b.md", "c.md"):
-            yield document(name, f"This is {name}. " * 40)
+            yield document(name, f"This is {name}. " * 40, acl=acl)
 
     given = await ingestions.start(ALICE, P, documents())
     async with asyncio.timeout(PATIENCE), aclosing(ingestions.watch(ALICE, given.name)) as told:
@@ -123,6 +124,22 @@ class TestCancelling:
             ]
             assert (first.state, first.done) == (IngestionState.CANCELLED, 0)
             assert (last.state, first.ended_at < last.ended_at) == (IngestionState.DONE, True)
+
+
+async def test_documents_are_named_to_those_who_may_see_them(reached, tmp_path, router, slow):
+    """In hand, and failed; all others of the tenant are told numbers."""
+    carol = replace(ALICE, principal="carol")
+    async with (
+        taking_in(tmp_path, router, Work(), slow.pipeline) as (_, kept),
+        reached(kept) as ingestions,
+    ):
+        name = (await begun(ingestions, "carol")).name  # by Alice
+        told = [await ingestions.get(caller, name) for caller in (ALICE, carol, BOB)]
+        slow.let.set()
+        await ingestions.wait(ALICE, name, PATIENCE)
+    assert [each.current for each in told] == ["b.md", "b.md", ""]
+    assert [len(each.failures) for each in told] == [1, 1, 0]
+    assert [each.failed for each in told] == [1, 1, 1]
 
 
 class TestTheEndOfTheProcess:

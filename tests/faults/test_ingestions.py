@@ -62,7 +62,16 @@ async def world(tmp_path_factory):
         stores["chroma-server"] = {"backend": "chroma", "url": chroma.address}
         async with meshes(folder, **stores) as mesh:
             await mesh.start()
+            await warm(mesh)
             yield World(mesh, postgres, chroma)
+
+
+async def warm(mesh: Replica) -> None:
+    """What opens slowly must not be passed by all the others."""
+    async with dialled(mesh) as channel:
+        for store in STORES:
+            document = Document("first.md", b"It opens the store.")
+            await RemoteRag(channel).ingest(Caller("first"), store, document)
 
 
 def dialled(mesh: Replica):

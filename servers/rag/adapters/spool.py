@@ -98,7 +98,10 @@ class SqliteSpool:
     async def failures(self, ingestion: str, most: int) -> Sequence[DocumentFailure]:
         values = (ingestion, most)
         found = await self._database.read(lambda db: db.execute(rows.FAILURES, values).fetchall())
-        return [DocumentFailure(*each) for each in found]
+        return [
+            DocumentFailure(name, reason, message, _acl(fields))
+            for name, reason, message, fields in found
+        ]
 
     async def page(
         self, tenant: str, where: IngestionFilter, after: tuple[float, str] | None, limit: int
@@ -126,8 +129,11 @@ class SqliteSpool:
         why = (told.id[:_LONGEST_NAME], *said, ingestion, number)
 
         def work(db: sqlite3.Connection) -> None:
-            (weight,) = db.execute(rows.WEIGHT, (ingestion, number)).fetchone()
-            db.execute(rows.FAIL, why) if failed else db.execute(rows.DONE, (ingestion, number))
+            weight, fields = db.execute(rows.OPEN, (ingestion, number)).fetchone()
+            if failed:
+                db.execute(rows.FAIL, (orjson.dumps({"acl": _acl(fields)}), *why))
+            else:
+                db.execute(rows.DONE, (ingestion, number))
             counted = rows.COUNT_OUT[told.outcome]
             db.execute(counted, (told.chunks, weight, self._now(), ingestion))
 
@@ -164,6 +170,11 @@ def _fields(document: Document) -> bytes:
             "acl": list(document.acl),
         }
     )
+
+
+def _acl(fields: bytes) -> tuple[str, ...]:
+    """An older version kept none of what failed."""
+    return tuple(orjson.loads(fields)["acl"]) if fields else ()
 
 
 def _document(name: str, fields: dict[str, Any], content: bytes) -> Document:

@@ -83,10 +83,12 @@ NEXT = (
     "SELECT number, id, fields, content FROM document"
     " WHERE ingestion = ? AND content IS NOT NULL ORDER BY number LIMIT 1"
 )
-WEIGHT = "SELECT weight FROM document WHERE ingestion = ? AND number = ? AND content IS NOT NULL"
+OPEN = (
+    "SELECT weight, fields FROM document WHERE ingestion = ? AND number = ? AND content IS NOT NULL"
+)
 DONE = "DELETE FROM document WHERE ingestion = ? AND number = ?"
 FAIL = (
-    "UPDATE document SET content = NULL, fields = x'', id = ?, reason = ?, message = ?"
+    "UPDATE document SET content = NULL, fields = ?, id = ?, reason = ?, message = ?"
     " WHERE ingestion = ? AND number = ?"
 )
 COUNT_OUT = {
@@ -104,7 +106,7 @@ FORGET_OPEN = "DELETE FROM document WHERE ingestion = ? AND content IS NOT NULL"
 FORGET_RECEIVING = "DELETE FROM ingestion WHERE state = 'receiving'"
 SWEEP = "DELETE FROM ingestion WHERE ended_at < ?"
 FAILURES = (
-    "SELECT id, reason, message FROM document WHERE ingestion = ? AND content IS NULL"
+    "SELECT id, reason, message, fields FROM document WHERE ingestion = ? AND content IS NULL"
     " ORDER BY number LIMIT ?"
 )
 
