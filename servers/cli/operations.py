@@ -14,6 +14,7 @@ from servers.cli.choices import Output
 from servers.cli.client import connected
 from servers.cli.failures import FAILED
 from servers.cli.output import Columns, local_time, show_all, show_one
+from servers.cli.paging import paged
 from servers.cli.rag import Folder, counted, fault, files_of, progress, tell_passed_over
 from servers.cli.text import clean
 from servers.domain.rag import Document
@@ -88,15 +89,10 @@ async def ingest_in_background(address: str, pipeline: str, folder: Folder) -> i
 
 
 async def list_operations(address: str, only: str, form: Output) -> None:
-    found: list[lro.Operation] = []
-    request = lro.ListOperationsRequest(name="operations", filter=only, page_size=1000)
+    request = lro.ListOperationsRequest(name="operations", filter=only)
     async with connected(address) as channel:
-        while True:
-            page = await OperationsStub(channel).ListOperations(request)
-            found += page.operations
-            if not page.next_page_token:
-                break
-            request.page_token = page.next_page_token
+        ask = OperationsStub(channel).ListOperations
+        found = [each async for each in paged(ask, request, "operations")]
     show_all(found, _ROW, form)
 
 

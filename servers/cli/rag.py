@@ -18,6 +18,7 @@ from servers.cli.choices import Output
 from servers.cli.client import connected
 from servers.cli.failures import FAILED
 from servers.cli.output import Columns, local_time, show_all
+from servers.cli.paging import paged
 from servers.cli.text import clean
 from servers.domain.rag import Document, Scalar
 from servers.kernel.chat_wire import json_to
@@ -266,15 +267,10 @@ async def list_pipelines(address: str, form: Output) -> None:
 
 
 async def list_documents(address: str, pipeline: str, form: Output) -> None:
-    found: list[docs.StoredDocument] = []
-    request = pb.ListDocumentsRequest(pipeline=pipeline, page_size=1000)
+    request = pb.ListDocumentsRequest(pipeline=pipeline)
     async with connected(address) as channel:
-        while True:
-            page = await RagServiceStub(channel).ListDocuments(request)
-            found += page.documents
-            if not page.next_page_token:
-                break
-            request.page_token = page.next_page_token
+        ask = RagServiceStub(channel).ListDocuments
+        found = [each async for each in paged(ask, request, "documents")]
     show_all(found, _DOCUMENTS, form)
 
 
