@@ -12,12 +12,12 @@ from importlib.metadata import version
 from typing import Any
 
 import grpc
-from astromesh.agents.v1 import agent_service_pb2_grpc
-from astromesh.common.v1 import health_service_pb2_grpc
-from astromesh.memory.v1 import memory_service_pb2_grpc
-from astromesh.rag.v1 import rag_service_pb2_grpc
-from astromesh.router.v1 import router_service_pb2_grpc
-from astromesh.tools.v1 import tool_service_pb2_grpc
+from astromesh.agents.v1 import agent_service_pb2, agent_service_pb2_grpc
+from astromesh.common.v1 import health_service_pb2, health_service_pb2_grpc
+from astromesh.memory.v1 import memory_service_pb2, memory_service_pb2_grpc
+from astromesh.rag.v1 import rag_service_pb2, rag_service_pb2_grpc
+from astromesh.router.v1 import router_service_pb2, router_service_pb2_grpc
+from astromesh.tools.v1 import tool_service_pb2, tool_service_pb2_grpc
 from google.longrunning import operations_pb2_grpc
 
 from servers.agents.remote import RemoteAgents
@@ -52,13 +52,14 @@ from servers.tools.threads import Threads
 
 VERSION = version("astromesh-grpc")
 
-_AGENTS = "astromesh.agents.v1.AgentService"
-_ROUTER = "astromesh.router.v1.RouterService"
-_MEMORY = "astromesh.memory.v1.MemoryService"
-_TOOLS = "astromesh.tools.v1.ToolService"
-_RAG = "astromesh.rag.v1.RagService"
+# Asked of the descriptors: reflection knows those only whose modules somebody imports.
+_AGENTS = agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
+_ROUTER = router_service_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
+_MEMORY = memory_service_pb2.DESCRIPTOR.services_by_name["MemoryService"].full_name
+_TOOLS = tool_service_pb2.DESCRIPTOR.services_by_name["ToolService"].full_name
+_RAG = rag_service_pb2.DESCRIPTOR.services_by_name["RagService"].full_name
 _OPERATIONS = "google.longrunning.Operations"
-_HEALTH = "astromesh.common.v1.HealthService"
+_HEALTH = health_service_pb2.DESCRIPTOR.services_by_name["HealthService"].full_name
 
 _DIALLING = [
     # A service that was started again is found again within seconds, not minutes.
