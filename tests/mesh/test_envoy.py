@@ -1,9 +1,7 @@
 """What the public port promises, seen through a real Envoy before a scripted AgentService."""
 
 import asyncio
-import contextlib
 import json
-import struct
 
 import grpc
 import httpx
@@ -11,13 +9,12 @@ import pytest
 import pytest_asyncio
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from astromesh.agents.v1 import run_event_pb2, run_pb2
-from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
+from tests.mesh.edge_bytes import asked_by_hand, event, framed, frames, packed
 from tests.mesh.edge_fixture import END, Reached, reached_through_envoy, serving, text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 RUN = "/v1/agents/a:run"
 STREAM = "/v1/agents/a:stream"
 SSE = {"accept": "text/event-stream"}
@@ -360,53 +357,6 @@ async def test_a_mesh_that_is_gone_is_unavailable_for_rest_and_grpc_until_it_is_
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
         async with serving(mesh.agents, mesh.agents.port):
             assert (await mesh.http.get("/v1/runs")).status_code == 200
-
-
-def packed(*details) -> list[any_pb2.Any]:
-    every = [any_pb2.Any() for _ in details]
-    for one, detail in zip(every, details, strict=True):
-        one.Pack(detail)
-    return every
-
-
-def event(line: str) -> dict:
-    assert line.startswith("data: ")
-    return json.loads(line.removeprefix("data: "))
-
-
-def framed(message: bytes) -> bytes:
-    return b"\0" + struct.pack(">I", len(message)) + message
-
-
-def frames(body: bytes) -> list[tuple[int, bytes]]:
-    """The frames of a gRPC-Web answer: flag (0x80 for trailers) and content."""
-    found = []
-    while body:
-        flag, size = struct.unpack(">BI", body[:5])
-        found.append((flag, body[5 : 5 + size]))
-        body = body[5 + size :]
-    return found
-
-
-async def asked_by_hand(mesh: Reached, line: str, body: str = "", chunked: bool = False) -> bytes:
-    """All that comes back for an HTTP/1.1 request written by hand."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", mesh.edge.http_port)
-    size = "transfer-encoding: chunked" if chunked else f"content-length: {len(body)}"
-    content = f"{len(body):x}\r\n{body}\r\n0\r\n\r\n" if chunked else body
-    head = f"{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{size}\r\n\r\n"
-    writer.write((head + content).encode())  # and read meanwhile: a refusal comes before the end
-    try:
-        return await asyncio.wait_for(everything(reader), timeout=20)
-    finally:
-        writer.transport.abort()
-
-
-async def everything(reader: asyncio.StreamReader) -> bytes:
-    got = b""
-    with contextlib.suppress(ConnectionResetError):
-        while piece := await reader.read(65536):
-            got += piece
-    return got
 
 
 async def no_more_progress(mesh: Reached) -> None:
