@@ -1,34 +1,40 @@
 """What runs leave in semantic memory, and what they find there."""
 
 import asyncio
-import contextlib
 import json
-import sqlite3
 import time
 from dataclasses import replace
 
 import pytest
-import yaml
 
 from servers.agents.adapters import sqlite_lessons
 from servers.agents.ports import Lesson
-from servers.config import load_config
-from servers.domain.caller import Caller
 from servers.domain.run_events import MemoriesRecalled, Noticed
-from servers.domain.runs import Decision, RunRequest, RunState, Verdict
-from servers.domain.semantic import Forgetting, MemoryQuery, MemoryScope, Reader, Remembered
-from servers.kernel.errors import AstromeshError, InvalidInput, NotReady
+from servers.domain.runs import Decision, RunState, Verdict
+from servers.domain.semantic import Forgetting, MemoryQuery, MemoryScope, Remembered
+from servers.kernel.errors import AstromeshError
 from servers.kernel.sqlite import open_database
-from servers.mesh import open_mesh
-from tests.running import agent, in_process, over_the_wire, write_agents
+from tests.contract.remembering_fixture import (
+    ADA,
+    ALL,
+    ANSWER,
+    ASKED,
+    AWAY,
+    BOB,
+    asks,
+    kept,
+    nothing_left,
+    reached,
+    reader,
+    system,
+    told,
+    world,
+)
 from tests.scripted.http_server import Call, Reply, refuses
 from tests.scripted.openai_server import openai_server
 
-ADA, BOB = Caller("acme", "ada"), Caller("acme", "bob")
-ANSWER = "The sailing boat of the company is moored in the harbour of Rotterdam until the spring."
-ASKED = "Where does the sailing boat of the company spend the winter?"
+__all__ = ["reached", "world"]
 ANSWERS = Reply((ANSWER,))
-ALL = {"policy": "answers", "min_tokens": 1}
 KEEPS = {"remember": {"policy": "none"}}
 # A run that waits for a person.
 ASK = [{"name": "ask", "type": "client", "description": "Asks a person."}]
@@ -37,78 +43,6 @@ WAITS, YES = Reply((), calls=[Call("ask", "{}")]), Decision("", Verdict.RESULT, 
 
 def model_at(server, name: str = "m") -> dict:
     return {"provider": "openai_compat", "endpoint": server.endpoint, "model": name}
-
-
-def system(request) -> str:
-    return "".join(m["content"] for m in request.body["messages"] if m["role"] == "system")
-
-
-def asks(query: str = ASKED, session: str = "s1") -> RunRequest:
-    return RunRequest("helper", query, session=session)
-
-
-def reader(caller: Caller, session: str = "") -> Reader:
-    return Reader(caller.tenant, "helper", caller.principal, session)
-
-
-async def kept(mesh, caller: Caller = ADA, count: int = 1, session: str = "", collection=""):
-    """His memories, once there are so many."""
-    async with asyncio.timeout(20):
-        while True:
-            query = MemoryQuery(collection=collection)
-            page = await mesh.memory.semantic.memories(reader(caller, session), query)
-            if len(page.memories) >= count:
-                return page.memories
-            await asyncio.sleep(0.02)
-
-
-async def told(agents, caller, run, kind) -> list:
-    events = [event.payload async for event in agents.events(caller, run.id)]
-    return [payload for payload in events if isinstance(payload, kind)]
-
-
-async def nothing_left(tmp_path) -> None:
-    """Until all that there was to learn has been looked at."""
-    path = tmp_path / "state" / "lessons.db"
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        async with asyncio.timeout(20):
-            while database.execute("SELECT 1 FROM lesson").fetchone():  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-
-
-@pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
-def reached(request):
-    return request.param
-
-
-@pytest.fixture
-def world(tmp_path):
-    """`helper` with this semantic memory, and a runtime.yaml with these collections."""
-
-    @contextlib.asynccontextmanager
-    async def started(
-        semantic, *replies, collections=None, reached=in_process, models=None, **spec
-    ):
-        async with contextlib.AsyncExitStack() as stack:
-            model = await stack.enter_async_context(openai_server(*(replies or [Reply((ANSWER,))])))
-            memory = {"semantic": semantic, **spec.pop("memory", {})}
-            manifest = agent("helper", model.endpoint, memory=memory, **spec)
-            if models:
-                manifest["spec"]["model"] = models(model)
-            config = write_agents(tmp_path, manifest)
-            runtime = {
-                "apiVersion": "astromesh/v1",
-                "kind": "RuntimeConfig",
-                "metadata": {"name": "r"},
-                "spec": {"memory": {"collections": collections or {}}},
-            }
-            (config / "runtime.yaml").write_text(yaml.safe_dump(runtime))
-            found = load_config(config, tmp_path / "state", {})
-            mesh = await stack.enter_async_context(open_mesh(found))
-            agents = await stack.enter_async_context(reached(mesh))
-            yield agents, model, mesh
-
-    return started
 
 
 class TestAnswers:
@@ -309,98 +243,3 @@ async def test_what_a_crash_left_behind_is_remembered_after_the_next_start(world
         (memory,) = await kept(mesh)
         assert memory.text == ANSWER
         await nothing_left(tmp_path)
-
-
-class TestNothing:
-    async def test_is_kept_where_the_agent_says_so_but_found(self, world, tmp_path):
-        async with world({"remember": {"policy": "none"}}) as (agents, model, mesh):
-            await mesh.memory.semantic.remember(reader(ADA), Remembered("Ada sails a boat."))
-            await agents.run(ADA, asks("Who sails a boat?"))
-            await nothing_left(tmp_path)
-            assert len(await kept(mesh)) == 1
-        assert "- Ada sails a boat." in system(model.requests[0])
-
-    async def test_is_shown_below_the_threshold_or_beyond_the_number(self, world):
-        said = {"remember": {"policy": "none"}, "similarity_threshold": 0.4, "max_results": 1}
-        async with world(said) as (agents, model, mesh):
-            for text in ("Ada sails a boat.", "Ada sails a boat called Sepia.", "Tax is due."):
-                await mesh.memory.semantic.remember(reader(ADA), Remembered(text))
-            run = await agents.run(ADA, asks("Who sails a boat?"))
-            (found,) = await told(agents, ADA, run, MemoriesRecalled)
-        assert len(found.memories) == 1
-        assert "Tax is due." not in system(model.requests[0])
-
-    async def test_of_the_conversation_is_lost_by_it(self, world):
-        talk = {"conversational": {}}
-        async with world({"remember": ALL}, memory=talk) as (agents, model, mesh):
-            await agents.run(ADA, asks("one"))
-            await kept(mesh)
-            await agents.run(ADA, asks("Where is the boat?"))
-        contents = [m["content"] for m in model.requests[1].body["messages"]]
-        assert contents[1:] == ["one", ANSWER, "Where is the boat?"]
-        assert ANSWER in contents[0]
-
-
-AWAY = {"away": {"backend": "qdrant", "url": "http://127.0.0.1:1"}}
-
-
-class TestACollection:
-    async def test_of_runtime_yaml_is_named(self, world):
-        facts = {"facts": {"backend": "faiss", "duplicate_threshold": 0.9}}
-        said = {"collection": "facts", "remember": ALL}
-        async with world(said, collections=facts) as (agents, _, mesh):
-            await agents.run(ADA, asks())
-            (memory,) = await kept(mesh, collection="facts")
-        assert memory.collection == "facts"
-
-    async def test_may_be_the_agents_alone(self, world, tmp_path):
-        said = {"backend": "qdrant", "path": str(tmp_path / "own"), "remember": ALL}
-        async with world(said) as (agents, _, mesh):
-            await agents.run(ADA, asks())
-            (memory,) = await kept(mesh)
-        assert memory.collection == "agent:helper"
-        assert (tmp_path / "own").is_dir()
-
-    async def test_that_is_away_costs_a_notice_and_not_the_run(self, world):
-        async with world({"collection": "away"}, collections=AWAY) as (agents, _, _):
-            run = await agents.run(ADA, asks())
-            (notice,) = await told(agents, ADA, run, Noticed)
-            record = await agents.get(ADA, "helper")
-        assert (run.state, run.answer) == (RunState.COMPLETED, ANSWER)
-        assert notice.reason == "MEMORY_UNAVAILABLE"
-        assert notice.message.startswith("semantic memory was not asked: Qdrant can't be reached")
-        assert not record.ready
-        assert "spec.memory.semantic.collection" in record.reason
-
-    async def test_that_nobody_knows_is_an_error_at_load(self, world):
-        async with world({"collection": "fcats"}) as (agents, _, _):
-            with pytest.raises(NotReady, match="there is no collection 'fcats'"):
-                await agents.run(ADA, asks())
-
-    @pytest.mark.parametrize(
-        "semantic",
-        [
-            {"backend": "faiss", "path": "/tmp/x"},
-            {"backend": "qdrant", "connection": {"url": "http://127.0.0.1:6333"}},
-            {"collection": "fcats"},
-        ],
-    )
-    async def test_of_its_own_has_no_agent_from_the_api(self, world, semantic):
-        async with world({}) as (agents, _, _):
-            manifest = agent("other", "http://127.0.0.1:1", memory={"semantic": semantic})
-            with pytest.raises(InvalidInput) as caught:
-                await agents.create(ADA, manifest)
-            assert caught.value.violations[0].field.startswith("spec.memory.semantic")
-
-    async def test_is_the_default_for_an_agent_from_the_api(self, world):
-        async with world({}) as (agents, model, mesh):
-            semantic = {"remember": ALL, "scope": "agent"}
-            manifest = agent("other", model.endpoint, memory={"semantic": semantic})
-            await agents.create(ADA, manifest)
-            await agents.run(ADA, RunRequest("other", ASKED))
-            other = Reader("acme", "other", "ada")
-            async with asyncio.timeout(20):
-                while not (  # noqa: ASYNC110
-                    await mesh.memory.semantic.memories(other, MemoryQuery())
-                ).memories:
-                    await asyncio.sleep(0.02)
