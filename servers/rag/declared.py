@@ -1,15 +1,15 @@
 """Pipelines that files declare. A file that can't be read doesn't stop the others."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from servers.kernel.declared import Found, read_folder, without_doubles
 from servers.kernel.errors import InvalidInput
-from servers.kernel.manifest import invalid, kind_of, parse
-from servers.kernel.paths import Wrong, at
-from servers.kernel.yaml_text import MAX_BYTES, Document, read_yaml
+from servers.kernel.manifest import invalid, parse
+from servers.kernel.paths import Wrong
+from servers.kernel.yaml_text import Document
 from servers.rag.manifest import RAGPipeline
 
 SUFFIXES = (".rag.yaml", ".rag.yml")
@@ -31,11 +31,8 @@ def read_pipelines(
     folder: Path, env: Mapping[str, str], check: Check
 ) -> tuple[DeclaredPipeline, ...]:
     """All pipelines of a folder, by file name. An absent folder has none."""
-    if not folder.is_dir():
-        return ()
-    paths = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES))
-    found = [each for path in paths for each in _read(path, env, check)]
-    return tuple(_without_doubles(found))
+    found = [_declared(each, env, check) for each in read_folder(folder, SUFFIXES, "RAGPipeline")]
+    return tuple(without_doubles(found, "pipeline", _faulty))
 
 
 def pipeline_of(document: Document, env: Mapping[str, str], check: Check) -> RAGPipeline:
@@ -46,37 +43,15 @@ def pipeline_of(document: Document, env: Mapping[str, str], check: Check) -> RAG
     return pipeline
 
 
-def _read(path: Path, env: Mapping[str, str], check: Check) -> Iterator[DeclaredPipeline]:
-    name = path.name.partition(".")[0]
+def _declared(found: Found, env: Mapping[str, str], check: Check) -> DeclaredPipeline:
+    if found.document is None:
+        return _faulty(found.name, found.origin, found.reason)
     try:
-        with path.open("rb") as file:
-            documents = read_yaml(file.read(MAX_BYTES + 1), path.name)
+        pipeline = pipeline_of(found.document, env, check)
+        return DeclaredPipeline(found.name, found.origin, pipeline)
     except InvalidInput as error:
-        yield DeclaredPipeline(name, path.name, reason=error.message)
-        return
-    except OSError as error:
-        yield DeclaredPipeline(name, path.name, reason=f"{path.name}: {error.strerror}")
-        return
-    if not documents:
-        yield DeclaredPipeline(name, path.name, reason=f"{path.name}: the file is empty")
-    for document in documents:
-        named = at(document.value, ("metadata", "name")) if kind_of(document) else None
-        said = named if isinstance(named, str) and named else name
-        try:
-            pipeline = pipeline_of(document, env, check)
-            yield DeclaredPipeline(said, document.origin, pipeline)
-        except InvalidInput as error:
-            yield DeclaredPipeline(said, document.origin, reason=error.message)
+        return _faulty(found.name, found.origin, error.message)
 
 
-def _without_doubles(found: Sequence[DeclaredPipeline]) -> Iterator[DeclaredPipeline]:
-    by_name = defaultdict(list)
-    for each in found:
-        by_name[each.name].append(each)
-    for name, alike in by_name.items():
-        if len(alike) == 1:
-            yield alike[0]
-            continue
-        files = " and ".join(each.origin for each in alike)
-        reason = f"{files}: both declare the pipeline {name!r}"
-        yield DeclaredPipeline(name, alike[0].origin, reason=reason)
+def _faulty(name: str, origin: str, reason: str) -> DeclaredPipeline:
+    return DeclaredPipeline(name, origin, reason=reason)
