@@ -33,7 +33,7 @@ RUN: Final = "astromesh.run.id"
 COST: Final = "astromesh.cost.usd"  # also a histogram
 BUDGET: Final = "astromesh.budget.name"
 PIPELINE: Final = "astromesh.rag.pipeline"
-BACKEND: Final = "astromesh.memory.backend"  # sqlite, redis, postgres
+BACKEND: Final = "astromesh.memory.backend"  # sqlite, redis, postgres, or of vectors
 OUTCOME: Final = "astromesh.rag.outcome"  # created, replaced, unchanged or failed
 
 # Histograms, in seconds unless they end in usage, usd, refusals, lost or failures.

@@ -65,7 +65,8 @@ class Collections:
         """Raises what keeps it from being opened."""
         return await self._stores.at(self.place(name).place)
 
-    def opened(self) -> Sequence[VectorStore]:
+    def opened(self) -> Sequence[tuple[str, VectorStore]]:
+        """What kind of store each is, and the store."""
         return self._stores.opened()
 
     async def check(self, name: str) -> None:

@@ -162,7 +162,7 @@ class EpisodicMemory:
 
     async def sweep(self) -> None:
         """Remove what is over, where somebody has been since the start."""
-        await sweep_all("episodes", self._places.opened())
+        await sweep_all("episodes", [(kind, each.sweep) for kind, each in self._places.opened()])
 
     # -- where -----------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -40,6 +41,7 @@ from servers.memory.requests import (
     check_remembered,
 )
 from servers.memory.shared_lock import SharedLock, to_its_end
+from servers.memory.sweeping import sweep_all
 
 _AT_ONCE: Final = 500  # memories that are read together
 _PATIENCE: Final = 3.0  # seconds: whoever checks wants to know how it is now
@@ -165,11 +167,9 @@ class VectorMemory:
 
     async def sweep(self) -> None:
         """Remove what is over, where somebody has been since the start."""
-        await self._erasures.sweep()
-        sweeps = [store.sweep(self._now()) for store in self._collections.opened()]
-        for swept in await asyncio.gather(*sweeps, return_exceptions=True):
-            if isinstance(swept, BaseException):  # the others are swept all the same
-                raise swept
+        now = self._now()
+        stores = [(kind, partial(each.sweep, now)) for kind, each in self._collections.opened()]
+        await sweep_all("memories", [("sqlite", self._erasures.sweep), *stores])
 
     # -- parts of them ---------------------------------------------------------------------
 

@@ -204,7 +204,9 @@ class ConversationMemory:
 
     async def sweep(self) -> None:
         """Remove what is over, where somebody has been since the start."""
-        await sweep_all("conversations", self._places.opened())
+        await sweep_all(
+            "conversations", [(kind, each.sweep) for kind, each in self._places.opened()]
+        )
 
     # -- where -----------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """What is forgotten stays so: whatever is on its way meanwhile, and in the files, too."""
 
 import asyncio
-from contextlib import asynccontextmanager
+import sqlite3
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from uuid import uuid4
 
@@ -10,7 +11,8 @@ import pytest_asyncio
 
 from servers.domain.semantic import Erasure, Forgetting, MemoryQuery, Origin, RememberOutcome
 from servers.kernel.errors import InvalidInput, NotFound, NotReady
-from servers.kernel.vectors.stores import store_at
+from servers.kernel.vectors.stores import StorePlace, store_at
+from servers.memory.collections import CollectionPlace
 from tests.contract.memory_fixture import in_process, over_the_wire
 from tests.contract.rag_fixture import packaged_router
 from tests.contract.semantic_fixture import (
@@ -307,6 +309,24 @@ class TestATimeToLive:
         assert (await memory.semantic.memories(ADA, ALL)).memories == ()
         assert len((await memory.semantic.memories(BOB, ALL)).memories) == 1
 
+    async def test_is_swept_also_where_another_store_can_not_be(self, folder, router):
+        more = {"other": CollectionPlace(StorePlace("faiss", "other"))}
+        marks, other = folder.folder / "marks.db", folder.folder / "faiss" / "other.db"
+        async with folder.memory(router, more=more) as memory:
+            await memory.erase("acme", "bob")
+            for collection in ("other", "main"):
+                await memory.semantic.remember(ADA, note(TEA, ttl=60.0), collection)
+            folder.clock.now += 30 * DAY
+            for path, table in ((marks, "erased"), (other, "record")):
+                _keep_from_deleting(path, table)
+            await memory.semantic.sweep()
+            folder.clock.now -= 30 * DAY
+            left = [
+                (await memory.semantic.memories(ADA, MemoryQuery(collection=each))).memories
+                for each in ("other", "main")
+            ]
+        assert [len(each) for each in left] == [1, 0]
+
     async def test_goes_over_the_wire_and_is_checked(self, folder, router):
         async with folder.memory(router, over_the_wire) as memory:
             kept, _ = await memory.semantic.remember(ADA, note(TEA, ttl=0.5))
@@ -315,6 +335,14 @@ class TestATimeToLive:
                 with pytest.raises(InvalidInput) as caught:
                     await memory.semantic.remember(ADA, note(TEA, ttl=wrong))
                 assert caught.value.violations[0].field == "ttl_seconds"
+
+
+def _keep_from_deleting(file, table) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute(
+            f"CREATE TRIGGER full BEFORE DELETE ON {table} "
+            "BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+        )
 
 
 class TestTheFiles:

@@ -10,6 +10,8 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metric
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from servers.kernel import telemetry
+from servers.kernel.errors import Unavailable
+from servers.memory.sweeping import sweep_all
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -56,6 +58,24 @@ class TestWithACollector:
         (seen,) = collector.spans
         assert seen.name == "chat m"
         assert {a.key for a in seen.attributes} == {telemetry.MODEL, telemetry.INPUT_TOKENS}
+
+    async def test_a_store_that_can_not_be_swept_is_counted(self, collector):
+        async def fails() -> None:
+            raise Unavailable("the disk is full", reason="DISK_FULL")
+
+        async def breaks() -> None:
+            raise OSError("no such file")
+
+        async def swept() -> int:
+            return 1
+
+        sweeps = [("redis", fails), ("faiss", breaks), ("sqlite", swept)]
+        async with telemetry.open_telemetry({telemetry.ENDPOINT: collector.endpoint}, "test"):
+            await sweep_all("memories", sweeps)
+        (seen,) = collector.metrics
+        assert (seen.name, seen.unit) == (telemetry.SWEEPS_FAILED, "{failure}")
+        points = {p.attributes[0].value.string_value: p.sum for p in seen.histogram.data_points}
+        assert points == {"redis": 1, "faiss": 1}
 
     async def test_a_span_joins_the_callers_trace(self, collector):
         async with telemetry.open_telemetry({telemetry.ENDPOINT: collector.endpoint}, "test"):

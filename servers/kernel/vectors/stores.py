@@ -98,10 +98,11 @@ class Stores:
             self._users[place] -= 1
             self._close_unused(place)
 
-    def opened(self) -> Sequence[VectorStore]:
-        """Those that somebody has asked for, and that could be opened."""
-        done = [each.opening for each in self._opened.values() if each.opening.done()]
-        return [each.result() for each in done if not each.cancelled() and not each.exception()]
+    def opened(self) -> Sequence[tuple[str, VectorStore]]:
+        """Those that somebody has asked for, and that could be opened; and their backends."""
+        tasks = [(place.backend, each.opening) for place, each in self._opened.items()]
+        done = [(backend, task) for backend, task in tasks if task.done() and not task.cancelled()]
+        return [(backend, task.result()) for backend, task in done if not task.exception()]
 
     def keep(self, places: frozenset[StorePlace]) -> None:
         """Close the others, each as soon as nobody is `using` it."""
