@@ -163,6 +163,7 @@ class EpisodicMemory:
     async def sweep(self) -> None:
         """Remove what is over, where somebody has been since the start."""
         await sweep_all("episodes", [(kind, each.sweep) for kind, each in self._places.opened()])
+        await self._places.close_unused()
 
     # -- where -----------------------------------------------------------------------------
 

@@ -207,6 +207,7 @@ class ConversationMemory:
         await sweep_all(
             "conversations", [(kind, each.sweep) for kind, each in self._places.opened()]
         )
+        await self._places.close_unused()
 
     # -- where -----------------------------------------------------------------------------
 

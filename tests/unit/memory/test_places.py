@@ -33,7 +33,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path):
-    away, opened, clock = set(), [], SimpleNamespace(now=1.0)
+    away, opened, closed, clock = set(), [], [], SimpleNamespace(now=1.0)
 
     @asynccontextmanager
     async def opening(backend):
@@ -43,6 +43,7 @@ async def world(tmp_path):
         opened.append(name)
         async with open_database(tmp_path / f"{name}.db", MIGRATIONS) as database:
             yield SqliteConversations(database, lambda: clock.now)
+        closed.append(name)
 
     @asynccontextmanager
     async def opening_episodes(backend):
@@ -51,9 +52,12 @@ async def world(tmp_path):
             yield SqliteEpisodes(database, lambda: 1.0)
 
     shared = {"archive": Backend("postgres", "archive")}
-    async with Places(shared, opening) as places, Places(shared, opening_episodes) as episodes:
+    async with (
+        Places(shared, opening, lambda: clock.now) as places,
+        Places(shared, opening_episodes) as episodes,
+    ):
         world = World(tmp_path, places, episodes, away)
-        world.opened, world.clock = opened, clock
+        world.opened, world.closed, world.clock = opened, closed, clock
         yield world
 
 
@@ -171,6 +175,18 @@ class TestADatabaseOfTheAgentsOwn:
         found = (await world.memory.sessions("acme", "helper")).sessions
         assert [each.backend for each in found] == ["agent:helper", "agent:helper:before-1"]
         assert (await world.memory.erase("acme", "ada")).turns == 4
+
+    async def test_that_was_moved_is_closed_when_it_is_not_needed_and_opened_for_who_does(
+        self, world
+    ):
+        await self.said(world, Backend("redis", "one"), Backend("redis", "two"))
+        await world.memory.turns(KEY, backend="archive")
+        for seconds, closed in ((900, []), (1, ["one"]), (901, ["one"])):
+            world.clock.now += seconds
+            await world.memory.sweep()
+            assert world.closed == closed
+        assert (await world.memory.erase("acme", "ada")).turns == 4
+        assert sorted(world.opened) == ["archive", "default", "one", "one", "two"]
 
     async def test_that_came_back_has_no_other_name_any_more(self, world):
         one, two = Backend("redis", "one"), Backend("redis", "two")
