@@ -493,7 +493,7 @@ class Pipeline(_message.Message):
     ready: _builtins.bool
     """Whether it can work."""
     reason: _builtins.str
-    """Why it can't."""
+    """Why it can't, or why a later version of its file was not taken over."""
     embedding_model: _builtins.str
     """The model whose vectors the store keeps. Empty: it keeps none yet."""
     dimension: _builtins.int

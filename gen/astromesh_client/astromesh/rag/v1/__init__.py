@@ -800,7 +800,7 @@ class Pipeline(betterproto2.Message):
 
     reason: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
     """
-    Why it can't.
+    Why it can't, or why a later version of its file was not taken over.
     """
 
     embedding_model: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
