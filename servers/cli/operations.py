@@ -41,6 +41,8 @@ def _state(operation: lro.Operation) -> str:
 def _says(operation: lro.Operation) -> str:
     metadata = _metadata(operation)
     failed = f"{metadata.failed} failed" if metadata.failed else ""
+    if _state(operation) == "cancelled":  # which says it all
+        return failed
     return "; ".join(filter(None, (failed, operation.error.message or metadata.waiting)))
 
 

@@ -7,8 +7,13 @@ from collections import Counter
 import pytest
 from rich.console import Console
 
+from servers.cli.choices import Output
+from servers.cli.operations import _ROW
+from servers.cli.output import show_all
 from servers.cli.rag import Folder, fault
 from servers.cli.rag_eval import _table
+from servers.domain.ingestions import Ingestion, IngestionState
+from servers.rag.convert_operations import operation_to
 
 
 @pytest.mark.parametrize("pipelines", [1, 2, 4])
@@ -52,3 +57,23 @@ def test_a_file_whose_name_is_no_text_is_a_fault_of_its_own(tmp_path):
 )
 def test_a_fault_names_its_document_once(why, shown):
     assert fault("a.pdf", why) == shown
+
+
+def test_operations_stand_on_a_line_each(capsys):
+    made = {"documents": 9, "created": 2, "failed": 1, "ended_at": 3.0}
+    ended = {
+        "cancelled": Ingestion(
+            "i" * 32, "t", "", "handbook", 1, 2, IngestionState.CANCELLED, **made
+        ),
+        "given up": Ingestion(
+            "j" * 32, "t", "", "handbook", 1, 2, IngestionState.GAVE_UP, waiting="away", **made
+        ),
+        "queued": Ingestion("k" * 32, "t", "", "handbook", 1, 2, documents=9),
+    }
+    show_all(map(operation_to, ended.values()), _ROW, Output.TABLE)
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["NAME", "STATE", "PIPELINE", "DONE", "SAYS"]
+    for (state, ingestion), line in zip(ended.items(), lines, strict=True):
+        assert line.startswith(f"{ingestion.id}  {state}")
+    assert lines[0].rstrip().endswith("3/9   1 failed")
+    assert "1 failed; given up after 3 of 9 documents: away" in lines[1]
