@@ -6,6 +6,7 @@ import pytest
 import pytest_asyncio
 
 from servers.router.adapters.http import Http, open_http
+from tests.chroma_server import chroma_server_in
 from tests.contract import memory_fixture, run_fixture
 from tests.contract.provider_fixture import KINDS, NOON, Kind, streamed, whole
 from tests.redis_server import RedisServer, redis_server
@@ -48,6 +49,12 @@ async def redis(tmp_path_factory) -> AsyncIterator[RedisServer]:
     """For all tests that don't stop it. Each takes a prefix of its own."""
     async with redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def chroma_server(tmp_path_factory):
+    with chroma_server_in(tmp_path_factory.mktemp("chroma")) as address:
+        yield address
 
 
 @pytest.fixture(params=memory_fixture.KINDS)

@@ -1,80 +1,17 @@
 """What every `VectorStore` promises, over each backend alike."""
 
 import asyncio
-import math
-import os
-import re
-import unicodedata
-import uuid
-from dataclasses import replace
 from random import Random
 
 import pytest
 
 from servers.domain.rag import Where
 from servers.kernel.errors import NotReady
-from servers.kernel.vectors.collection import Collection
-from servers.kernel.vectors.index_gpu import gpus
 from servers.kernel.vectors.ports import Record, Scope, Space
-from tests.chroma_server import chroma_server_in
-from tests.contract.vector_fixture import (
-    ACME,
-    EAST,
-    NORTH,
-    SPACE,
-    UP,
-    Backend,
-    points,
-    record,
-    unit,
-)
+from tests.contract.store_fixture import ODD, backend, store
+from tests.contract.vector_fixture import ACME, EAST, NORTH, SPACE, UP, points, record, unit
 
-BACKENDS = (
-    "faiss",
-    "array",
-    "device",
-    "gpu",
-    "pgvector",
-    "qdrant",
-    "chroma",
-    "qdrant server",
-    "chroma server",
-)
-ODD = 'Robert\'); DROP TABLE point;-- "$ne" {"$gt": ""} \'\''
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request, tmp_path) -> Backend:
-    return backend_of(request.param, request, tmp_path)
-
-
-def backend_of(name, request, folder) -> Backend:
-    collection = f"c{uuid.uuid4().hex[:16]}"
-    address = ""
-    if name == "pgvector":
-        address = request.getfixturevalue("postgres").schema()
-    if name == "gpu" and not gpus():
-        pytest.skip("there is no GPU that FAISS can use")
-    if name == "chroma server":
-        address = request.getfixturevalue("chroma_server")
-    if name == "qdrant server":
-        address = os.environ.get("QDRANT_URL", "")
-        if not address:
-            pytest.skip("QDRANT_URL names no server")
-    return Backend(name.partition(" ")[0], Collection(collection, folder, address))
-
-
-@pytest.fixture(scope="session")
-def chroma_server(tmp_path_factory):
-    with chroma_server_in(tmp_path_factory.mktemp("chroma")) as address:
-        yield address
-
-
-@pytest.fixture
-async def store(backend):
-    async with backend.open() as store:
-        await store.prepare(SPACE)
-        yield store
+__all__ = ["backend", "store"]
 
 
 async def names(store, vector=EAST, scope=ACME, limit=10, where: Where | None = None):
@@ -379,94 +316,6 @@ async def test_what_was_stored_is_there_after_a_restart(backend):
         assert await names(store) == [("a", 0), ("a", 1)]
         await store.replace("acme", record("c"), points(EAST))
         assert await store.count("acme") == 3
-
-
-TEXTS = {
-    "a": "The quick brown fox jumps over the lazy dog. The dog sleeps.",
-    "b": "A lazy dog, lazy as dogs are",
-    "c": "Fox and dog and FOX and fox_trot; stra\u00dfe \u65e5\u672c",
-    "d": "the the the the the",
-    "e": "Nothing of it: STRASSE, \ufb01sh & 42 chips",
-    "f": "fox " + "filler " * 300,
-    "g": "!?",
-}
-
-
-def bm25(texts: dict[str, str], query: str) -> list[str]:
-    """As the textbook has it, over texts as they are; all of one length where it matters not."""
-    words = {
-        name: re.findall(r"[\u3040-\u9fff]|[a-z0-9]+", _plain(text)) for name, text in texts.items()
-    }
-    scores = {}
-    for name, said in words.items():
-        for word in set(re.findall(r"[\u3040-\u9fff]|[a-z0-9]+", _plain(query))):
-            having = sum(word in each for each in words.values())
-            idf = math.log(1 + (len(words) - having + 0.5) / (having + 0.5))
-            n, length = said.count(word), len(said) / 160
-            if n:
-                weight = idf * n * 2.2 / (n + 1.2 * (0.25 + 0.75 * length))
-                scores[name] = scores.get(name, 0) + weight
-    return sorted(scores, key=lambda name: (-round(scores[name], 4), name))
-
-
-def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
-
-
-class TestKeywords:
-    @pytest.fixture
-    async def filled(self, store):
-        for n, (name, text) in enumerate(TEXTS.items()):
-            acl = ("alice",) if name == "c" else ()
-            point = replace(points(EAST)[0], text=text)
-            kept = record(name, acl=acl, metadata={"even": n % 2 == 0})
-            await store.replace("acme", kept, [point])
-            # What is out of scope is not counted.
-            await store.replace("other", record(name), [replace(point, text="fox lazy 42")])
-        return store
-
-    @pytest.mark.parametrize(
-        "query",
-        [
-            "fox",
-            "Fox dog",
-            "the fox",
-            "lazy the",
-            "stra\u00dfe",
-            "\u65e5",
-            "fish 42 dog",
-            "fox FOX",
-        ],
-    )
-    async def test_are_ranked_as_bm25_has_it(self, filled, query):
-        for scope, where in [
-            (ACME, {}),
-            (Scope("acme", "alice"), {"even": True}),
-            (Scope("acme", "bob"), {}),
-        ]:
-            seen = {
-                name: text
-                for n, (name, text) in enumerate(TEXTS.items())
-                if (not where or n % 2 == 0) and not (name == "c" and scope.principal == "bob")
-            }
-            found = await filled.keywords(scope, query, 10, where)
-            assert [each.record.id for each in found] == bm25(seen, query)
-            assert {each.similarity for each in found} <= {0.0}
-            assert [each.text for each in found] == [TEXTS[each.record.id] for each in found]
-
-    @pytest.mark.parametrize("query", ["!?", "", "nothingness", ODD.replace("TABLE", "")])
-    async def test_that_no_text_has_find_nothing(self, filled, query):
-        assert await filled.keywords(ACME, query, 10, {}) == []
-
-    async def test_of_texts_that_are_gone_find_nothing(self, filled):
-        await filled.replace("acme", record("b"), points(EAST, text="another"))
-        await filled.delete("acme", "a")
-        assert await filled.keywords(ACME, "lazy", 10, {}) == []
-        assert await filled.keywords(ACME, "another", 1, {}) != []
-
-    async def test_find_nothing_before_anything_is_prepared(self, backend):
-        async with backend.open() as store:
-            assert await store.keywords(ACME, "fox", 10, {}) == []
 
 
 async def test_vectors_come_along_where_they_are_asked_for(store):
