@@ -5,27 +5,21 @@ import asyncio
 import gc
 import threading
 from array import array
-from collections import Counter
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-import asyncpg
 import chromadb
 import pytest
 
 from servers.kernel.errors import NotReady, Unavailable
 from servers.kernel.sqlite import open_database
-from servers.kernel.vectors import faiss, pgvector_search, postings, rows
+from servers.kernel.vectors import faiss, postings, rows
 from servers.kernel.vectors.chroma import open_chroma
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.index_faiss import FaissIndex
 from servers.kernel.vectors.opening import open_collection
-from servers.kernel.vectors.pgvector import open_pgvector
-from servers.kernel.vectors.ports import Scope, Space
-from servers.kernel.vectors.stores import StorePlace, Stores, store_at
-from tests.contract.vector_fixture import ACME, EAST, NORTH, SPACE, UP, points, record, unit
+from servers.kernel.vectors.ports import Space
+from tests.contract.vector_fixture import ACME, EAST, NORTH, SPACE, UP, points, record
 
 
 class Gate:
@@ -211,122 +205,6 @@ def _older_points(connection, count: int) -> None:
     connection.executemany("INSERT INTO point VALUES (?, 1, 0, 0, 5, 'fox', ?)", values)
 
 
-DOCS = StorePlace("faiss", "docs")
-
-
-class TestStores:
-    async def test_a_caller_that_leaves_leaves_the_opening_to_go_on(self, tmp_path):
-        gate, opened = asyncio.Event(), []
-
-        @asynccontextmanager
-        async def slowly(place):
-            opened.append(place)
-            await gate.wait()
-            async with store_at(tmp_path)(place) as store:
-                yield store
-
-        place = StorePlace("qdrant", "docs")
-        async with Stores(slowly) as stores:
-            first = asyncio.create_task(stores.at(place))
-            await asyncio.sleep(0.01)
-            first.cancel()
-            await asyncio.wait([first])
-            gate.set()
-            await stores.at(place)
-        assert opened == [place]
-
-    async def test_what_could_not_be_opened_is_tried_again(self, tmp_path):
-        place = StorePlace("faiss", "docs")
-        async with Stores(store_at(tmp_path)) as stores:
-            async with open_collection("faiss", Collection("docs", tmp_path / "faiss")):
-                with pytest.raises(NotReady):
-                    await stores.at(place)
-            assert await (await stores.at(place)).space() is None
-
-
-class Recorded:
-    """Opens stores in a folder, and says how often they were opened and closed."""
-
-    def __init__(self, folder) -> None:
-        self._open = store_at(folder)
-        self.opened: Counter[str] = Counter()
-        self.closed: Counter[str] = Counter()
-        self._some_closed = asyncio.Event()
-
-    @asynccontextmanager
-    async def __call__(self, place):
-        self.opened[place.collection] += 1
-        async with self._open(place) as store:
-            yield store
-        self.closed[place.collection] += 1
-        self._some_closed.set()
-
-    async def until_closed(self, name):
-        async with asyncio.timeout(20):
-            while not self.closed[name]:
-                self._some_closed.clear()
-                await self._some_closed.wait()
-
-
-class TestStoresThatAreNotKept:
-    async def test_are_closed(self, tmp_path):
-        one, other, recorded = DOCS, StorePlace("faiss", "other"), Recorded(tmp_path)
-        async with Stores(recorded) as stores:
-            for place in (one, other):
-                async with stores.using(place):
-                    pass
-            stores.keep(frozenset({other}))
-            await recorded.until_closed("docs")
-            assert not recorded.closed["other"]
-
-    async def test_stay_open_until_nobody_uses_them(self, tmp_path):
-        recorded = Recorded(tmp_path)
-        async with Stores(recorded) as stores:
-            async with stores.using(DOCS) as store, stores.using(DOCS):
-                stores.keep(frozenset())
-                assert await store.count("acme") == 0
-            await recorded.until_closed("docs")
-        assert recorded.opened == {"docs": 1}
-
-    async def test_are_opened_again_when_they_are_wanted_again(self, tmp_path):
-        """Once they are closed: a folder can't be opened twice."""
-        recorded = Recorded(tmp_path)
-        async with Stores(recorded) as stores:
-            for _ in range(3):
-                async with stores.using(DOCS) as store:
-                    stores.keep(frozenset())
-                    assert await store.count("acme") == 0
-        assert (recorded.opened, recorded.closed) == ({"docs": 3}, {"docs": 3})
-
-    async def test_are_closed_when_who_opened_them_left_early(self, tmp_path):
-        recorded = Recorded(tmp_path)
-        async with Stores(recorded) as stores:
-
-            async def use():
-                async with stores.using(DOCS):
-                    await asyncio.Event().wait()
-
-            using = asyncio.create_task(use())
-            await asyncio.sleep(0)
-            stores.keep(frozenset())
-            using.cancel()
-            await asyncio.wait([using])
-            await recorded.until_closed("docs")
-
-    async def test_that_can_t_be_closed_stop_nobody(self, tmp_path):
-        @asynccontextmanager
-        async def breaks(place):
-            async with store_at(tmp_path)(place) as store:
-                yield store
-            raise OSError("the disk is full")
-
-        async with Stores(breaks) as stores:
-            async with stores.using(DOCS):
-                stores.keep(frozenset())
-            async with stores.using(DOCS) as store:
-                assert await store.count("acme") == 0
-
-
 # Qdrant's library leaves its lock file to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("backend", ["faiss", "qdrant"])
@@ -387,67 +265,6 @@ async def test_chroma_finds_what_its_graph_does_not_lead_to(exact, tmp_path):
         found = await store.search(ACME, NORTH, 1000, {})
         assert (found[0].record.id, found[0].index, len(found)) == ("other", 0, 302)
         assert all(each.similarity == pytest.approx(0.0, abs=1e-6) for each in found[1:])
-
-
-class TestPgvector:
-    @pytest.fixture(params=[0, pgvector_search.EXACT], ids=["by its index", "one by one"])
-    async def store(self, request, postgres):
-        """One whose index of vectors is asked however little there is, and one as it is."""
-        collection = Collection("many", Path("."), postgres.schema())
-        async with open_pgvector(collection, exact=request.param) as store:
-            await store.prepare(SPACE)
-            yield store
-
-    async def test_finds_one_tenant_behind_the_points_of_many(self, store):
-        around = [unit(1, n / 800, n % 7 / 100, n % 11 / 100) for n in range(800)]
-        await store.replace("other", record("theirs"), points(*around))
-        await store.replace("acme", record("mine"), points(NORTH))
-        found = await store.search(ACME, EAST, 1, {})
-        assert [each.record.id for each in found] == ["mine"]
-
-    async def test_finds_what_one_may_see_behind_what_one_may_not(self, store):
-        near = [unit(1, 0, 0, n / 3000) for n in range(600)]
-        await store.replace("acme", record("hers", acl=("alice",)), points(*near))
-        await store.replace("acme", record("his", acl=("bob",)), points(NORTH, UP))
-        found = await store.search(Scope("acme", "bob"), EAST, 4000, {})
-        assert [(each.record.id, each.index) for each in found] == [("his", 0), ("his", 1)]
-
-    async def test_finds_all_that_there_is(self, store):
-        await store.replace("acme", record("equal"), points(*[EAST] * 800))
-        await store.replace("acme", record("other"), points(NORTH, UP, unit(1, 1, 0, 0)))
-        found = await store.search(ACME, NORTH, 4000, {})
-        assert [(each.record.id, each.index) for each in found[:2]] == [("other", 0), ("other", 2)]
-        assert len(found) == 803
-
-
-async def test_pgvector_takes_a_record_that_is_longer_at_work_than_one_answer(postgres):
-    collection = Collection("long", Path("."), postgres.schema())
-    schema = collection.address.rpartition("=")[2]
-    async with open_pgvector(collection, answer=1.0) as store:
-        await store.prepare(SPACE)
-        slow = f"FUNCTION {schema}.slow()"
-        postgres.psql(
-            f"CREATE {slow} RETURNS trigger LANGUAGE plpgsql AS "
-            "'BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END'; "
-            f"CREATE TRIGGER slow BEFORE INSERT ON {schema}.vectors_long_p "
-            f"FOR EACH ROW EXECUTE {slow}"
-        )
-        await store.replace("acme", record("long"), points(*[EAST] * 1500))
-        assert await store.count("acme") == 1500
-
-
-async def test_pgvector_works_wherever_the_extension_is(postgres):
-    """In a schema that no search_path leads to, and whose name has to be quoted."""
-    address = postgres.libpq()
-    connection = await asyncpg.connect(address)
-    sql = 'CREATE SCHEMA "of Others"; CREATE EXTENSION vector SCHEMA "of Others"'
-    await connection.execute(sql)
-    await connection.close()
-    async with open_pgvector(Collection("else", Path("."), address), exact=0) as store:
-        await store.prepare(SPACE)
-        await store.replace("acme", record("a"), points(EAST, NORTH, text="fox"))
-        assert [each.index for each in await store.search(ACME, NORTH, 1, {})] == [1]
-        assert len(await store.keywords(ACME, "fox", 9, {})) == 2
 
 
 @pytest.mark.parametrize("backend", ["faiss", "qdrant"])
