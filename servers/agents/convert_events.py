@@ -18,6 +18,8 @@ from servers.agents.convert_runs import (
     model_usage_to,
     run_from,
     run_to,
+    source_from,
+    source_to,
 )
 from servers.domain.chat import Finish, Usage
 from servers.domain.run_events import (
@@ -39,7 +41,6 @@ from servers.domain.run_events import (
     RecalledMemory,
     Restarted,
     RunEvent,
-    Source,
     StateChanged,
     SubRunStarted,
     TextDelta,
@@ -254,28 +255,14 @@ def _episodes_from(wire: run_event_pb2.EpisodeReport) -> EpisodesRecalled:
 
 
 def _knowledge_to(found: KnowledgeFound) -> run_event_pb2.KnowledgeReport:
-    sources = [
-        run_event_pb2.Source(
-            number=each.number,
-            document=each.document,
-            title=each.title,
-            uri=each.uri,
-            start=each.start,
-            end=each.end,
-            score=each.score,
-        )
-        for each in found.sources
-    ]
+    sources = [source_to(each) for each in found.sources]
     return run_event_pb2.KnowledgeReport(
         pipeline=found.pipeline, call_id=found.call_id, sources=sources
     )
 
 
 def _knowledge_from(wire: run_event_pb2.KnowledgeReport) -> KnowledgeFound:
-    sources = tuple(
-        Source(each.number, each.document, each.title, each.uri, each.start, each.end, each.score)
-        for each in wire.sources
-    )
+    sources = tuple(source_from(each) for each in wire.sources)
     return KnowledgeFound(wire.pipeline, sources, wire.call_id)
 
 

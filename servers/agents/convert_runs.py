@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from astromesh.agents.v1 import ask_pb2, run_pb2
+from astromesh.agents.v1 import ask_pb2, run_pb2, source_pb2
 from google.protobuf import json_format
 from google.rpc import status_pb2
 
@@ -20,6 +20,7 @@ from servers.domain.runs import (
     RunState,
     StopReason,
 )
+from servers.domain.sources import Source
 from servers.kernel.chat_wire import json_from, json_to, time_from, time_to, usage_from, usage_to
 from servers.kernel.details import from_status, to_status
 
@@ -101,6 +102,7 @@ def run_to(run: Run) -> run_pb2.Run:
         answered_by=run.answered_by,
         webhook=run.webhook,
         principal=run.principal,
+        sources=[source_to(each) for each in run.sources],
     )
 
 
@@ -138,7 +140,26 @@ def run_from(wire: run_pb2.Run, tenant: str) -> Run:
         answered_by=wire.answered_by,
         webhook=wire.webhook,
         principal=wire.principal,
+        sources=tuple(source_from(each) for each in wire.sources),
     )
+
+
+def source_to(source: Source) -> source_pb2.Source:
+    return source_pb2.Source(
+        number=source.number,
+        document=source.document,
+        title=source.title,
+        uri=source.uri,
+        start=source.start,
+        end=source.end,
+        score=source.score,
+        cited=source.cited,
+    )
+
+
+def source_from(wire: source_pb2.Source) -> Source:
+    passage = wire.number, wire.document, wire.title, wire.uri, wire.start, wire.end, wire.score
+    return Source(*passage, wire.cited)
 
 
 def failure_to(failure: Failure) -> status_pb2.Status:

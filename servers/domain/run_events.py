@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from servers.domain.chat import Finish, Message, ModelUsage
 from servers.domain.runs import Ask, Decision, Direction, Failure, Run, RunState
+from servers.domain.sources import Source
 from servers.domain.tools import Outcome
 
 
@@ -137,19 +138,6 @@ class Noticed:
 
     reason: str  # UPPER_SNAKE
     message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A passage that an answer may name by its number, like [1]."""
-
-    number: int  # in the run, from 1
-    document: str
-    title: str
-    uri: str
-    start: int  # characters of the document's text
-    end: int
-    score: float
 
 
 @dataclass(frozen=True, slots=True)

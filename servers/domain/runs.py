@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from servers.domain.chat import Json, ModelUsage, Usage
+from servers.domain.sources import Source
 
 
 class RunState(Enum):
@@ -172,6 +173,7 @@ class Run:
     webhook: str = ""  # the address that is told of the end
     agent_digest: str = ""  # of the declaration it began with
     principal: str = ""  # on whose behalf it works
+    sources: tuple[Source, ...] = ()  # that its answer rests on, once it has ended
 
     @property
     def tree(self) -> str:

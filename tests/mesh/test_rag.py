@@ -151,6 +151,9 @@ async def test_an_agent_answers_with_its_sources_over_rest(world):
     assert (run["state"], run["answer"]) == ("RUN_STATE_COMPLETED", "Thirty days [1].")
     assert (known["sources"][0]["number"], known["sources"][0]["document"]) == (1, "holidays.md")
     assert "[1] Holidays, https://wiki/holidays.md\n" in shown
+    first, *others = run["sources"]
+    assert first == {**known["sources"][0], "cited": True}
+    assert others == known["sources"][1:]
 
 
 @pytest.mark.parametrize("store", STORES)

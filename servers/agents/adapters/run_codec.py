@@ -37,7 +37,6 @@ from servers.domain.run_events import (
     RecalledMemory,
     Restarted,
     RunEvent,
-    Source,
     StateChanged,
     SubRunStarted,
     TextDelta,
@@ -58,6 +57,7 @@ from servers.domain.runs import (
     StopReason,
     Verdict,
 )
+from servers.domain.sources import Source
 from servers.domain.tools import Outcome
 from servers.kernel.errors import DataLost
 from servers.kernel.stored_json import Tree, dumps, loads, message_from
@@ -175,6 +175,7 @@ def _run(tree: Tree) -> Run:
         "failure": None if failure is None else _failure(failure),
         "waiting": tuple(map(_ask, tree.get("waiting", ()))),
         "block": _block(tree["block"]) if tree.get("block") else None,
+        "sources": tuple(Source(**each) for each in tree.get("sources", ())),
     }
     return Run(**{**tree, **parts})
 

@@ -13,6 +13,7 @@ from servers.domain.chat import Role, says
 from servers.domain.memory import SessionKey
 from servers.domain.run_events import Noticed
 from servers.domain.runs import Block, Run, RunState, StopReason
+from servers.domain.sources import sources_of
 from servers.kernel.errors import AstromeshError, Internal
 from servers.kernel.telemetry import span
 
@@ -50,6 +51,7 @@ def ended_by(end: End, run: Run, work: Work) -> Run:
         failure=end.failure,
         answered_by=end.answered_by,
         block=end.block,
+        sources=sources_of(end.answer, work.all_sources),
         ended_at=work.now(),
     )
 

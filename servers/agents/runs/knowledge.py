@@ -13,8 +13,9 @@ from servers.agents.runs.showing import allowed, shown
 from servers.agents.runs.work import Work
 from servers.domain.chat import Json
 from servers.domain.rag import Passage, PassageQuery
-from servers.domain.run_events import KnowledgeFound, Noticed, Source, ToolCalled, ToolReturned
+from servers.domain.run_events import KnowledgeFound, Noticed, ToolCalled, ToolReturned
 from servers.domain.services import Rag
+from servers.domain.sources import Source
 from servers.domain.tools import Outcome
 from servers.kernel.errors import AstromeshError
 from servers.kernel.json_schema import JsonSchema
@@ -104,13 +105,15 @@ def _missed(work: Work, knowledge: Knowledge, why: str) -> Sequence[Passage]:
 
 def _sources(work: Work, found: Sequence[Passage]) -> tuple[Source, ...]:
     """The passages with their numbers."""
-    first = work.next_sources(len(found))
-    return tuple(
+    first = work.next_source()
+    sources = tuple(
         Source(
             number, each.document, each.title, each.uri, each.start, each.end, round(each.score, 6)
         )
         for number, each in enumerate(found, first)
     )
+    work.sources += sources
+    return sources
 
 
 def _numbered(found: Sequence[Passage], sources: Sequence[Source]) -> str:

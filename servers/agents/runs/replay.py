@@ -22,6 +22,7 @@ from servers.domain.run_events import (
     ToolReturned,
 )
 from servers.domain.runs import Ask, RunState
+from servers.domain.sources import Source
 from servers.kernel.errors import DataLost
 
 
@@ -43,7 +44,7 @@ class Replay:
         self.last_sequence = 0  # of all that is on record
         self.last_step = 0  # of what still holds: text after it is void
         self.model_calls = 0  # the highest number of one
-        self.sources = 0  # likewise, of what was looked up
+        self.sources: list[Source] = []  # of what was looked up
         # What the prompt said of what was looked up, be it nothing. None: it is not on record, as
         # in logs of before 0.1 that name what was found without its text.
         self.knowledge: str | None = None
@@ -61,7 +62,7 @@ class Replay:
                 self._replies[reply.node].append(reply)
                 self.model_calls = max(self.model_calls, reply.model_call)
             case KnowledgeFound() as found:
-                self.sources = max((self.sources, *(each.number for each in found.sources)))
+                self.sources += found.sources
                 if not found.call_id and (found.text or not found.sources):
                     self.knowledge = found.text
             case MemoriesRecalled(memories, text) if text or not memories:

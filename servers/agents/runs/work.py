@@ -12,6 +12,7 @@ from servers.domain.caller import Account, Caller
 from servers.domain.chat import ModelUsage, Usage
 from servers.domain.run_events import Guarded
 from servers.domain.runs import Ask, Block, Run
+from servers.domain.sources import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,9 @@ class Work:
     warnings: set[Guarded] = field(default_factory=set)  # that are given once
     verdict: asyncio.Task[Block | None] | None = None  # of judges, on what the run was asked
     unbilled: list[ModelUsage] = field(default_factory=list)  # what judges used
+    sources: list[Source] = field(default_factory=list)  # looked up since it went to work
     delegating: bool = False  # whether it has begun an errand since it went to work
     _model_calls: int = 0
-    _sources: int = 0
 
     @property
     def said(self) -> str:
@@ -74,11 +75,14 @@ class Work:
         self._model_calls = max(self._model_calls, self.replay.model_calls) + 1
         return self._model_calls
 
-    def next_sources(self, count: int) -> int:
-        """The first of so many numbers that no source of the run has."""
-        first = max(self._sources, self.replay.sources) + 1
-        self._sources = first + count - 1
-        return first
+    def next_source(self) -> int:
+        """A number that no source of the run has."""
+        return max((each.number for each in self.all_sources), default=0) + 1
+
+    @property
+    def all_sources(self) -> list[Source]:
+        """What was looked up, now and before it went on."""
+        return [*self.replay.sources, *self.sources]
 
     @property
     def delegated(self) -> bool:

@@ -14,13 +14,13 @@ from servers.domain.run_events import (
     MemoriesRecalled,
     ModelReplied,
     RunEvent,
-    Source,
     StateChanged,
     TextDelta,
     ToolCalled,
     ToolReturned,
 )
 from servers.domain.runs import RunState
+from servers.domain.sources import Source
 from servers.kernel.errors import DataLost
 
 REPLY = ModelReplied(1, says(Role.ASSISTANT, "hm"), Finish())
@@ -93,4 +93,4 @@ def test_what_was_shown_is_shown_again_be_it_nothing(shown):
 def test_what_is_not_on_record_is_looked_up():
     again = recorded(KnowledgeFound("p", (SOURCE,), call_id="1.0"))
     assert (again.knowledge, again.memories, again.episodes) == (None,) * 3
-    assert again.sources == 1
+    assert again.sources == [SOURCE]

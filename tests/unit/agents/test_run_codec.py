@@ -40,7 +40,6 @@ from servers.domain.run_events import (
     RecalledMemory,
     Restarted,
     RunEvent,
-    Source,
     StateChanged,
     SubRunStarted,
     TextDelta,
@@ -61,6 +60,7 @@ from servers.domain.runs import (
     StopReason,
     Verdict,
 )
+from servers.domain.sources import Source
 from servers.domain.tools import Outcome
 from servers.kernel.errors import DataLost
 

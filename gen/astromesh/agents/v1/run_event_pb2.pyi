@@ -5,6 +5,7 @@ The log of a run, which every way of watching it reads."""
 
 from astromesh.agents.v1 import ask_pb2 as _ask_pb2
 from astromesh.agents.v1 import run_pb2 as _run_pb2
+from astromesh.agents.v1 import source_pb2 as _source_pb2
 from astromesh.common.v1 import chat_pb2 as _chat_pb2
 from astromesh.tools.v1 import tool_service_pb2 as _tool_service_pb2
 from collections import abc as _abc
@@ -364,7 +365,7 @@ class KnowledgeReport(_message.Message):
     call_id: _builtins.str
     """The tool call that asked. Empty: they were looked up for the run's question."""
     @_builtins.property
-    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[_source_pb2.Source]:
         """What was found, best first. Empty: nothing, or the pipeline could not be asked for the run's
         question, of which a notice tells (KNOWLEDGE_UNAVAILABLE).
         """
@@ -374,7 +375,7 @@ class KnowledgeReport(_message.Message):
         *,
         pipeline: _builtins.str = ...,
         call_id: _builtins.str = ...,
-        sources: _abc.Iterable[Global___Source] | None = ...,
+        sources: _abc.Iterable[_source_pb2.Source] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -383,52 +384,6 @@ class KnowledgeReport(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KnowledgeReport: _TypeAlias = KnowledgeReport  # noqa: Y015
-
-@_typing.final
-class Source(_message.Message):
-    """Source is a passage that an answer may rest on."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NUMBER_FIELD_NUMBER: _builtins.int
-    DOCUMENT_FIELD_NUMBER: _builtins.int
-    TITLE_FIELD_NUMBER: _builtins.int
-    URI_FIELD_NUMBER: _builtins.int
-    START_FIELD_NUMBER: _builtins.int
-    END_FIELD_NUMBER: _builtins.int
-    SCORE_FIELD_NUMBER: _builtins.int
-    number: _builtins.int
-    """Its number in the run, from 1."""
-    document: _builtins.str
-    """The document's id."""
-    title: _builtins.str
-    """What people call the document."""
-    uri: _builtins.str
-    """Where the document can be read."""
-    start: _builtins.int
-    """Where the passage begins in the document's text, in characters."""
-    end: _builtins.int
-    """Where it ends."""
-    score: _builtins.float
-    """Higher is better."""
-    def __init__(
-        self,
-        *,
-        number: _builtins.int = ...,
-        document: _builtins.str = ...,
-        title: _builtins.str = ...,
-        uri: _builtins.str = ...,
-        start: _builtins.int = ...,
-        end: _builtins.int = ...,
-        score: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "end", b"end", "number", b"number", "score", b"score", "start", b"start", "title", b"title", "uri", b"uri"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Source: _TypeAlias = Source  # noqa: Y015
 
 @_typing.final
 class BranchStart(_message.Message):

@@ -23,6 +23,7 @@ _sym_db = _symbol_database.Default()
 
 
 from astromesh.agents.v1 import ask_pb2 as astromesh_dot_agents_dot_v1_dot_ask__pb2
+from astromesh.agents.v1 import source_pb2 as astromesh_dot_agents_dot_v1_dot_source__pb2
 from astromesh.common.v1 import chat_pb2 as astromesh_dot_common_dot_v1_dot_chat__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
@@ -30,7 +31,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61stromesh/agents/v1/run.proto\x12\x13\x61stromesh.agents.v1\x1a\x1d\x61stromesh/agents/v1/ask.proto\x1a\x1e\x61stromesh/common/v1/chat.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xd0\x06\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12,\n\x05state\x18\x06 \x01(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x34\n\x0bstop_reason\x18\x07 \x01(\x0e\x32\x1f.astromesh.agents.v1.StopReason\x12\r\n\x05query\x18\x08 \x01(\t\x12\x0e\n\x06\x61nswer\x18\t \x01(\t\x12)\n\x05usage\x18\n \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x34\n\x0bmodel_usage\x18\x0b \x03(\x0b\x32\x1f.astromesh.agents.v1.ModelUsage\x12\x12\n\niterations\x18\x0c \x01(\x05\x12!\n\x05\x65rror\x18\r \x01(\x0b\x32\x12.google.rpc.Status\x12\x33\n\ndurability\x18\x0e \x01(\x0e\x32\x1f.astromesh.agents.v1.Durability\x12\x0f\n\x07\x61ttempt\x18\x0f \x01(\x05\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07\x63ontext\x18\x13 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rparent_run_id\x18\x14 \x01(\t\x12\x16\n\x0eparent_call_id\x18\x15 \x01(\t\x12\x13\n\x0broot_run_id\x18\x16 \x01(\t\x12)\n\x07waiting\x18\x17 \x03(\x0b\x32\x18.astromesh.agents.v1.Ask\x12)\n\x05\x62lock\x18\x18 \x01(\x0b\x32\x1a.astromesh.agents.v1.Block\x12\x13\n\x0b\x61nswered_by\x18\x19 \x01(\t\x12\x0f\n\x07webhook\x18\x1a \x01(\t\x12\x11\n\tprincipal\x18\x1b \x01(\t\"^\n\x05\x42lock\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32#.astromesh.agents.v1.GuardDirection\x12\x0f\n\x07message\x18\x03 \x01(\t\"g\n\nModelUsage\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x03 \x01(\x05\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\"\"\n\rGetRunRequest\x12\x11\n\x03run\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa1\x01\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12-\n\x06states\x18\x05 \x03(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x15\n\rparent_run_id\x18\x06 \x01(\t\"S\n\x10ListRunsResponse\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.astromesh.agents.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x10\x43\x61ncelRunRequest\x12\x11\n\x03run\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06reason\x18\x02 \x01(\t*\xbf\x02\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05\x12\x17\n\x13RUN_STATE_TIMED_OUT\x10\x06\x12\x15\n\x11RUN_STATE_BLOCKED\x10\x07\x12\x1e\n\x1aRUN_STATE_WAITING_APPROVAL\x10\x08\x12\x1b\n\x17RUN_STATE_WAITING_INPUT\x10\t\x12\x1b\n\x17RUN_STATE_WAITING_TIMER\x10\n\x12\x19\n\x15RUN_STATE_WAITING_RUN\x10\x0b*\x84\x02\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12STOP_REASON_ANSWER\x10\x01\x12\x1e\n\x1aSTOP_REASON_MAX_ITERATIONS\x10\x02\x12\x1a\n\x16STOP_REASON_MAX_TOKENS\x10\x03\x12\x1e\n\x1aSTOP_REASON_CONTENT_FILTER\x10\x04\x12\x18\n\x14STOP_REASON_DEADLINE\x10\x05\x12\x19\n\x15STOP_REASON_CANCELLED\x10\x06\x12\x15\n\x11STOP_REASON_ERROR\x10\x07\x12\x19\n\x15STOP_REASON_GUARDRAIL\x10\x08*g\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44URABILITY_NONE\x10\x01\x12\x13\n\x0f\x44URABILITY_EXIT\x10\x02\x12\x13\n\x0f\x44URABILITY_STEP\x10\x03*\xad\x01\n\x0eGuardDirection\x12\x1f\n\x1bGUARD_DIRECTION_UNSPECIFIED\x10\x00\x12\x19\n\x15GUARD_DIRECTION_INPUT\x10\x01\x12\x1a\n\x16GUARD_DIRECTION_OUTPUT\x10\x02\x12\"\n\x1eGUARD_DIRECTION_TOOL_ARGUMENTS\x10\x03\x12\x1f\n\x1bGUARD_DIRECTION_TOOL_RESULT\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61stromesh/agents/v1/run.proto\x12\x13\x61stromesh.agents.v1\x1a\x1d\x61stromesh/agents/v1/ask.proto\x1a astromesh/agents/v1/source.proto\x1a\x1e\x61stromesh/common/v1/chat.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xfe\x06\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12,\n\x05state\x18\x06 \x01(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x34\n\x0bstop_reason\x18\x07 \x01(\x0e\x32\x1f.astromesh.agents.v1.StopReason\x12\r\n\x05query\x18\x08 \x01(\t\x12\x0e\n\x06\x61nswer\x18\t \x01(\t\x12)\n\x05usage\x18\n \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x34\n\x0bmodel_usage\x18\x0b \x03(\x0b\x32\x1f.astromesh.agents.v1.ModelUsage\x12\x12\n\niterations\x18\x0c \x01(\x05\x12!\n\x05\x65rror\x18\r \x01(\x0b\x32\x12.google.rpc.Status\x12\x33\n\ndurability\x18\x0e \x01(\x0e\x32\x1f.astromesh.agents.v1.Durability\x12\x0f\n\x07\x61ttempt\x18\x0f \x01(\x05\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07\x63ontext\x18\x13 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rparent_run_id\x18\x14 \x01(\t\x12\x16\n\x0eparent_call_id\x18\x15 \x01(\t\x12\x13\n\x0broot_run_id\x18\x16 \x01(\t\x12)\n\x07waiting\x18\x17 \x03(\x0b\x32\x18.astromesh.agents.v1.Ask\x12)\n\x05\x62lock\x18\x18 \x01(\x0b\x32\x1a.astromesh.agents.v1.Block\x12\x13\n\x0b\x61nswered_by\x18\x19 \x01(\t\x12\x0f\n\x07webhook\x18\x1a \x01(\t\x12\x11\n\tprincipal\x18\x1b \x01(\t\x12,\n\x07sources\x18\x1c \x03(\x0b\x32\x1b.astromesh.agents.v1.Source\"^\n\x05\x42lock\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32#.astromesh.agents.v1.GuardDirection\x12\x0f\n\x07message\x18\x03 \x01(\t\"g\n\nModelUsage\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x03 \x01(\x05\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\"\"\n\rGetRunRequest\x12\x11\n\x03run\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa1\x01\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12-\n\x06states\x18\x05 \x03(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x15\n\rparent_run_id\x18\x06 \x01(\t\"S\n\x10ListRunsResponse\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.astromesh.agents.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x10\x43\x61ncelRunRequest\x12\x11\n\x03run\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06reason\x18\x02 \x01(\t*\xbf\x02\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05\x12\x17\n\x13RUN_STATE_TIMED_OUT\x10\x06\x12\x15\n\x11RUN_STATE_BLOCKED\x10\x07\x12\x1e\n\x1aRUN_STATE_WAITING_APPROVAL\x10\x08\x12\x1b\n\x17RUN_STATE_WAITING_INPUT\x10\t\x12\x1b\n\x17RUN_STATE_WAITING_TIMER\x10\n\x12\x19\n\x15RUN_STATE_WAITING_RUN\x10\x0b*\x84\x02\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12STOP_REASON_ANSWER\x10\x01\x12\x1e\n\x1aSTOP_REASON_MAX_ITERATIONS\x10\x02\x12\x1a\n\x16STOP_REASON_MAX_TOKENS\x10\x03\x12\x1e\n\x1aSTOP_REASON_CONTENT_FILTER\x10\x04\x12\x18\n\x14STOP_REASON_DEADLINE\x10\x05\x12\x19\n\x15STOP_REASON_CANCELLED\x10\x06\x12\x15\n\x11STOP_REASON_ERROR\x10\x07\x12\x19\n\x15STOP_REASON_GUARDRAIL\x10\x08*g\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44URABILITY_NONE\x10\x01\x12\x13\n\x0f\x44URABILITY_EXIT\x10\x02\x12\x13\n\x0f\x44URABILITY_STEP\x10\x03*\xad\x01\n\x0eGuardDirection\x12\x1f\n\x1bGUARD_DIRECTION_UNSPECIFIED\x10\x00\x12\x19\n\x15GUARD_DIRECTION_INPUT\x10\x01\x12\x1a\n\x16GUARD_DIRECTION_OUTPUT\x10\x02\x12\"\n\x1eGUARD_DIRECTION_TOOL_ARGUMENTS\x10\x03\x12\x1f\n\x1bGUARD_DIRECTION_TOOL_RESULT\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,26 +42,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETRUNREQUEST'].fields_by_name['run']._serialized_options = b'\342A\001\002'
   _globals['_CANCELRUNREQUEST'].fields_by_name['run']._loaded_options = None
   _globals['_CANCELRUNREQUEST'].fields_by_name['run']._serialized_options = b'\342A\001\002'
-  _globals['_RUNSTATE']._serialized_start=1631
-  _globals['_RUNSTATE']._serialized_end=1950
-  _globals['_STOPREASON']._serialized_start=1953
-  _globals['_STOPREASON']._serialized_end=2213
-  _globals['_DURABILITY']._serialized_start=2215
-  _globals['_DURABILITY']._serialized_end=2318
-  _globals['_GUARDDIRECTION']._serialized_start=2321
-  _globals['_GUARDDIRECTION']._serialized_end=2494
-  _globals['_RUN']._serialized_start=239
-  _globals['_RUN']._serialized_end=1087
-  _globals['_BLOCK']._serialized_start=1089
-  _globals['_BLOCK']._serialized_end=1183
-  _globals['_MODELUSAGE']._serialized_start=1185
-  _globals['_MODELUSAGE']._serialized_end=1288
-  _globals['_GETRUNREQUEST']._serialized_start=1290
-  _globals['_GETRUNREQUEST']._serialized_end=1324
-  _globals['_LISTRUNSREQUEST']._serialized_start=1327
-  _globals['_LISTRUNSREQUEST']._serialized_end=1488
-  _globals['_LISTRUNSRESPONSE']._serialized_start=1490
-  _globals['_LISTRUNSRESPONSE']._serialized_end=1573
-  _globals['_CANCELRUNREQUEST']._serialized_start=1575
-  _globals['_CANCELRUNREQUEST']._serialized_end=1628
+  _globals['_RUNSTATE']._serialized_start=1711
+  _globals['_RUNSTATE']._serialized_end=2030
+  _globals['_STOPREASON']._serialized_start=2033
+  _globals['_STOPREASON']._serialized_end=2293
+  _globals['_DURABILITY']._serialized_start=2295
+  _globals['_DURABILITY']._serialized_end=2398
+  _globals['_GUARDDIRECTION']._serialized_start=2401
+  _globals['_GUARDDIRECTION']._serialized_end=2574
+  _globals['_RUN']._serialized_start=273
+  _globals['_RUN']._serialized_end=1167
+  _globals['_BLOCK']._serialized_start=1169
+  _globals['_BLOCK']._serialized_end=1263
+  _globals['_MODELUSAGE']._serialized_start=1265
+  _globals['_MODELUSAGE']._serialized_end=1368
+  _globals['_GETRUNREQUEST']._serialized_start=1370
+  _globals['_GETRUNREQUEST']._serialized_end=1404
+  _globals['_LISTRUNSREQUEST']._serialized_start=1407
+  _globals['_LISTRUNSREQUEST']._serialized_end=1568
+  _globals['_LISTRUNSRESPONSE']._serialized_start=1570
+  _globals['_LISTRUNSRESPONSE']._serialized_end=1653
+  _globals['_CANCELRUNREQUEST']._serialized_start=1655
+  _globals['_CANCELRUNREQUEST']._serialized_end=1708
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 Runs: what an agent was asked, and what came of it."""
 
 from astromesh.agents.v1 import ask_pb2 as _ask_pb2
+from astromesh.agents.v1 import source_pb2 as _source_pb2
 from astromesh.common.v1 import chat_pb2 as _chat_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -236,6 +237,7 @@ class Run(_message.Message):
     ANSWERED_BY_FIELD_NUMBER: _builtins.int
     WEBHOOK_FIELD_NUMBER: _builtins.int
     PRINCIPAL_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Its id, chosen by the mesh."""
     agent: _builtins.str
@@ -310,6 +312,12 @@ class Run(_message.Message):
     def block(self) -> Global___Block:
         """Why a guardrail ended it."""
 
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[_source_pb2.Source]:
+        """What was looked up for it in RAG pipelines, for its question and by its tools, by number. Set
+        when it has ended: the passages that its answer names, and as many others as make 100.
+        """
+
     def __init__(
         self,
         *,
@@ -340,10 +348,11 @@ class Run(_message.Message):
         answered_by: _builtins.str = ...,
         webhook: _builtins.str = ...,
         principal: _builtins.str = ...,
+        sources: _abc.Iterable[_source_pb2.Source] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "context", b"context", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_version", b"agent_version", "answer", b"answer", "answered_by", b"answered_by", "attempt", b"attempt", "block", b"block", "context", b"context", "create_time", b"create_time", "durability", b"durability", "end_time", b"end_time", "error", b"error", "iterations", b"iterations", "model_usage", b"model_usage", "parent_call_id", b"parent_call_id", "parent_run_id", b"parent_run_id", "principal", b"principal", "query", b"query", "request_id", b"request_id", "root_run_id", b"root_run_id", "run_id", b"run_id", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "usage", b"usage", "waiting", b"waiting", "webhook", b"webhook"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_version", b"agent_version", "answer", b"answer", "answered_by", b"answered_by", "attempt", b"attempt", "block", b"block", "context", b"context", "create_time", b"create_time", "durability", b"durability", "end_time", b"end_time", "error", b"error", "iterations", b"iterations", "model_usage", b"model_usage", "parent_call_id", b"parent_call_id", "parent_run_id", b"parent_run_id", "principal", b"principal", "query", b"query", "request_id", b"request_id", "root_run_id", b"root_run_id", "run_id", b"run_id", "session_id", b"session_id", "sources", b"sources", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "usage", b"usage", "waiting", b"waiting", "webhook", b"webhook"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
