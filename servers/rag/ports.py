@@ -67,6 +67,10 @@ class Spool(Protocol):
         """Oldest first."""
         ...
 
+    async def forget_receiving(self) -> None:
+        """Those that were not accepted when the process before ended: nobody was answered."""
+        ...
+
     async def next(self, ingestion: str) -> tuple[int, Document] | None: ...
 
     async def settle(self, ingestion: str, number: int, told: Ingested) -> None:

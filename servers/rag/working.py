@@ -77,6 +77,7 @@ class Worker:
         self._closing = False
 
     async def __aenter__(self) -> Self:
+        await self._spool.forget_receiving()
         for each in await self._spool.running():
             self._turns.add(each.tenant, each.id)
         self._lanes = [asyncio.create_task(self._lane()) for _ in range(self._work.lanes)]

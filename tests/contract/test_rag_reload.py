@@ -191,3 +191,26 @@ class TestAnIngestionThatWaits:
             await take(pipeline())
             ended = await ingestions.wait(ALICE, begun.name, PATIENCE)
         assert (ended.state, ended.created) == (IngestionState.DONE, 1)
+
+
+async def test_documents_that_are_being_received_outlast_a_change(tmp_path, router):
+    """Which looks up what waits for the pipeline, and must not touch what does not wait yet."""
+    work = Work(first_pause=60.0)
+    declared = pipeline(), pipeline("away", vector_store=AWAY)
+    async with at_work(tmp_path, router, work, *declared) as (rag, worker, ingestions):
+
+        async def documents():
+            yield document("a", HOLIDAYS)
+            again = declare(tmp_path, pipeline(retrieval={"top_k": 2}), declared[1])
+            await worker.changed(await rag.take_files(again))
+            yield document("b", LUNCH)
+
+        async def one():
+            yield document("a", HOLIDAYS)
+
+        waits = await ingestions.start(ALICE, "away", one())
+        async with aclosing(ingestions.watch(ALICE, waits.name)) as told:
+            await anext(each async for each in told if each.waiting)
+        begun = await ingestions.start(ALICE, P, documents())
+        ended = await ingestions.wait(ALICE, begun.name, PATIENCE)
+    assert (ended.state, ended.created) == (IngestionState.DONE, 2)

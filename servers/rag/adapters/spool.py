@@ -110,11 +110,12 @@ class SqliteSpool:
         return await self._database.read(rows.named(lambda db: rows.ingestions(db, sql, values)))
 
     async def running(self) -> Sequence[Ingestion]:
-        def work(db: sqlite3.Connection) -> Sequence[Ingestion]:
-            db.execute(rows.FORGET_RECEIVING)  # whoever sent them was not answered
-            return rows.ingestions(db, rows.RUNNING, ())
+        return await self._database.read(
+            rows.named(lambda db: rows.ingestions(db, rows.RUNNING, ()))
+        )
 
-        return await self._database.write(rows.named(work))
+    async def forget_receiving(self) -> None:
+        await self._database.write(lambda db: db.execute(rows.FORGET_RECEIVING))
 
     async def next(self, ingestion: str) -> tuple[int, Document] | None:
         found = await self._database.read(lambda db: db.execute(rows.NEXT, (ingestion,)).fetchone())
