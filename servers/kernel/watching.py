@@ -54,7 +54,9 @@ async def _watch(
                     due = False
                     if await asyncio.to_thread(_there, folders) != there:
                         break  # and the watch begins anew, on those that there are now
-        except OSError as error:  # a folder went just now, or the system watches too many
+        # A folder went just now, or the system watches too many: of that watchfiles makes an
+        # error of its own.
+        except (OSError, RuntimeError) as error:
             _log.warning("files not watched", error=str(error))
             await _pause(_AGAIN, stop)
 

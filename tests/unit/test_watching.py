@@ -1,6 +1,7 @@
 """Folders of files that are watched while the process runs."""
 
 import asyncio
+import resource
 from contextlib import asynccontextmanager
 
 import pytest
@@ -116,3 +117,15 @@ async def test_a_reader_that_breaks_hears_of_the_next_change(folder):
 async def test_without_any_folder_it_waits_for_one(tmp_path):
     async with seeing(tmp_path / "nowhere") as seen:
         await seen.until()
+
+
+async def test_where_the_system_can_watch_no_more_it_says_so_and_can_be_left(folder, capsys):
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with seeing(folder):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # nothing more can be opened
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while "files not watched" not in capsys.readouterr().out:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
