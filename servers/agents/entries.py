@@ -61,9 +61,11 @@ def _from_file(known: Mapping[str, Entry], declared: Declared, now: float) -> En
 
 def _continues(old: Entry, faulty: Declared) -> bool:
     """Whether the running agent is what the faulty document was before."""
-    if old.agent is None or old.source != f"file:{faulty.origin}":
+    if old.agent is None:
         return False
-    return faulty.name in (old.name, faulty.origin.partition(".")[0])
+    file_name = faulty.origin.partition(".")[0]
+    same_file = old.source == f"file:{faulty.origin}" and faulty.name == file_name
+    return faulty.name == old.name or same_file
 
 
 def stored_entry(stored: StoredAgent, agent: Agent | None, reason: str = "") -> Entry:

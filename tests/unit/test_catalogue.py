@@ -332,6 +332,18 @@ class TestAReload:
         record = await catalogue.get("t", "a")
         assert (record.reason, system_of(record)) == ("", "new")
 
+    @pytest.mark.parametrize("other", ["a", "z"])
+    async def test_with_a_second_file_of_its_name_leaves_the_agent_and_names_both(
+        self, catalogue, folder, other
+    ):
+        """Whichever comes first by name."""
+        write(folder, "named")
+        take(catalogue, folder)
+        write(folder, "named", file=other)
+        take(catalogue, folder)
+        record = await catalogue.get("t", "named")
+        assert (record.ready, "both declare the agent 'named'" in record.reason) == (True, True)
+
     async def test_without_a_file_removes_its_agent(self, catalogue, folder):
         write(folder, "a")
         take(catalogue, folder)
