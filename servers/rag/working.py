@@ -227,6 +227,7 @@ class Worker:
         except _PASSING:
             raise
         except AstromeshError as error:
+            await self._pipelines.ready(pipeline)  # or it was gone, or another's, meanwhile
             return Ingested(document.id, failed, 0, error.reason, error.message)
         except Exception as error:  # a bug must not hold up the others for ever
             _log.exception("document broke", document=document.id, error=repr(error))

@@ -16,7 +16,7 @@ from servers.domain.services import Ingestions, Rag, Router
 from servers.kernel.ids import new_id
 from servers.kernel.sqlite import open_database
 from servers.kernel.status import StatusInterceptor
-from servers.kernel.vectors.stores import Stores, store_at
+from servers.kernel.vectors.stores import OpenStore, Stores, store_at
 from servers.rag.adapters import readers
 from servers.rag.adapters.spool import SqliteSpool
 from servers.rag.adapters.spool_rows import MIGRATIONS
@@ -84,11 +84,16 @@ async def taking_in(
 
 @contextlib.asynccontextmanager
 async def at_work(
-    folder: Path, router: Router, work: Work, *pipelines: dict, most: int = 1 << 20
+    folder: Path,
+    router: Router,
+    work: Work,
+    *pipelines: dict,
+    most: int = 1 << 20,
+    open_store: OpenStore | None = None,
 ) -> AsyncIterator[tuple[RagPipelines, Worker, SpooledIngestions]]:
     """With who hands documents over to the pipelines."""
     async with (
-        service(folder, router, *pipelines) as kept,
+        service(folder, router, *pipelines, open_store=open_store) as kept,
         open_database(folder / "ingestions.db", MIGRATIONS) as database,
     ):
         spool = SqliteSpool(database, most, most, time.time)
@@ -122,9 +127,11 @@ async def over_the_wire(rag: Rag) -> AsyncIterator[Rag]:
 
 
 @contextlib.asynccontextmanager
-async def service(folder: Path, router: Router, *pipelines: dict) -> AsyncIterator[RagPipelines]:
+async def service(
+    folder: Path, router: Router, *pipelines: dict, open_store: OpenStore | None = None
+) -> AsyncIterator[RagPipelines]:
     declared = declare(folder, *pipelines)
-    async with Stores(store_at(folder / "state")) as stores:
+    async with Stores(open_store or store_at(folder / "state")) as stores:
         yield RagPipelines(
             declared, router, stores, readers.read, readers.media_type_of, lambda: 1_700_000_000.5
         )

@@ -1,7 +1,7 @@
 """Pipelines whose files change while the service works."""
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 import pytest_asyncio
@@ -11,6 +11,7 @@ from servers.domain.rag import IngestOutcome
 from servers.kernel.errors import NotFound, NotReady
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.opening import open_collection
+from servers.kernel.vectors.stores import store_at
 from servers.rag.working import Work
 from tests.contract.rag_fixture import (
     ALICE,
@@ -214,3 +215,32 @@ async def test_documents_that_are_being_received_outlast_a_change(tmp_path, rout
         begun = await ingestions.start(ALICE, P, documents())
         ended = await ingestions.wait(ALICE, begun.name, PATIENCE)
     assert (ended.state, ended.created) == (IngestionState.DONE, 2)
+
+
+async def test_a_document_whose_pipeline_goes_while_its_store_is_opened_waits(tmp_path, router):
+    """It is not the document's fault."""
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def slowly(place):
+        asked.set()
+        await go.wait()
+        async with store_at(tmp_path / "state")(place) as store:
+            yield store
+
+    async def documents():
+        yield document("a", HOLIDAYS)
+
+    work = Work(first_pause=60.0)
+    at_it = at_work(tmp_path, router, work, pipeline(), open_store=slowly)
+    async with at_it as (rag, worker, ingestions):
+        begun = await ingestions.start(ALICE, P, documents())
+        await asked.wait()
+        await rag.take_files(())
+        go.set()
+        async with aclosing(ingestions.watch(ALICE, begun.name)) as told:
+            found = await anext(each async for each in told if each.waiting or each.over)
+        assert (found.failed, "there is no pipeline" in found.waiting) == (0, True)
+        await worker.changed(await rag.take_files(declare(tmp_path, pipeline())))
+        ended = await ingestions.wait(ALICE, begun.name, PATIENCE)
+    assert (ended.state, ended.created) == (IngestionState.DONE, 1)
