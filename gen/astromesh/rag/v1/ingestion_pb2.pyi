@@ -156,7 +156,9 @@ class IngestionMetadata(_message.Message):
     chunks: _builtins.int
     """How many chunks the documents have that are stored."""
     current_document: _builtins.str
-    """The id of the document in hand."""
+    """The id of the document in hand. A document with an `acl` is named to those it names, and to
+    who sent it: empty for others.
+    """
     waiting: _builtins.str
     """What it waits for, such as a store that does not answer. Empty: it gets on."""
     cancel_requested: _builtins.bool
@@ -176,7 +178,8 @@ class IngestionMetadata(_message.Message):
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentFailure]:
         """Those that could not be taken in, the first 100, however it ends: `failed` counts them all.
-        Left out of lists, and of what WatchIngestion tells before the end.
+        Left out of lists, and of what WatchIngestion tells before the end. Documents with an `acl`
+        are named to those it names, and to who sent them: there may be fewer than `failed` says.
         """
 
     def __init__(
@@ -235,7 +238,9 @@ class IngestionResponse(_message.Message):
     """How many chunks the documents have that are stored."""
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentFailure]:
-        """Those that could not be taken in, the first 1000. Left out of lists."""
+        """Those that could not be taken in, the first 1000. Left out of lists. Documents with an `acl`
+        are named to those it names, and to who sent them: there may be fewer than `failed` says.
+        """
 
     def __init__(
         self,

@@ -497,7 +497,8 @@ class IngestionMetadata(betterproto2.Message):
 
     current_document: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
     """
-    The id of the document in hand.
+    The id of the document in hand. A document with an `acl` is named to those it names, and to
+    who sent it: empty for others.
     """
 
     waiting: "str" = betterproto2.field(12, betterproto2.TYPE_STRING)
@@ -536,7 +537,8 @@ class IngestionMetadata(betterproto2.Message):
     )
     """
     Those that could not be taken in, the first 100, however it ends: `failed` counts them all.
-    Left out of lists, and of what WatchIngestion tells before the end.
+    Left out of lists, and of what WatchIngestion tells before the end. Documents with an `acl`
+    are named to those it names, and to who sent them: there may be fewer than `failed` says.
     """
 
 
@@ -583,7 +585,8 @@ class IngestionResponse(betterproto2.Message):
         7, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    Those that could not be taken in, the first 1000. Left out of lists.
+    Those that could not be taken in, the first 1000. Left out of lists. Documents with an `acl`
+    are named to those it names, and to who sent them: there may be fewer than `failed` says.
     """
 
 
