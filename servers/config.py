@@ -78,6 +78,13 @@ class MeshConfig:
     def prices_file(self) -> Path:
         return self.config_dir / files.PRICES
 
+    def read_agents(self, declaring: Declaring) -> tuple[Declared, ...]:
+        """As the folder has them now, while the mesh runs."""
+        found = read_agents(self.agents_dir, declaring)
+        if "tools" not in self.local:
+            return found
+        return tuple(checks.with_tools(found, self.runtime, self.tool_functions))
+
     def read_pipelines(self) -> tuple[DeclaredPipeline, ...]:
         """As the folder has them now."""
         return read_pipelines(self.pipelines_dir, self.env, self.check_pipeline)

@@ -32,34 +32,42 @@ def functions_of(runtime: RuntimeSpec, agents: Sequence[Declared]) -> dict[str, 
     return named | dict(runtime.tools.functions)
 
 
-def with_tools(agents: Sequence[Declared], runtime: RuntimeSpec) -> Iterator[Declared]:
-    """Without those agents whose tools can't be had: they stop nobody else."""
-    functions = functions_of(runtime, agents)
+def with_tools(
+    agents: Sequence[Declared], runtime: RuntimeSpec, started: Mapping[str, str] | None = None
+) -> Iterator[Declared]:
+    """Without those agents whose tools can't be had: they stop nobody else. `started`: the
+    functions that the mesh started with, once it runs; no others come before its next start."""
+    functions = functions_of(runtime, agents) if started is None else started
     known = {*BUILTIN, *plugin_names(), *functions}
     # What runtime.yaml names, it names for all; of two agents one must give way.
     taken = {n: f for n, f in functions.items() if n not in runtime.tools.functions}
+    way = "rename one" if started is None else "rename one, or start the mesh again"
     for each in agents:
-        wrong = next(_wrong_tools(each.agent, known, taken), "") if each.agent else ""
+        wrong = next(_wrong_tools(each.agent, known, taken, way), "") if each.agent else ""
         yield Declared(each.name, each.origin, reason=f"{each.origin}: {wrong}") if wrong else each
 
 
-def _wrong_tools(agent: Agent, known: Collection[str], taken: Mapping[str, str]) -> Iterator[str]:
+def _wrong_tools(
+    agent: Agent, known: Collection[str], taken: Mapping[str, str], way: str
+) -> Iterator[str]:
     for index, tool in enumerate(agent.spec.tools):
         place = f"spec.tools[{index}]"
         if tool.type in OWN_TOOLS:
             continue  # not of the tools service
-        if tool.name not in known:
+        if tool.name not in known and not tool.function:
             hint = nearest(tool.name, sorted(known))
             yield f"{place}.name: no tool is named {tool.name!r}{hint}"
         elif tool.function and tool.name in BUILTIN:
             yield f"{place}.name: {tool.name!r} is built in; choose another name"
         elif tool.function and taken.get(tool.name, tool.function) != tool.function:
-            yield f"{place}.name: {tool.name!r} is {taken[tool.name]!r} already; rename one"
+            yield f"{place}.name: {tool.name!r} is {taken[tool.name]!r} already; {way}"
         elif tool.function:
             try:
                 function_at(tool.name, tool.function)
             except AstromeshError as error:
                 yield f"{place}.function: {error.message}"
+            if tool.name not in known:
+                yield f"{place}.function: functions are read when the mesh starts: start it again"
 
 
 def models_exist(settings: RouterSettings) -> Check:

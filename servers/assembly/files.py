@@ -13,7 +13,7 @@ import structlog
 
 from servers.agents.entries import from_files
 from servers.agents.files import SUFFIXES as AGENT_FILES
-from servers.agents.files import Declared, read_agents
+from servers.agents.files import Declared
 from servers.assembly.keys import KeyVariables
 from servers.config import MeshConfig
 from servers.kernel.watching import watching
@@ -71,7 +71,7 @@ class Files:
             # Which of those that are gone go on is known when the agents are.
             self._known = _names(self._pipelines) | _names(p for p in self._running if p.pipeline)
         if config.reads_agents:
-            again = partial(read_agents, config.agents_dir, self.declaring)
+            again = partial(config.read_agents, self.declaring)
             self._declared = await _read(config.agents_dir, again, self._declared)
             self._agents = from_files(self._agents, self._declared, self._now())
         self._add_keys()

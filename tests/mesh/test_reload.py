@@ -203,6 +203,16 @@ class TestAFolder:
         await until(lambda: world.listed("back"))
 
 
+class TestAFileOfAnAgent:
+    async def test_that_names_a_tool_that_is_not_there_leaves_the_agent_and_says_why(self, world):
+        world.write(agent("helper", NOWHERE))
+        await until(lambda: world.declared("helper"))
+        world.write(agent("helper", NOWHERE, tools=["calculatr"]))
+        record = await until(lambda: world.declared("helper"), lambda record: record.reason)
+        assert (record.ready, "no tool is named 'calculatr'" in record.reason) == (True, True)
+        assert record.manifest["spec"].get("tools", []) == []
+
+
 class TestAnAgentWhosePipelineIsNotThere:
     async def test_says_so_until_it_is(self, world):
         world.write(asks("missing"))
