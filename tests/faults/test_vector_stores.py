@@ -171,6 +171,33 @@ async def test_a_version_that_a_torn_write_did_not_delete_is_in_no_list(backend,
         assert await store.record(Scope("acme", "ada", 8.0), "a") == kept
 
 
+@pytest.mark.parametrize("backend", ["qdrant", "chroma"])
+async def test_a_version_that_a_torn_write_did_not_delete_is_swept_with_the_newer_one(
+    backend, tmp_path
+):
+    """Of one that is over while the newer one is not, the newer one stays."""
+    collection = Collection(f"c{uuid.uuid4().hex[:12]}", tmp_path)
+    async with open_collection(backend, collection) as store:
+        await store.prepare(SPACE)
+        for name, ends in {"over": None, "not over": 8.0, "never torn": None}.items():
+            await store.replace("acme", record(name, expires_at=ends), points(NORTH))
+        for name, ends in {"over": 9.0, "not over": None}.items():
+            kept = record(name, updated_at=2.0, expires_at=ends, points=1)
+            await _write(backend, store, kept, points(EAST))
+        await store.replace("other", record("over"), points(NORTH))
+    async with open_collection(backend, collection) as store:
+        assert await store.sweep(9.0) == 2
+        for scope in (ACME, Scope("acme", now=10.0)):
+            left = [each.id for each in await store.records(scope, "", 9)]
+            assert left == ["never torn", "not over"]
+            assert await store.record(scope, "over") is None
+            found = await store.search(scope, NORTH, 9, {})
+            assert sorted(each.record.id for each in found) == left
+        assert (await store.record(ACME, "not over")).updated_at == 2.0
+        assert await store.count("other") == 1
+        assert await store.sweep(9.0) == 0
+
+
 async def _tear(backend, store) -> None:
     """All but the last request of a write: point 0 has not come."""
     kept = record("a", content_hash="h2", updated_at=2.0, points=3)
@@ -179,7 +206,7 @@ async def _tear(backend, store) -> None:
 
 async def _write(backend, store, kept, late) -> None:
     """Of a new version, without the removal of the one before."""
-    said = payloads.of_record("acme", kept, kept.points) | {"version": "torn"}
+    said = payloads.of_record("acme", kept, kept.points) | {"version": f"torn {kept.id}"}
     if backend == "qdrant":
         from qdrant_client import models
 
@@ -195,7 +222,7 @@ async def _write(backend, store, kept, late) -> None:
 
         await asyncio.to_thread(
             store._collection.upsert,
-            ids=[f"torn/{p.index}" for p in late],
+            ids=[f"torn {kept.id}/{p.index}" for p in late],
             embeddings=[list(p.vector) for p in late],
             documents=[p.text for p in late],
             metadatas=[_flat(said) | payloads.of_point(p) for p in late],

@@ -163,11 +163,24 @@ class ChromaStore:
 
     async def sweep(self, now: float) -> int:
         over = {"expires_at": {"$lte": now}}
-        swept = len(await self._get([over, {"index": 0}]))
+        swept = await self._get([over, {"index": 0}])
         if swept:
             async with self._lock:
+                await self._delete_left(swept, now)
                 await self._call(self._collection.delete, where=over)
-        return swept
+        return len({(each["tenant"], each["record"]) for each in swept})
+
+    async def _delete_left(self, swept: Sequence[Mapping[str, Any]], now: float) -> None:
+        """First what torn writes left of records whose newest version is over: it would be the
+        newest one then."""
+        for tenant, records in payloads.of_tenants(swept):
+            for ids in (records[at : at + _BATCH] for at in range(0, len(records), _BATCH)):
+                heads = await self._heads(Scope(tenant), [{"record": {"$in": ids}}])
+                if left := payloads.left_behind(heads, now):
+                    versions = {"version": {"$in": left}}
+                    await self._call(
+                        self._collection.delete, where=_all([{"tenant": tenant}, versions])
+                    )
 
     async def record(self, scope: Scope, record: str) -> Record | None:
         heads = await self._heads(Scope(scope.tenant), [{"record": record}])

@@ -4,7 +4,7 @@ Metadata is filtered by *marks*: texts made of a key, a type and a value, so tha
 do, and 1 is not true.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import orjson
@@ -104,10 +104,30 @@ def _versions(heads: Iterable[Head]) -> set[str]:
     return {version for _, version in newest(heads).values()}
 
 
+def of_tenants(swept: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Of which tenants records are, and which ones."""
+    found: dict[str, set[str]] = {}
+    for payload in swept:
+        found.setdefault(payload["tenant"], set()).add(payload["record"])
+    return [(tenant, sorted(records)) for tenant, records in found.items()]
+
+
+def left_behind(heads: Sequence[Head], now: float) -> list[str]:
+    """Older versions of records whose newest one is over by `now`."""
+    last = newest(heads)
+    over = {name for name, (record, _) in last.items() if _is_over(record, now)}
+    return [
+        version for record, version in heads if record.id in over and version != last[record.id][1]
+    ]
+
+
 def is_seen(scope: Scope, record: Record) -> bool:
     mine = scope.principal is None or not record.acl or scope.principal in record.acl
-    ends = record.expires_at
-    return mine and (scope.now is None or ends is None or ends > scope.now)
+    return mine and (scope.now is None or not _is_over(record, scope.now))
+
+
+def _is_over(record: Record, now: float) -> bool:
+    return record.expires_at is not None and record.expires_at <= now
 
 
 def seen_by(principal: str) -> list[str]:

@@ -187,14 +187,27 @@ class QdrantStore:
         return sum(each.points for each, _ in payloads.newest(heads).values())
 
     async def sweep(self, now: float) -> int:
+        if await self.space() is None:
+            return 0
         head = q.FieldCondition(key="index", match=q.MatchValue(value=0))
-        over = await self._count(q.Filter(must=[_over(now), head]))
-        if over:
+        swept = await self._payloads(q.Filter(must=[_over(now), head]))
+        if swept:
             async with self._lock:
+                await self._delete_left(swept, now)
                 await self._delete(q.FilterSelector(filter=q.Filter(must=[_over(now)])))
                 if self._known:
                     self._known.forget()
-        return over
+        return len({(each["tenant"], each["record"]) for each in swept})
+
+    async def _delete_left(self, swept: Sequence[Mapping[str, Any]], now: float) -> None:
+        """First what torn writes left of records whose newest version is over: it would be the
+        newest one then."""
+        for tenant, records in payloads.of_tenants(swept):
+            for ids in (records[at : at + _BATCH] for at in range(0, len(records), _BATCH)):
+                heads = await self._heads_of(tenant, ids)
+                if left := payloads.left_behind(heads, now):
+                    which = _filter(Scope(tenant), {}, must=[_any_of("version", left)])
+                    await self._delete(q.FilterSelector(filter=which))
 
     async def record(self, scope: Scope, record: str) -> Record | None:
         newest = payloads.newest(await self._heads_of(scope.tenant, [record])).values()
@@ -233,15 +246,18 @@ class QdrantStore:
             return []
         head = q.FieldCondition(key="index", match=q.MatchValue(value=0))
         which = _filter(scope, where, must=[head, *must])
-        heads: list[payloads.Head] = []
+        return [payloads.head_from(each) for each in await self._payloads(which)]
+
+    async def _payloads(self, which: q.Filter) -> list[Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = []
         offset: Any = None
         while True:
             page, offset = await self._call(
                 "scroll", scroll_filter=which, limit=1000, offset=offset
             )
-            heads += [payloads.head_from(each.payload or {}) for each in page]
+            found += [each.payload or {} for each in page]
             if offset is None:
-                return heads
+                return found
 
     async def search(
         self,
