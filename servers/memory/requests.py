@@ -44,12 +44,17 @@ def check_remembered(reader: Reader, remembered: Remembered) -> None:
 def check_query(reader: Reader, query: MemoryQuery) -> None:
     check_reader(reader)
     _check_text("query", query.text, LONGEST_QUERY)
+    check_selection(query)
+
+
+def check_selection(query: MemoryQuery, here: str = "") -> None:
+    """What is said besides the text. `here`: what stands before the names of its fields."""
     if query.top_k is not None and not 1 <= query.top_k <= MOST_FOUND:
-        raise wrong("top_k", f"{query.top_k} is not from 1 to {MOST_FOUND}")
+        raise wrong(f"{here}top_k", f"{query.top_k} is not from 1 to {MOST_FOUND}")
     threshold = query.similarity_threshold
     if threshold is not None and not -1 <= threshold <= 1:
-        raise wrong("similarity_threshold", f"{threshold} is not from -1 to 1")
-    check_where(query.where)
+        raise wrong(f"{here}similarity_threshold", f"{threshold} is not from -1 to 1")
+    check_where(query.where, f"{here}filter")
 
 
 def check_forgetting(reader: Reader, which: Forgetting) -> None:

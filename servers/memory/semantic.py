@@ -39,6 +39,7 @@ from servers.memory.requests import (
     check_query,
     check_reader,
     check_remembered,
+    check_selection,
 )
 from servers.memory.shared_lock import SharedLock, to_its_end
 from servers.memory.sweeping import sweep_all
@@ -91,6 +92,12 @@ class VectorMemory:
             found = await self._found(reader, query, name)
             seen.set_attribute("gen_ai.memory.record.count", len(found))
         return found
+
+    def check_selection(self, agent: str, query: MemoryQuery, here: str) -> None:
+        """Raises InvalidInput for what could not be asked for, whatever the text is. `here`: what
+        stands before the names of its fields."""
+        check_selection(query, here)
+        self._collections.place(self._collections.name(agent, query.collection))
 
     async def forget(self, reader: Reader, which: Forgetting, collection: str = "") -> int:
         check_forgetting(reader, which)

@@ -130,6 +130,8 @@ class ConversationMemory:
         reader = Reader(key.tenant, key.agent, besides.principal, key.session)
         if besides.semantic:
             query = replace(besides.semantic, text=besides.query)
+            if self._semantic:
+                self._semantic.check_selection(key.agent, query, "semantic.")
             sources["semantic"] = lambda: self._recalled(reader, query)
         if selection := besides.episodic:
             check_selection(selection)

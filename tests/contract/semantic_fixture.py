@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
+
 from servers.domain.semantic import Hear, MemoryQuery, MemoryScope, Reader, Remembered
+from servers.kernel.errors import InvalidInput
 from servers.kernel.sqlite import open_database
 from servers.kernel.vectors.stores import OpenStore, StorePlace, Stores, store_at
 from servers.memory.adapters import sqlite
@@ -82,3 +85,9 @@ def asks(text: str, **more) -> MemoryQuery:
 
 def texts(memories) -> list[str]:
     return [each.text for each in memories]
+
+
+async def wrong_field(call) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        await call
+    return caught.value.violations[0].field

@@ -23,6 +23,7 @@ from tests.contract.semantic_fixture import (
     note,
     texts,
     where,
+    wrong_field,
 )
 from tests.contract.semantic_world import memory, router, way
 
@@ -117,3 +118,20 @@ class TestAContext:
     async def test_without_a_query_says_so(self, talk):
         context = await talk.context(KEY, Strategy(), besides=Besides("", "ada", MemoryQuery()))
         assert context.failures[0].message == "query: it is empty"
+
+    @pytest.mark.parametrize(
+        ("field", "selection"),
+        [
+            ("semantic.top_k", MemoryQuery(top_k=0)),
+            ("semantic.top_k", MemoryQuery(top_k=10**9)),
+            ("semantic.similarity_threshold", MemoryQuery(similarity_threshold=float("nan"))),
+            ("semantic.filter.k", MemoryQuery(where={"k": ()})),
+            ("semantic.filter.k", MemoryQuery(where={"k": "a\0b"})),
+            ("collection", MemoryQuery(collection="mian")),
+        ],
+    )
+    async def test_that_nobody_could_give_is_refused(self, talk, field, selection):
+        """Also where there is nothing to look for, as it is the caller's mistake."""
+        for query in ("tea", ""):
+            besides = Besides(query, "ada", selection)
+            assert await wrong_field(talk.context(KEY, Strategy(), besides=besides)) == field

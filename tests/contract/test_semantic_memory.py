@@ -21,6 +21,7 @@ from tests.contract.semantic_fixture import (
     note,
     texts,
     where,
+    wrong_field,
 )
 from tests.contract.semantic_world import memory, router, way
 
@@ -36,12 +37,6 @@ async def plain(request, tmp_path, router):
     place, reached = where("faiss", request, tmp_path), WAYS["faiss, over the wire"]
     async with place.memory(router, reached) as memory:
         yield memory.semantic
-
-
-async def wrong_field(call) -> str:
-    with pytest.raises(InvalidInput) as caught:
-        await call
-    return caught.value.violations[0].field
 
 
 class TestRemembering:

@@ -194,19 +194,19 @@ def check_value(place: str, value: Scalar) -> None:
         raise wrong(place, f"{value} is no number")
 
 
-def check_where(where: Where) -> None:
-    """Raises InvalidInput for what no store can compare."""
+def check_where(where: Where, here: str = "filter") -> None:
+    """Raises InvalidInput for what no store can compare. `here`: the name of its field."""
     if len(where) > _MOST_FIELDS:
-        raise wrong("filter", f"{len(where)} fields are too many: {_MOST_FIELDS} at most")
+        raise wrong(here, f"{len(where)} fields are too many: {_MOST_FIELDS} at most")
     for key, value in where.items():
         values = value if isinstance(value, tuple) else (value,)
         if not values:
-            raise wrong(f"filter.{key}", "the list is empty: name a value")
+            raise wrong(f"{here}.{key}", "the list is empty: name a value")
         if not all(isinstance(each, Scalar) for each in values):
-            raise wrong(f"filter.{key}", "expected a text, a number, true or false, or a list")
-        check_value("filter", key)
+            raise wrong(f"{here}.{key}", "expected a text, a number, true or false, or a list")
+        check_value(here, key)
         for each in values:
-            check_value(f"filter.{key}", each)
+            check_value(f"{here}.{key}", each)
 
 
 def values_of(where: Where) -> list[tuple[str, tuple[Scalar, ...]]]:

@@ -207,7 +207,9 @@ class MemoryServiceServicer:
         takes longer than `patience_seconds`, is in `failures`.
 
         Errors:
-        * INVALID_ARGUMENT: an unknown strategy, or a number below 1.
+        * INVALID_ARGUMENT: an unknown strategy, a number below 1, or a selection that could not be
+        asked for: an unknown collection (COLLECTION_NOT_FOUND), a number out of range, a filter
+        that nothing could be compared with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

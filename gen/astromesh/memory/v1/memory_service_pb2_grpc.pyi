@@ -62,7 +62,9 @@ class MemoryServiceStub:
     takes longer than `patience_seconds`, is in `failures`.
 
     Errors:
-      * INVALID_ARGUMENT: an unknown strategy, or a number below 1.
+      * INVALID_ARGUMENT: an unknown strategy, a number below 1, or a selection that could not be
+        asked for: an unknown collection (COLLECTION_NOT_FOUND), a number out of range, a filter
+        that nothing could be compared with.
     """
     CheckBackend: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CheckBackendRequest, _memory_service_pb2.CheckBackendResponse]
     """CheckBackend asks a backend for something, to learn whether it answers.
@@ -264,7 +266,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         takes longer than `patience_seconds`, is in `failures`.
 
         Errors:
-          * INVALID_ARGUMENT: an unknown strategy, or a number below 1.
+          * INVALID_ARGUMENT: an unknown strategy, a number below 1, or a selection that could not be
+            asked for: an unknown collection (COLLECTION_NOT_FOUND), a number out of range, a filter
+            that nothing could be compared with.
         """
 
     @_abc_1.abstractmethod
