@@ -61,6 +61,11 @@ class Collections:
             )
         return place
 
+    def aliases(self, name: str) -> tuple[str, ...]:
+        """All names of the same place."""
+        place = self.place(name).place
+        return tuple(each for each in self.names() if self.place(each).place == place)
+
     async def store(self, name: str) -> VectorStore:
         """Raises what keeps it from being opened."""
         return await self._stores.at(self.place(name).place)

@@ -43,10 +43,14 @@ class Erasures:
         mark = marks.of_principal(tenant, principal)
         await self._begin([mark], Erasure(tenant, principal))
 
-    async def of_memories(self, reader: Reader, seen_by: Iterable[str], collection: str) -> None:
-        """Of those that came from his session, or of all, whoever sees them."""
+    async def of_memories(
+        self, reader: Reader, seen_by: Sequence[str], collections: Iterable[str]
+    ) -> None:
+        """Of those that came from his session, or of all, whoever sees them. `collections`: all
+        names of the one that they are in."""
         erasure = Erasure(reader.tenant, reader.principal, reader.agent, reader.session)
-        await self._begin(marks.of_memories(reader, seen_by, collection), erasure)
+        these = [mark for name in collections for mark in marks.of_memories(reader, seen_by, name)]
+        await self._begin(these, erasure)
 
     async def _begin(self, these: Sequence[bytes], erasure: Erasure) -> None:
         await self._kept.put(these, self._now())

@@ -60,7 +60,7 @@ class VectorMemory:
         self._collections, self._router, self._now = collections, router, now
         self._erasures = erasures
         # Of memories that may be the same one at a time is written; gone when nobody holds it.
-        self._locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[tuple[object, ...], asyncio.Lock] = WeakValueDictionary()
 
     # -- what a caller can do --------------------------------------------------------------
 
@@ -78,7 +78,8 @@ class VectorMemory:
             vector = await self._embedded(reader, name, store, remembered.text)
 
             async def keep() -> tuple[Memory, RememberOutcome]:
-                alone = self._alone(name, reader.tenant, reader.agent, whose)
+                place = self._collections.place(name).place
+                alone = self._alone(place, reader.tenant, reader.agent, whose)
                 async with self._lock(name, reader.tenant).shared(), alone:
                     await self._erasures.check(reader, whose, name, said_at)
                     return await self._kept(reader, remembered, name, store, vector)
@@ -110,7 +111,8 @@ class VectorMemory:
             if not which.where:
                 seen_by = records.all_seen_by(reader)
                 here = replace(reader, session=which.session)
-                await self._erasures.of_memories(here, seen_by, name)
+                names = self._collections.aliases(name)
+                await self._erasures.of_memories(here, seen_by, names)
             condition = records.finds(reader, which.where, which.session)
             gone = await self._delete_all(name, store, reader.tenant, condition)
             if not gone:
@@ -304,7 +306,7 @@ class VectorMemory:
         return self._erasures.lock(self._collections.place(name).place, tenant)
 
     @asynccontextmanager
-    async def _alone(self, *which: str) -> AsyncIterator[None]:
+    async def _alone(self, *which: object) -> AsyncIterator[None]:
         lock = self._locks.setdefault(which, asyncio.Lock())
         async with lock:
             yield

@@ -214,6 +214,14 @@ class TestWhatWasSaidBefore:
         assert (await plain.semantic.remember(other, note(TEA), "main"))[1] is CREATED
         assert (await plain.semantic.remember(ADA, note(TEA), "default"))[1] is CREATED
 
+    async def test_was_forgotten_is_refused_by_each_name_of_the_collection(self, folder, router):
+        names = {"alias": CollectionPlace(folder.place)}
+        async with folder.memory(router, more=names) as memory:
+            await memory.semantic.forget(ADA, Forgetting(all=True), "alias")
+            for name in ("alias", "main"):
+                said = memory.semantic.remember(ADA, note(TEA), name)
+                assert await refused(said) == "MEMORIES_FORGOTTEN"
+
     async def test_one_memory_was_forgotten_is_remembered(self, plain):
         kept, _ = await plain.semantic.remember(ADA, note(TEA))
         await plain.semantic.forget(ADA, Forgetting(kept.id))
