@@ -3,7 +3,7 @@ told to the services of this process."""
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import TypeAlias, TypeVar
 
 import structlog
 
-from servers.agents.entries import from_files
+from servers.agents.entries import Entry, from_files
 from servers.agents.files import SUFFIXES as AGENT_FILES
 from servers.agents.files import Declared
 from servers.assembly.keys import KeyVariables
+from servers.assembly.reloads import REMOVED, TAKEN, count, outcomes
 from servers.config import MeshConfig
+from servers.kernel.telemetry import span
 from servers.kernel.watching import watching
 from servers.rag.catalogue import Users
 from servers.rag.declared import SUFFIXES as PIPELINE_FILES
@@ -64,6 +66,18 @@ class Files:
         return watching(folders, AGENT_FILES + PIPELINE_FILES, self.read_again)
 
     async def read_again(self) -> None:
+        with span("reload files") as traced:
+            pipelines, agents = self._running, self._agents
+            await self._read_again()
+            await self._tell()
+            if self._take_pipelines:
+                count("pipeline", _of_pipelines(pipelines, self._running), traced)
+            if self._take_agents:
+                found = _of_agents(agents, self._agents)
+                count("agent", found, traced)
+                _log_agents(found)
+
+    async def _read_again(self) -> None:
         config = self._config
         if config.reads_pipelines:
             read = config.read_pipelines
@@ -75,7 +89,6 @@ class Files:
             self._declared = await _read(config.agents_dir, again, self._declared)
             self._agents = from_files(self._agents, self._declared, self._now())
         self._add_keys()
-        await self._tell()
 
     async def _tell(self) -> None:
         if self._take_pipelines:
@@ -118,3 +131,26 @@ async def _read(folder: Path, read: Callable[[], Sequence[T]], before: Sequence[
 
 def _names(pipelines: Iterable[DeclaredPipeline]) -> frozenset[str]:
     return frozenset(each.name for each in pipelines)
+
+
+def _of_pipelines(
+    before: Sequence[DeclaredPipeline], now: Sequence[DeclaredPipeline]
+) -> Mapping[str, frozenset[str]]:
+    old = {each.name: each.pipeline for each in before}
+    new = {each.name: each.pipeline for each in now}
+    return outcomes(old, new, [each.name for each in now if each.reason])
+
+
+def _of_agents(
+    before: Mapping[str, Entry], now: Mapping[str, Entry]
+) -> Mapping[str, frozenset[str]]:
+    old = {name: each.agent for name, each in before.items()}
+    new = {name: each.agent for name, each in now.items()}
+    return outcomes(old, new, [name for name, each in now.items() if each.reason])
+
+
+def _log_agents(found: Mapping[str, frozenset[str]]) -> None:
+    if gone := found[REMOVED]:
+        _log.info("agents removed", agents=sorted(gone))
+    if taken := found[TAKEN]:
+        _log.info("agents taken over", agents=sorted(taken))

@@ -25,6 +25,7 @@ _UNITS = {
     "refusals": "{refusal}",
     "lost": "{call}",
     "failures": "{failure}",
+    "reloads": "{reload}",
 }
 _PATIENCE = 2  # seconds for one batch: what is left at the end must not hold up the end
 

@@ -1,6 +1,7 @@
 """Spans and metrics arrive at a collector, and nothing happens without one."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
+from servers.assembly.files import Files
+from servers.config import load_config
 from servers.kernel import telemetry
 from servers.kernel.errors import Unavailable
 from servers.memory.sweeping import sweep_all
+from servers.rag.catalogue import taken_over
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -77,6 +81,55 @@ class TestWithACollector:
         points = {p.attributes[0].value.string_value: p.sum for p in seen.histogram.data_points}
         assert points == {"redis": 1, "faiss": 1}
 
+    async def test_what_became_of_changed_files_is_counted_and_traced(self, collector, tmp_path):
+        def write(kind, name, text):
+            path = tmp_path / ("agents" if kind == "Agent" else "rag") / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"apiVersion: astromesh/v1\nkind: {kind}\n{text}")
+
+        def agent(name, model):
+            primary = f"{{provider: ollama, model: {model}}}"
+            text = f"metadata: {{name: {name}}}\nspec: {{model: {{primary: {primary}}}}}"
+            write("Agent", f"{name}.agent.yaml", text)
+
+        for name in ("changes", "goes", "stays"):
+            agent(name, "m")
+        write("RAGPipeline", "breaks.rag.yaml", "metadata: {name: breaks}")
+        config = load_config(tmp_path, tmp_path / "state", {})
+        files = Files(config, time.time)
+        files.tell_agents(lambda declared: None)
+
+        async def take(declared, users):
+            return tuple(taken_over(old, declared, users).values())
+
+        old = {each.name: each for each in config.pipelines}
+        files.tell_pipelines(take)
+        agent("changes", "other")
+        (tmp_path / "agents" / "goes.agent.yaml").unlink()
+        write("RAGPipeline", "breaks.rag.yaml", "metadata: {name: breaks}\nspec: {x: 1}")
+        async with telemetry.open_telemetry({telemetry.ENDPOINT: collector.endpoint}, "test"):
+            await files.read_again()
+        (seen,) = collector.metrics
+        assert {
+            tuple(a.value.string_value for a in p.attributes): p.sum
+            for p in seen.histogram.data_points
+        } == {
+            ("agent", "taken"): 1,
+            ("agent", "removed"): 1,
+            ("pipeline", "refused"): 1,
+        }
+        (traced,) = collector.spans
+        numbers = {a.key: a.value.int_value for a in traced.attributes}
+        assert traced.name == "reload files"
+        assert numbers == {
+            "astromesh.reloads.agent.taken": 1,
+            "astromesh.reloads.agent.removed": 1,
+            "astromesh.reloads.agent.refused": 0,
+            "astromesh.reloads.pipeline.taken": 0,
+            "astromesh.reloads.pipeline.removed": 0,
+            "astromesh.reloads.pipeline.refused": 1,
+        }
+
     async def test_a_span_joins_the_callers_trace(self, collector):
         async with telemetry.open_telemetry({telemetry.ENDPOINT: collector.endpoint}, "test"):
             with telemetry.belonging_to(PARENT), telemetry.span("outer"), telemetry.span("inner"):
@@ -101,6 +154,7 @@ class TestWithACollector:
             (telemetry.COST, "USD"),
             (telemetry.REFUSALS, "{refusal}"),
             (telemetry.USAGE_LOST, "{call}"),
+            (telemetry.RELOADS, "{reload}"),
         ],
     )
     async def test_a_measurement_says_in_what_it_is_measured(self, collector, name, unit):
