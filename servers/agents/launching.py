@@ -26,6 +26,7 @@ class Launching:
     sub_runs: SubRuns
     tasks: asyncio.TaskGroup
     on_end: Callable[[Execution], None]
+    step_seconds: float  # that steps which can be taken again may wait to be written
 
     def launched(self, run: Run, plan: Plan, digest: str, told: Told, taken: bool) -> Execution:
         """A new run. `taken`: a run that is not at work here has its session."""
@@ -54,7 +55,7 @@ class Launching:
 
     def _execution(self, run: Run, plan: Plan, begin: Begin) -> Execution:
         here = self.sessions, self.line, self.now, self.store, self.sub_runs
-        return Execution(run, plan, *here, begin)
+        return Execution(run, plan, *here, begin, self.step_seconds)
 
 
 async def joined(seen: Execution | Run, leaving: OnDisconnect | None) -> Execution | Run:

@@ -23,6 +23,7 @@ from servers.agents.resuming import Resuming
 from servers.agents.runs.active import ActiveRuns
 from servers.agents.runs.execution import Execution
 from servers.agents.runs.failure import error_of
+from servers.agents.runs.journal import STEP_SECONDS
 from servers.agents.runs.line import Line
 from servers.agents.runs.sessions import Sessions
 from servers.agents.subruns import SubAgentRuns
@@ -43,6 +44,7 @@ class Limits:
     tenant_runs: int | None = None  # of these, of one tenant; None: as many as there may be
     drain_seconds: float = 10.0  # that runs get when the mesh stops
     kept_runs: int = 256  # ended runs without durability that can still be asked for
+    step_seconds: float = STEP_SECONDS  # that steps which can be taken again wait to be written
 
 
 class AgentRuntime:
@@ -77,7 +79,7 @@ class AgentRuntime:
         )
         self._tasks = asyncio.TaskGroup()
         here = self._active, self._sessions, self._line, store, now, self._sub_runs
-        self._launching = Launching(*here, self._tasks, self._ended)
+        self._launching = Launching(*here, self._tasks, self._ended, limits.step_seconds)
         self._resuming = Resuming(
             versions, planner, store, leases, self._active, self._launching.go_on, now
         )

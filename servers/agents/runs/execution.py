@@ -14,7 +14,7 @@ from servers.agents.runs.beginning import begun, task_of
 from servers.agents.runs.deciding import already_decided
 from servers.agents.runs.ending import answered, broken, ended_by, keep, stopped_by, unwritten
 from servers.agents.runs.guarding import Blocked, checked_decision
-from servers.agents.runs.journal import Journal, first_sequence
+from servers.agents.runs.journal import STEP_SECONDS, Journal, first_sequence
 from servers.agents.runs.judging import Judging
 from servers.agents.runs.line import Line
 from servers.agents.runs.log import RunLog
@@ -54,6 +54,7 @@ class Execution:
         store: RunStore,
         sub_runs: SubRuns,
         begin: Begin = FRESH,
+        step_seconds: float = STEP_SECONDS,
     ) -> None:
         self.id = run.id
         self.run = run
@@ -67,7 +68,8 @@ class Execution:
         self._resumed = begin.on_record
         first = first_sequence(run, begin.past, begin.crashed)
         self.log = RunLog(run.id, now, begin.past, first)
-        self.journal = Journal(self.log, store, run.durability, begin.on_record)
+        durability, on_record = run.durability, begin.on_record
+        self.journal = Journal(self.log, store, durability, on_record, step_seconds)
         self._work = self._new_work(begin.past)
         self._key = SessionKey(run.tenant, run.agent, run.session)
         self._place: Place | None = None  # in its session

@@ -44,7 +44,12 @@ def first_sequence(run: Run, past: Sequence[RunEvent], crashed: bool = True) -> 
 
 class Journal:
     def __init__(
-        self, log: RunLog, store: RunStore, durability: Durability, on_record: bool = False
+        self,
+        log: RunLog,
+        store: RunStore,
+        durability: Durability,
+        on_record: bool = False,
+        step_seconds: float = STEP_SECONDS,
     ) -> None:
         """`on_record`: the run is in the store already, with the events that the log has."""
         self.log = log
@@ -52,6 +57,7 @@ class Journal:
         self._on_record = on_record
         self._store = store
         self._durability = durability
+        self._step_seconds = step_seconds
         self._pending: list[RunEvent] = []
         self._last: asyncio.Task[None] | None = None  # the newest write; it awaits the older ones
         self._timer: asyncio.TimerHandle | None = None
@@ -133,7 +139,7 @@ class Journal:
     def commit_shortly(self) -> None:
         """As `commit_soon`, for what can be done again: with what comes in the next moment."""
         if self._durability is Durability.STEP:
-            self._flush_within(STEP_SECONDS)
+            self._flush_within(self._step_seconds)
 
     async def end(self, run: Run, request_hash: str) -> None:
         """Write the end. Readers see it only then."""

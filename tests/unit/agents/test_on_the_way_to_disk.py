@@ -29,21 +29,25 @@ def written(folder) -> list[list[str]]:
     return [[kind for kind, *_ in json.loads(body)] for (body,) in rows]
 
 
-async def test_a_call_that_can_be_made_again_is_written_with_its_result(world, monkeypatch):
-    monkeypatch.setattr("servers.agents.runs.journal.STEP_SECONDS", 60)
+async def test_a_call_that_can_be_made_again_is_written_with_its_result(world):
     tools = [{"name": "calculator"}]
-    async with world(ADDS, Reply(()), tools=tools) as here, here.runtime() as (runtime, _):
+    async with (
+        world(ADDS, Reply(()), tools=tools) as here,
+        here.runtime(step_seconds=60) as (runtime, _),
+    ):
         await runtime.run(ME, ASK)
         (together,) = [each for each in written(here.folder) if "tool_called" in each]
     assert "tool_returned" in together
 
 
 async def test_the_result_of_any_other_call_waits_for_nothing(world, monkeypatch, tmp_path):
-    monkeypatch.setattr("servers.agents.runs.journal.STEP_SECONDS", 60)
     monkeypatch.setenv("EFFECTS_DIR", str(tmp_path))
     mail = Reply((), calls=[Call("send_mail", '{"to": "ada"}')])
     tools = [{"name": "send_mail", "function": "tests.faults.effects:send_mail"}]
-    async with world(mail, Reply(()), tools=tools) as here, here.runtime() as (runtime, _):
+    async with (
+        world(mail, Reply(()), tools=tools) as here,
+        here.runtime(step_seconds=60) as (runtime, _),
+    ):
         await runtime.run(ME, ASK)
         (alone,) = [each for each in written(here.folder) if "tool_returned" in each]
     assert alone == ["tool_returned"]
