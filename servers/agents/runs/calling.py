@@ -45,7 +45,7 @@ class ToolCalls:
         fresh = [call for call in calls if self._may_begin(call)]
         for call in fresh:
             self._work.journal.emit(call)
-        if any(not self._limits(call.name).idempotent for call in fresh):
+        if any(self._binds(call) for call in calls):
             await self._work.journal.commit()  # the intent is on disk before the effect
         else:
             self._work.journal.commit_shortly()
@@ -64,6 +64,16 @@ class ToolCalls:
         if replay.started(call.call_id) or replay.result(call.call_id):
             return False
         return self._limits(call.name).approval is None or self._approved(call)
+
+    def _binds(self, call: ToolCalled) -> bool:
+        """Whether it has to be on disk before anybody acts on it. A person who is asked about a
+        call would else answer for the one that the model makes in its place after a crash; and
+        what he has approved is done only by an approval that is on record."""
+        if self._work.replay.result(call.call_id):
+            return False
+        limits = self._limits(call.name)
+        asks = limits.approval is not None or limits.kind is ToolKind.CLIENT
+        return asks or not limits.idempotent
 
     def _approved(self, call: ToolCalled) -> bool:
         decided = self._work.replay.decision(call.call_id)

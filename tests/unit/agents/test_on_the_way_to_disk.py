@@ -5,8 +5,12 @@ import json
 import sqlite3
 from contextlib import closing
 
+import pytest
+
 from servers.domain.memory import SessionKey
+from servers.domain.run_events import Asked, ToolReturned
 from servers.domain.runs import Decision, Verdict
+from servers.kernel.errors import Exhausted
 from tests.scripted.http_server import Call, Reply
 from tests.unit.agents.troubled import ASK, FULL, IN_SESSION, ME, ended, idle
 
@@ -79,3 +83,40 @@ async def test_a_run_that_is_answered_is_not_taken_up_by_the_keeper_of_its_proce
         run = await ended(runtime, run.id)
         assert (run.answer, run.attempt) == ("It is 5", 1)
         assert len(here.model.requests) == 2
+
+
+async def test_nobody_is_asked_about_a_call_that_is_not_on_record(world):
+    async with (
+        world(ADDS, tools=CAREFUL) as here,
+        here.runtime() as (runtime, store),
+    ):
+        store.errors["append"] = FULL
+        run = await runtime.create_run(ME, ASK)
+        log = runtime._active.get(ME.tenant, run.id).log
+        assert await idle(runtime)  # the next process asks the model again, for another call maybe
+    assert not [each for each in log.events if isinstance(each.payload, Asked)]
+
+
+async def test_a_call_is_not_made_by_an_approval_that_is_not_on_record(
+    world, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("EFFECTS_DIR", str(tmp_path))
+    (tmp_path / "hold").touch()
+    mail = Call("send_mail", '{"to": "ada"}')
+    slow = {"name": "send_mail", "function": "tests.faults.effects:send_mail"}
+    calls = Reply((), calls=[ADDS.calls[0], mail])
+    async with (
+        world(calls, tools=[*CAREFUL, slow]) as here,
+        here.runtime() as (runtime, store),
+    ):
+        run = await runtime.create_run(ME, ASK)
+        log = runtime._active.get(ME.tenant, run.id).log
+        while not (tmp_path / "sent").exists():  # noqa: ASYNC110  # written by a tool
+            await asyncio.sleep(0.001)
+        store.errors["append"] = FULL
+        with pytest.raises(Exhausted):
+            await runtime.resume(ME, run.id, Decision("1.0", Verdict.APPROVE))
+        (tmp_path / "hold").unlink()
+        assert await idle(runtime)
+    returned = [e.payload.call_id for e in log.events if isinstance(e.payload, ToolReturned)]
+    assert returned == ["1.1"]
