@@ -18,6 +18,7 @@ from servers.agents.runs.guarding import checked_decision
 from servers.agents.runs.journal import Journal, first_sequence
 from servers.agents.runs.log import RunLog
 from servers.agents.runs.plan import Begin, Plan
+from servers.agents.runs.replay import Replay
 from servers.agents.runs.telling import Telling, put_down
 from servers.agents.versions import Versions
 from servers.domain.caller import Caller
@@ -32,6 +33,7 @@ from servers.domain.runs import (
     RunState,
     StopReason,
 )
+from servers.domain.sources import sources_of
 from servers.kernel.errors import AstromeshError, NotFound, NotReady, Unavailable
 
 _log = structlog.stdlib.get_logger("astromesh.agents")
@@ -281,6 +283,7 @@ class Resuming:
             stop_reason=stop,
             failure=failure,
             waiting=(),
+            sources=sources_of(run.answer, Replay(begin.past).sources),
             ended_at=self._now(),
         )
         # Readers may have seen events that are not on record: the end must come after those.

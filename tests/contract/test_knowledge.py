@@ -143,6 +143,17 @@ class TestKnowledge:
             assert len(await told(agents, run, KnowledgeFound)) == 1
             assert system(model, 1) == system(model, 0) != ""
 
+    async def test_is_what_a_run_rests_on_also_where_it_is_cancelled_while_it_waits(self, world):
+        said = Reply(("As [1] says,",), calls=WAITS.calls)
+        async with world(said, tools=PERSON, **KNOWS) as (agents, _):
+            run = await agents.run(ADA, ASK)
+            run = await agents.cancel(ADA, run.id)
+            assert (run.state, run.answer) == (RunState.CANCELLED, "As [1] says,")
+            assert [(each.document, each.cited) for each in run.sources] == [
+                ("holidays.txt", True),
+                ("lunch.txt", False),
+            ]
+
 
 class TestATool:
     async def test_finds_passages(self, world):
