@@ -15,6 +15,7 @@ from servers.agents.runs.learning import Learning
 from servers.domain.semantic import Erasure
 from servers.kernel.errors import Unavailable
 from servers.kernel.sqlite import open_database
+from tests.unit.agents.troubled import settled
 
 ONE = Lesson("r1", "acme", "helper", "s", "ada", "tree", "why?", "because", 0.5)
 DAY = 86_400.0
@@ -223,3 +224,49 @@ async def test_what_the_disk_does_not_take_is_written_once_it_does(lessons, tmp_
             other.execute("DROP TRIGGER full")
         await until_nothing_is_left(lessons)
     assert sorted(taught) == ["r1", "r2"]  # each once
+
+
+class Late:
+    """Lessons whose news come late: what is due once `go` is set, from when `slow` is."""
+
+    def __init__(self, lessons):
+        self._lessons = lessons
+        self.slow, self.looked, self.over, self.go = (asyncio.Event() for _ in range(4))
+
+    def __getattr__(self, name):
+        return getattr(self._lessons, name)
+
+    async def due(self, now, limit):
+        found = await self._lessons.due(now, limit)
+        if self.slow.is_set():
+            self.looked.set()
+            await self.go.wait()
+        return found
+
+    async def done(self, run_id):
+        await self._lessons.done(run_id)
+        self.over.set()
+
+
+async def test_what_is_done_while_the_next_ones_are_looked_for_is_not_learned_again(lessons):
+    late, taught, both = Late(lessons), [], asyncio.Event()
+
+    async def teach(lesson):
+        taught.append(lesson.run_id)
+        if lesson.run_id == "r1":
+            late.slow.set()
+            await late.looked.wait()
+        else:
+            both.set()
+
+    await lessons.put(ONE)
+    async with Learning(late, lambda: 1.0) as learning, asyncio.timeout(10):
+        learning.start(teach)
+        await late.slow.wait()
+        await learning.put(replace(ONE, run_id="r2"))
+        await late.over.wait()
+        await settled()
+        late.go.set()
+        await both.wait()
+        await until_nothing_is_left(lessons)
+    assert taught == ["r1", "r2"]

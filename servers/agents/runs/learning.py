@@ -37,6 +37,7 @@ class Learning:
         self._lessons, self._now, self._beat = lessons, now, beat
         self._news = asyncio.Event()
         self._under_way: set[str] = set()  # runs
+        self._over: set[str] = set()  # since it was last asked for those that are due
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -78,6 +79,7 @@ class Learning:
         free = _AT_ONCE - len(self._under_way)
         if not free:
             return
+        self._over.clear()
         try:
             due = await self._lessons.due(self._now(), _AT_ONCE)  # with those under way
         except AstromeshError as error:
@@ -86,7 +88,8 @@ class Learning:
         except Exception as error:  # nobody waits for it who could hear of it
             _log.exception("learning broke", error=repr(error))
             return
-        for lesson in [each for each in due if each.run_id not in self._under_way][:free]:
+        known = self._under_way | self._over  # one that is over may have been read before
+        for lesson in [each for each in due if each.run_id not in known][:free]:
             self._under_way.add(lesson.run_id)
             group.create_task(self._learned(lesson, teach), name="lesson")
 
@@ -95,6 +98,7 @@ class Learning:
             await self._learn(lesson, teach)
         finally:
             self._under_way.discard(lesson.run_id)
+            self._over.add(lesson.run_id)
             self._news.set()  # there is room for another one
 
     async def _learn(self, lesson: Lesson, teach: Teach) -> None:
