@@ -5,6 +5,7 @@ model or the pipeline is waited for: it is nobody's fault who sent documents.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -74,6 +75,7 @@ class Worker:
         self._hands: dict[str, Document] = {}  # ingestion -> what is in hand of it
         self._troubles: dict[str, _Trouble] = {}
         self._watchers: dict[str, set[asyncio.Event]] = {}
+        self._changes = Counter[str]()  # of pipelines
         self._closing = False
 
     async def __aenter__(self) -> Self:
@@ -116,6 +118,7 @@ class Worker:
 
     async def changed(self, pipelines: Collection[str]) -> None:
         """What waits for one of these need not wait any longer."""
+        self._changes.update(pipelines)
         if any(each.rests for each in self._troubles.values()):
             for each in await self._spool.running():
                 if each.pipeline in pipelines:
@@ -191,9 +194,12 @@ class Worker:
         number, document = entry
         self._hands[ingestion.id] = document
         self._tell(ingestion.id)
+        changes = self._changes[ingestion.pipeline]
         try:
             told = await self._taken_in(ingestion, document)
         except AstromeshError as error:
+            if self._changes[ingestion.pipeline] != changes:  # what failed is another's by now
+                return True
             return await self._bear(ingestion, error)
         finally:
             self._hands.pop(ingestion.id, None)

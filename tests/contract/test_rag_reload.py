@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from servers.domain.ingestions import IngestionState
 from servers.domain.rag import IngestOutcome
-from servers.kernel.errors import NotFound, NotReady
+from servers.kernel.errors import NotFound, NotReady, Unavailable
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.opening import open_collection
 from servers.kernel.vectors.stores import store_at
@@ -242,5 +242,34 @@ async def test_a_document_whose_pipeline_goes_while_its_store_is_opened_waits(tm
             found = await anext(each async for each in told if each.waiting or each.over)
         assert (found.failed, "there is no pipeline" in found.waiting) == (0, True)
         await worker.changed(await rag.take_files(declare(tmp_path, pipeline())))
+        ended = await ingestions.wait(ALICE, begun.name, PATIENCE)
+    assert (ended.state, ended.created) == (IngestionState.DONE, 1)
+
+
+async def test_a_document_in_hand_when_its_pipeline_changes_is_tried_again_at_once(
+    tmp_path, router
+):
+    """Where the pipeline of before could not take it in."""
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def away_at_first(place):
+        if place.backend == "qdrant":
+            asked.set()
+            await go.wait()
+            raise Unavailable("nobody answers", reason="STORE_UNAVAILABLE")
+        async with store_at(tmp_path / "state")(place) as store:
+            yield store
+
+    async def documents():
+        yield document("a", HOLIDAYS)
+
+    work, before = Work(first_pause=60.0), pipeline(vector_store=AWAY)
+    at_it = at_work(tmp_path, router, work, before, open_store=away_at_first)
+    async with at_it as (rag, worker, ingestions):
+        begun = await ingestions.start(ALICE, P, documents())
+        await asked.wait()
+        await worker.changed(await rag.take_files(declare(tmp_path, pipeline())))
+        go.set()
         ended = await ingestions.wait(ALICE, begun.name, PATIENCE)
     assert (ended.state, ended.created) == (IngestionState.DONE, 1)
