@@ -23,6 +23,9 @@ def cited(answer: str, *numbers: int) -> list[int]:
         ("Thirty [^2].", [2]),
         ("a[1] + (2) + 3 [x1] [ 2 ] []", [1]),
         ("Of the year [2024], of [9].", []),
+        ('{"said": "Thirty [1].", "pages": [2, 3], "a \\" [3]": []}', [1, 3]),
+        ('{"pages": [2, 3]}', []),
+        ("{Thirty} [2]", [2]),
         ("", []),
     ],
 )
