@@ -270,3 +270,18 @@ async def test_what_is_done_while_the_next_ones_are_looked_for_is_not_learned_ag
         await both.wait()
         await until_nothing_is_left(lessons)
     assert taught == ["r1", "r2"]
+
+
+async def test_one_whose_work_somebody_else_cancelled_is_tried_later(lessons):
+    tries = []
+
+    async def teach(lesson):
+        tries.append(lesson.tries)
+        raise asyncio.CancelledError  # as of work that is shared with others
+
+    async with Learning(lessons, lambda: 1.0) as learning, asyncio.timeout(10):
+        await lessons.put(ONE)
+        learning.start(teach)
+        await until_nothing_is_left(lessons)  # of what is due now
+    (later,) = await lessons.due(10.0, 10)
+    assert (tries, later.tries) == ([0], 1)

@@ -110,6 +110,10 @@ class Learning:
                 await teach(lesson)
         except (AstromeshError, TimeoutError) as error:
             await self._later(lesson, str(error) or repr(error))
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise  # the process stops
+            await self._later(lesson, repr(error))  # what it waited for was somebody else's, too
         except Exception as error:  # a fault of one may not stop the others
             _log.exception("lesson broke", run_id=lesson.run_id, error=repr(error))
             await self._later(lesson, repr(error))
