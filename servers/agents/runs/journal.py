@@ -25,9 +25,10 @@ CHUNK_SECONDS = 0.2  # text that a crash may lose; the model call is made again 
 CHUNK_EVENTS = 256
 STEP_SECONDS = 0.005  # steps that can be taken again are written together with what comes by then
 
-# After a restart sequences go on so far beyond the stored ones that none which a reader may
-# have seen of the unwritten ones (fewer than CHUNK_EVENTS and a few steps) comes again.
-RESTART_GAP = 10_000
+# After a restart sequences go on so far beyond the stored ones that none which a reader may have
+# seen of the unwritten ones comes again. A run whose disk is stuck goes on telling its readers: so
+# many are an hour of a fast model.
+RESTART_GAP = 1_000_000
 _LOST_GAP = 1_000_000_000  # where nothing was written before the end
 
 

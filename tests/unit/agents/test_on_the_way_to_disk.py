@@ -3,16 +3,20 @@
 import asyncio
 import json
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
 
+from servers.agents.adapters.opening import open_stores
+from servers.agents.runs.journal import Journal, first_sequence
+from servers.agents.runs.log import RunLog
 from servers.domain.memory import SessionKey
-from servers.domain.run_events import Asked, ToolReturned
-from servers.domain.runs import Decision, Verdict
+from servers.domain.run_events import Asked, TextDelta, ToolReturned
+from servers.domain.runs import Decision, Run, RunState, Verdict
 from servers.kernel.errors import Exhausted
 from tests.scripted.http_server import Call, Reply
-from tests.unit.agents.troubled import ASK, FULL, IN_SESSION, ME, ended, idle
+from tests.unit.agents.troubled import ASK, FULL, IN_SESSION, ME, Troubled, ended, idle
 
 ADDS = Reply((), calls=[Call("calculator", '{"expression": "2+3"}')])
 CAREFUL = [{"name": "calculator", "requires_approval": True}]
@@ -120,3 +124,18 @@ async def test_a_call_is_not_made_by_an_approval_that_is_not_on_record(
         assert await idle(runtime)
     returned = [e.payload.call_id for e in log.events if isinstance(e.payload, ToolReturned)]
     assert returned == ["1.1"]
+
+
+async def test_sequences_after_a_crash_are_beyond_what_a_stuck_disk_did_not_take(tmp_path):
+    run = Run("r", "acme", "helper", "1", "s", RunState.RUNNING, "hello?")
+    async with open_stores(tmp_path, time.time, lambda: "here") as stores:
+        await stores.runs.create(run)
+        store = Troubled(stores.runs)
+        go = store.hold("append")
+        journal = Journal(RunLog(run.id, time.time), store, run.durability, on_record=True)
+        for _ in range(20_000):  # what a fast model says in some minutes
+            journal.emit(TextDelta("a"))
+        after = first_sequence(run, await stores.runs.events(run.id))
+        assert after > journal.log.events[-1].sequence
+        go.set()
+        await journal.commit()
