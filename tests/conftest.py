@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,11 @@ from tests.postgres_server import PostgresServer, postgres_server
 # A busy machine is slow: how long an example takes says nothing about what is tested.
 settings.register_profile("calm", deadline=None)
 settings.load_profile("calm")
+
+# A shell without job control makes what it starts with `&` ignore Ctrl-C, and so would every
+# program that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
