@@ -94,7 +94,8 @@ async def _candidates(
     await store.prepare(space)  # refuses vectors of another model
     mmr = query.mmr
     limit = max(_AT_LEAST, wanted * _OVER_FETCH)
-    limit = max(mmr.fetch_k, wanted) if mmr and mmr.fetch_k else limit
+    if mmr:  # each is compared with each that was chosen
+        limit = max(mmr.fetch_k or min(limit, MOST_PASSAGES), wanted)
     given = limit, query.where, mmr is not None
     if hybrid:
         dense, sparse = await asyncio.gather(
