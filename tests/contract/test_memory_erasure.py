@@ -2,14 +2,16 @@
 
 import random
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from servers.domain.chat import Role, says
+from servers.domain.episodes import Episode, EpisodeType, Note
 from servers.domain.memory import Details, SessionKey, Strategy, Summary
-from servers.kernel.errors import Unavailable
+from servers.kernel.errors import NotFound, Unavailable
 from servers.memory.ports import Exchange
 from tests.contract.memory_fixture import KEY, START, Database
 
@@ -26,6 +28,15 @@ def kept(tmp_path) -> Database:
 
 def written(database: Database) -> bytes:
     return b"".join(path.read_bytes() for path in Path(database.where).glob("memory.db*"))
+
+
+@contextmanager
+def read_by_somebody(file: Path) -> Iterator[None]:
+    """Who holds on to the log as it is."""
+    with closing(sqlite3.connect(file)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM turn").fetchone()
+        yield
 
 
 async def talk(memory) -> None:
@@ -78,11 +89,21 @@ async def test_a_session_that_is_over(kept):
 async def test_what_a_call_removed_that_could_not_empty_the_log(kept):
     async with kept.memory() as memory:
         await memory.append(KEY, [says(Role.USER, HIS)], "", Details("ada"))
-        with closing(sqlite3.connect(Path(kept.where) / "memory.db")) as reader:
-            reader.execute("BEGIN")
-            reader.execute("SELECT count(*) FROM turn").fetchone()
-            with pytest.raises(Unavailable) as caught:
-                await memory.erase("acme", "ada")
+        with read_by_somebody(Path(kept.where) / "memory.db"), pytest.raises(Unavailable) as caught:
+            await memory.erase("acme", "ada")
         assert caught.value.reason == "STORAGE_BUSY"
         assert (await memory.erase("acme", "ada")).turns == 0
         assert HIS.encode() not in written(kept)
+
+
+async def test_an_episode_that_is_not_there_the_second_time(kept, tmp_path):
+    async with kept.memory() as memory:
+        said = await memory.episodes.add(
+            Note("acme", Episode(EpisodeType.CUSTOM, HIS, agent="helper"))
+        )
+        with read_by_somebody(tmp_path / "episodes.db"), pytest.raises(Unavailable) as caught:
+            await memory.episodes.remove("acme", "helper", said.id)
+        assert caught.value.reason == "STORAGE_BUSY"
+        with pytest.raises(NotFound):
+            await memory.episodes.remove("acme", "helper", said.id)
+        assert HIS.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())

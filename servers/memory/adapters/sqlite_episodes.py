@@ -89,8 +89,7 @@ class SqliteEpisodes:
         sql = f"DELETE FROM episode WHERE {_ONE} AND {_ALIVE}"
         values = (tenant, agent, id, self._now())
         gone = await self._database.write(lambda db: db.execute(sql, values).rowcount == 1)
-        if gone:
-            await self._database.write_out()
+        await self._database.write_out()  # also where an earlier try came to the first half only
         return gone
 
     async def of_principal(
