@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,7 +31,7 @@ from chromadb.errors import NotFoundError
 from servers.domain.embeddings import Vector
 from servers.domain.rag import Where
 from servers.kernel.errors import Unavailable
-from servers.kernel.vectors import payloads, words
+from servers.kernel.vectors import payloads, versions, words
 from servers.kernel.vectors.chroma_client import called, client_of, close
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.ports import (
@@ -175,11 +176,11 @@ class ChromaStore:
         newest one then."""
         for tenant, records in payloads.of_tenants(swept):
             for ids in (records[at : at + _BATCH] for at in range(0, len(records), _BATCH)):
-                heads = await self._heads(Scope(tenant), [{"record": {"$in": ids}}])
+                heads = await self._heads_of(tenant, ids)
                 if left := payloads.left_behind(heads, now):
-                    versions = {"version": {"$in": left}}
+                    older = {"version": {"$in": left}}
                     await self._call(
-                        self._collection.delete, where=_all([{"tenant": tenant}, versions])
+                        self._collection.delete, where=_all([{"tenant": tenant}, older])
                     )
 
     async def record(self, scope: Scope, record: str) -> Record | None:
@@ -194,14 +195,22 @@ class ChromaStore:
         names, found = sorted(name for name in seen if name > after), list[Record]()
         while names and len(found) < limit:
             some, names = names[:limit], names[limit:]
-            found += await self._current(scope, [seen[name] for name in some])
+            found += await self._current(scope, where, [seen[name] for name in some])
         return found[:limit]
 
-    async def _current(self, scope: Scope, seen: Sequence[payloads.Head]) -> list[Record]:
+    async def _current(
+        self, scope: Scope, where: Where, seen: Sequence[payloads.Head]
+    ) -> list[Record]:
         """Without what a torn write left behind, whose newer version may not be seen."""
-        ids = [record.id for record, _ in seen]
-        heads = await self._heads(Scope(scope.tenant), [{"record": {"$in": ids}}])
-        return payloads.current(seen, heads)
+
+        async def look(ids: Sequence[str]) -> list[payloads.Head]:
+            return await self._heads(scope, [{"record": {"$in": list(ids)}}], where)
+
+        return await versions.current(seen, look, partial(self._heads_of, scope.tenant))
+
+    async def _heads_of(self, tenant: str, records: Sequence[str]) -> list[payloads.Head]:
+        """Of all versions, whoever may see them."""
+        return await self._heads(Scope(tenant), [{"record": {"$in": list(records)}}])
 
     async def _heads(
         self, scope: Scope, more: list[Any], where: Where = NO_FILTER
@@ -230,11 +239,15 @@ class ChromaStore:
         if await self.space() is None:
             return []
         seen = _all(_seen(scope, where))
-        near = await self._nearest(vector, limit, seen)
-        best = sorted(near, key=lambda name: (-near[name], name))[:limit]
-        kept = await self._kept(best)
-        said = [(payload, near[name]) for name, (payload, _) in kept.items()]
-        return await self._whole(scope, said, with_vectors)
+
+        async def look() -> tuple[Sequence[Scored], bool]:
+            near = await self._nearest(vector, limit, seen)
+            best = sorted(near, key=lambda name: (-near[name], name))[:limit]
+            kept = await self._kept(best)
+            said = [(payload, near[name]) for name, (payload, _) in kept.items()]
+            return await self._with_vectors(said, with_vectors, len(best))
+
+        return await versions.whole(look, partial(self._heads_of, scope.tenant))
 
     async def _nearest(self, vector: Vector, limit: int, seen: Any) -> dict[str, float]:
         """Similarities by id, of the best ones at least."""
@@ -282,24 +295,19 @@ class ChromaStore:
             kept |= {name: ({"text": text} | _deep(each), text) for name, each, text in rows}
         return {name: kept[name] for name in ids if name in kept}
 
-    async def _whole(self, scope: Scope, said: list[Scored], with_vectors: bool) -> list[Found]:
-        """Without what a torn write left behind; `similarity` is the score."""
-        if said and with_vectors:
-            said = await self._with_vectors(said)
-        ids = sorted({payload["record"] for payload, _ in said})
-        everybody = Scope(scope.tenant)  # a newer version may be seen by others
-        heads = await self._heads(everybody, [{"record": {"$in": ids}}]) if ids else []
-        return payloads.whole(said, heads)
-
-    async def _with_vectors(self, said: list[Scored]) -> list[Scored]:
-        """Without what is deleted by now."""
-        named = {f"{each['version']}/{each['index']}": (each, score) for each, score in said}
-        vectors = await self._vectors(list(named))
-        return [
-            (each | {payloads.VECTOR: array("f", vectors[name])}, score)
-            for name, (each, score) in named.items()
-            if name in vectors
-        ]
+    async def _with_vectors(
+        self, said: list[Scored], wanted: bool, looked_for: int
+    ) -> tuple[list[Scored], bool]:
+        """Where they are wanted. Tells, too, whether all is there that was looked for."""
+        if wanted:
+            named = {f"{each['version']}/{each['index']}": (each, score) for each, score in said}
+            vectors = await self._vectors(list(named))
+            said = [
+                (each | {payloads.VECTOR: array("f", vectors[name])}, score)
+                for name, (each, score) in named.items()
+                if name in vectors
+            ]
+        return said, len(said) == looked_for
 
     async def keywords(
         self, scope: Scope, text: str, limit: int, where: Where, with_vectors: bool = False
@@ -310,15 +318,14 @@ class ChromaStore:
         if not self._words:
             raise without_words(self._name)
         seen = _all(_seen(scope, where))
-        texts = len(await self._ids(seen))
-        having = {each: await self._ids(seen, f" {each} ") for each in asked}
-        rare = {each: words.rarity(len(ids), texts) for each, ids in having.items() if ids}
-        most: Counter[str] = Counter()  # what a point can score
-        for each, rarity in rare.items():
-            most.update(dict.fromkeys(having[each], rarity))
-        said = await self._weighed([name for name, _ in most.most_common(_MOST_WEIGHED)], rare)
-        best = sorted(said, key=lambda each: -each[1])[: limit * 2]
-        found = await self._whole(scope, best, with_vectors)
+
+        async def look() -> tuple[Sequence[Scored], bool]:
+            said, all_there = await self._weighed(asked, seen)
+            best = sorted(said, key=lambda each: -each[1])[: limit * 2]
+            found, still = await self._with_vectors(best, with_vectors, len(best))
+            return found, all_there and still
+
+        found = await versions.whole(look, partial(self._heads_of, scope.tenant))
         return words.in_order(
             ((each.similarity, replace(each, similarity=0.0)) for each in found), limit
         )
@@ -330,13 +337,21 @@ class ChromaStore:
         )
         return list(found["ids"])
 
-    async def _weighed(self, ids: list[str], rare: Mapping[str, float]) -> list[Scored]:
-        said = []
+    async def _weighed(self, asked: Sequence[str], seen: Any) -> tuple[list[Scored], bool]:
+        """What has any of the words, and whether all of it was still there."""
+        texts = len(await self._ids(seen))
+        having = {each: await self._ids(seen, f" {each} ") for each in asked}
+        rare = {each: words.rarity(len(ids), texts) for each, ids in having.items() if ids}
+        most: Counter[str] = Counter()  # what a point can score
+        for each, rarity in rare.items():
+            most.update(dict.fromkeys(having[each], rarity))
+        ids = [name for name, _ in most.most_common(_MOST_WEIGHED)]
+        said = list[Scored]()
         for payload, document in (await self._kept(ids)).values():
             of = words.weighed(document.split())
             score = sum(of.get(word, 0.0) * rarity for word, rarity in rare.items())
             said.append((payload, score))
-        return said
+        return said, len(said) == len(ids)
 
     async def knows(self, tenant: str, key: str) -> bool:
         return bool(await self._get([{"tenant": tenant}, {f"field:{key}": True}], limit=1))

@@ -84,26 +84,6 @@ def newest(heads: Iterable[Head]) -> dict[str, Head]:
     return found
 
 
-def whole(said: Iterable[tuple[Mapping[str, Any], float]], heads: Iterable[Head]) -> list[Found]:
-    """What was found, without what a torn write left behind."""
-    versions = _versions(heads)
-    return [
-        found_from(payload, similarity)
-        for payload, similarity in said
-        if payload["version"] in versions
-    ]
-
-
-def current(seen: Iterable[Head], heads: Iterable[Head]) -> list[Record]:
-    """The same of records. `heads`: all there are, also those that a filter leaves out."""
-    versions = _versions(heads)
-    return [record for record, version in seen if version in versions]
-
-
-def _versions(heads: Iterable[Head]) -> set[str]:
-    return {version for _, version in newest(heads).values()}
-
-
 def of_tenants(swept: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     """Of which tenants records are, and which ones."""
     found: dict[str, set[str]] = {}

@@ -13,6 +13,7 @@ from array import array
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import httpx
@@ -27,7 +28,7 @@ from qdrant_client.http.exceptions import (
 from servers.domain.embeddings import Vector
 from servers.domain.rag import Where
 from servers.kernel.errors import Unavailable
-from servers.kernel.vectors import payloads, words
+from servers.kernel.vectors import payloads, versions, words
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.ports import (
     NO_FILTER,
@@ -220,13 +221,18 @@ class QdrantStore:
         names, found = sorted(name for name in seen if name > after), list[Record]()
         while names and len(found) < limit:
             some, names = names[:limit], names[limit:]
-            found += await self._current(scope, [seen[name] for name in some])
+            found += await self._current(scope, where, [seen[name] for name in some])
         return found[:limit]
 
-    async def _current(self, scope: Scope, seen: Sequence[payloads.Head]) -> list[Record]:
+    async def _current(
+        self, scope: Scope, where: Where, seen: Sequence[payloads.Head]
+    ) -> list[Record]:
         """Without what a torn write left behind, whose newer version may not be seen."""
-        heads = await self._heads_of(scope.tenant, [record.id for record, _ in seen])
-        return payloads.current(seen, heads)
+
+        async def look(ids: Sequence[str]) -> list[payloads.Head]:
+            return await self._heads(scope, [_any_of("record", ids)], where)
+
+        return await versions.current(seen, look, partial(self._heads_of, scope.tenant))
 
     async def _heads_of(self, tenant: str, records: Sequence[str]) -> list[payloads.Head]:
         """Of all versions, whoever may see them."""
@@ -269,22 +275,22 @@ class QdrantStore:
     ) -> Sequence[Found]:
         if await self.space() is None:
             return []
-        answer = await self._call(
-            "query_points",
+        return await self._looked(
+            scope,
             query=list(vector),
             query_filter=_filter(scope, where),
             limit=limit,
-            with_payload=True,
             with_vectors=with_vectors,
         )
-        return await self._whole(scope, answer)
 
-    async def _whole(self, scope: Scope, answer: q.QueryResponse) -> list[Found]:
+    async def _looked(self, scope: Scope, **query: Any) -> list[Found]:
         """Without what a torn write left behind; `similarity` is the score."""
-        said = [(_said(each), each.score) for each in answer.points]
-        ids = sorted({payload["record"] for payload, _ in said})
-        heads = await self._heads_of(scope.tenant, ids) if ids else []
-        return payloads.whole(said, heads)
+
+        async def look() -> tuple[Sequence[versions.Scored], bool]:
+            answer = await self._call("query_points", with_payload=True, **query)
+            return [(_said(each), each.score) for each in answer.points], True
+
+        return await versions.whole(look, partial(self._heads_of, scope.tenant))
 
     async def keywords(
         self, scope: Scope, text: str, limit: int, where: Where, with_vectors: bool = False
@@ -295,17 +301,15 @@ class QdrantStore:
         if not self._words:
             raise without_words(self._name)
         seen = _filter(scope, where)
-        answer = await self._call(
-            "query_points",
+        found = await self._looked(
+            scope,
             query=_sparse(dict.fromkeys(asked, 1.0)),
             using=_WORDS,
             query_filter=seen,
             search_params=q.SearchParams(idf=q.IdfCorpusParams(corpus=seen)),
             limit=limit,
-            with_payload=True,
             with_vectors=with_vectors,
         )
-        found = await self._whole(scope, answer)
         return words.in_order(
             ((each.similarity, replace(each, similarity=0.0)) for each in found),
             limit,
