@@ -55,6 +55,8 @@ VALUES = [
     ("AppendTurns", {**HERE, "messages": [MESSAGE], "ttl_seconds": "NaN"}, "ttl_seconds"),
     ("BuildContext", {**HERE, "strategy": "' OR '1'='1"}, "strategy"),
     ("BuildContext", {**HERE, "episodic": {"max_results": 10**9}}, "episodic.max_results"),
+    ("BuildContext", {**HERE, "semantic": {"top_k": 10**9}}, "semantic.top_k"),
+    ("BuildContext", {**HERE, "semantic": {"collection": "nowhere"}}, "collection"),
     ("CheckBackend", {"backend": "redis://10.0.0.1/0"}, "backend"),
     ("ListTurns", {**HERE, "page_size": -1}, "page_size"),
     ("ListTurns", {**HERE, "page_token": "never given"}, "page_token"),
