@@ -122,7 +122,8 @@ async def apart(folder, model, extractor):
     (config / "runtime.yaml").write_text(yaml.safe_dump(runtime))
     alone = services(folder, "memory", port=one)
     rest = services(folder, "agents", "router", "tools", port=two)
-    with mesh_process(folder, rest) as other, mesh_process(folder, alone):
+    # Memory first: agents that found nobody there would learn their lesson 5 s later, once more.
+    with mesh_process(folder, alone), mesh_process(folder, rest) as other:
         async with (
             grpc.aio.insecure_channel(places["agents"]) as to_agents,
             grpc.aio.insecure_channel(places["memory"]) as to_memory,
