@@ -35,7 +35,7 @@ from servers.router.adapters.encoders.owner import open_encoders
 from servers.router.adapters.encoders.packaged import ENDPOINT, WINDOW, packaged
 from servers.router.adapters.encoders.worker import Bounds
 from servers.router.adapters.http import open_http
-from servers.router.adapters.local_model import open_local_model
+from servers.router.adapters.local.process import open_local_model
 from servers.router.adapters.pool import Means, Pool
 from servers.router.ports import RouterSettings
 from servers.router.service import ModelRouter

@@ -48,7 +48,7 @@ STAGES = {
     "store, in its thread": ("servers.kernel.sqlite_thread:Workers._serve",),
     "router": ("servers.router.service:ModelRouter.stream",),
     "provider: request, lines, pieces": (
-        "servers.router.adapters.openai_compat:OpenAICompat.stream",
+        "servers.router.adapters.openai.compat:OpenAICompat.stream",
     ),
     "HTTP client": (
         "httpx_aiohttp:AiohttpTransport.handle_async_request",

@@ -56,7 +56,7 @@ async def _open_shared(
     if not settings.url:
         return None, None
     try:
-        from servers.router.adapters.shared import open_shared
+        from servers.router.adapters.redis.shared import open_shared
     except ModuleNotFoundError as missing:
         raise NotReady(
             f"spec.redis of runtime.yaml needs the package {missing.name!r}: "

@@ -90,7 +90,7 @@ def _envoy() -> Finding:
 
 
 def _local_model() -> Finding:
-    from servers.router.adapters.model_file import find
+    from servers.router.adapters.local.model_file import find
 
     try:
         return Finding("local model", Verdict.OK, str(find()))

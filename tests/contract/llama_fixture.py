@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from servers.router.adapters.http import open_http
-from servers.router.adapters.llamacpp import LlamaCpp
+from servers.router.adapters.openai.llamacpp import LlamaCpp
 from tests.contract import tiny_bert
 from tests.contract.text_subjects import Embedding, Ranking
 

@@ -8,13 +8,13 @@ from functools import partial
 import pytest
 
 from servers.domain.chat import Role, Step, TextPiece, ToolSpec, says
-from servers.router.adapters.azure_openai import AzureOpenAI
-from servers.router.adapters.hf_tgi import HfTgi
 from servers.router.adapters.http import Http
-from servers.router.adapters.llamacpp import LlamaCpp
-from servers.router.adapters.ollama import Ollama
-from servers.router.adapters.openai_compat import OpenAI, OpenAICompat
-from servers.router.adapters.vllm import Vllm
+from servers.router.adapters.ollama.provider import Ollama
+from servers.router.adapters.openai.azure import AzureOpenAI
+from servers.router.adapters.openai.compat import OpenAI, OpenAICompat
+from servers.router.adapters.openai.hf_tgi import HfTgi
+from servers.router.adapters.openai.llamacpp import LlamaCpp
+from servers.router.adapters.openai.vllm import Vllm
 from servers.router.ports import Ask, Provider
 from tests.scripted.azure_server import azure_server
 from tests.scripted.http_server import Asked, ScriptedServer

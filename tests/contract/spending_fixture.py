@@ -13,8 +13,8 @@ from servers.domain.caller import Account
 from servers.domain.chat import Usage
 from servers.kernel.manifest import load
 from servers.kernel.sqlite import open_database
-from servers.router.adapters.redis_client import open_redis
-from servers.router.adapters.redis_ledger import open_redis_ledger
+from servers.router.adapters.redis.client import open_redis
+from servers.router.adapters.redis.ledger import open_redis_ledger
 from servers.router.adapters.sqlite_usage import MIGRATIONS, SqliteUsage
 from servers.router.budget_manifest import Budget
 from servers.router.budgets import budget as values

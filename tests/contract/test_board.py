@@ -10,8 +10,8 @@ from servers.domain.chat import ChatRequest, ModelRef, Role, says
 from servers.domain.models import BreakerState
 from servers.kernel.errors import Unavailable
 from servers.router.adapters.pool import open_providers
-from servers.router.adapters.redis_board import RedisBoard, open_board
-from servers.router.adapters.redis_client import open_redis
+from servers.router.adapters.redis.board import RedisBoard, open_board
+from servers.router.adapters.redis.client import open_redis
 from servers.router.ports import Retries, RouterSettings
 from servers.router.service import ModelRouter
 from tests.contract.router_fixture import Clock, provider

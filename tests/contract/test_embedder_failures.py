@@ -8,7 +8,7 @@ import pytest
 
 from servers.kernel.errors import InvalidInput, NotReady
 from servers.router.adapters.http import Http, open_http
-from servers.router.adapters.text_batches import AT_ONCE
+from servers.router.adapters.texts.batches import AT_ONCE
 from servers.router.ports import EmbedAsk, ProviderDown, Timeouts
 from tests.contract.text_fixture import HTTP_EMBEDDERS, IN_BASE64, OverHttp
 from tests.scripted.http_server import Reply, Then, nobody, refuses

@@ -13,12 +13,12 @@ import pytest
 
 from servers.domain.embeddings import Purpose
 from servers.kernel.errors import InvalidInput, NotReady
-from servers.router.adapters.cohere import Cohere
 from servers.router.adapters.http import Http, open_http
-from servers.router.adapters.ollama import Ollama
-from servers.router.adapters.openai_compat import OpenAI, OpenAICompat
-from servers.router.adapters.tei import TextEmbeddingsInference
-from servers.router.adapters.text_batches import AT_ONCE
+from servers.router.adapters.ollama.provider import Ollama
+from servers.router.adapters.openai.compat import OpenAI, OpenAICompat
+from servers.router.adapters.texts.batches import AT_ONCE
+from servers.router.adapters.texts.cohere import Cohere
+from servers.router.adapters.texts.tei import TextEmbeddingsInference
 from servers.router.ports import EmbedAsk, ProviderDown
 from tests.contract.text_fixture import (
     EMBEDDERS,

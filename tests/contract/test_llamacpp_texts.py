@@ -4,8 +4,8 @@ import pytest
 
 from servers.kernel.errors import InvalidInput, NotReady
 from servers.router.adapters.http import open_http
-from servers.router.adapters.llamacpp import LlamaCpp
-from servers.router.adapters.openai_compat import OpenAI, OpenAICompat
+from servers.router.adapters.openai.compat import OpenAI, OpenAICompat
+from servers.router.adapters.openai.llamacpp import LlamaCpp
 from servers.router.ports import EmbedAsk, RerankAsk
 from tests.contract.llama_fixture import llama
 from tests.contract.tiny_bert import WIDTH

@@ -12,11 +12,11 @@ import pytest
 
 from servers.domain.chat import FinishReason, Role, Sampling, TextPiece, says
 from servers.kernel.errors import DataLost, NotReady
-from servers.router.adapters import model_file
 from servers.router.adapters.http import open_http
-from servers.router.adapters.llamacpp import LlamaCpp
-from servers.router.adapters.local import Local
-from servers.router.adapters.local_model import MODEL, LocalModel, open_local_model
+from servers.router.adapters.local import model_file
+from servers.router.adapters.local.process import MODEL, LocalModel, open_local_model
+from servers.router.adapters.local.provider import Local
+from servers.router.adapters.openai.llamacpp import LlamaCpp
 from servers.router.ports import Ask, ProviderDown
 
 pytestmark = pytest.mark.local_model
@@ -166,7 +166,7 @@ async def test_it_ends_when_its_owner_is_killed(tmp_path):
         "-c",
         f"""
 import asyncio, pathlib
-from servers.router.adapters.local_model import open_local_model
+from servers.router.adapters.local.process import open_local_model
 async def main():
     async with open_local_model(pathlib.Path({str(tmp_path)!r})) as model:
         await model.ready(60)
@@ -174,7 +174,7 @@ async def main():
         await asyncio.Event().wait()
 asyncio.run(main())
 """,
-        cwd=Path(model_file.__file__).parents[3],
+        cwd=Path(model_file.__file__).parents[4],
         stdout=asyncio.subprocess.PIPE,
     )
     watched = os.pidfd_open(int(await owner.stdout.readline()))

@@ -5,8 +5,8 @@ import pytest
 from servers.domain.chat import Image, Message, Role, says
 from servers.domain.models import Capabilities
 from servers.kernel.errors import InvalidInput, NotReady
-from servers.router.adapters.llamacpp import LlamaCpp
-from servers.router.adapters.vllm import Vllm
+from servers.router.adapters.openai.llamacpp import LlamaCpp
+from servers.router.adapters.openai.vllm import Vllm
 from servers.router.ports import ProviderDown
 from tests.contract.provider_fixture import (
     AZURE,

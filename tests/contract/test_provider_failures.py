@@ -8,8 +8,8 @@ import pytest
 
 from servers.domain.chat import Step
 from servers.kernel.errors import InvalidInput, NotReady
-from servers.router.adapters.hf_tgi import HfTgi
 from servers.router.adapters.http import MAX_BODY, MAX_LINE
+from servers.router.adapters.openai.hf_tgi import HfTgi
 from servers.router.ports import ProviderDown, Timeouts
 from tests.contract.provider_fixture import (
     AZURE,

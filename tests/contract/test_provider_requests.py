@@ -7,8 +7,8 @@ import pytest
 
 from servers.domain.chat import Image, Message, Role, Sampling, Text, ToolCall
 from servers.kernel.errors import InvalidInput, NotReady
-from servers.router.adapters.azure_openai import AzureOpenAI
-from servers.router.adapters.openai_compat import OpenAICompat
+from servers.router.adapters.openai.azure import AzureOpenAI
+from servers.router.adapters.openai.compat import OpenAICompat
 from servers.router.kinds import PROVIDERS
 from servers.router.kinds import kind as known_kind
 from tests.contract.provider_fixture import (

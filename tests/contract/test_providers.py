@@ -20,7 +20,7 @@ from servers.domain.chat import (
     ToolCall,
     Usage,
 )
-from servers.router.adapters.vllm import Vllm
+from servers.router.adapters.openai.vllm import Vllm
 from tests.contract.provider_fixture import (
     AZURE,
     HELLO,

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from redis.exceptions import RedisError, ResponseError
 
-from servers.router.adapters.redis_batches import Batches
-from servers.router.adapters.redis_client import open_redis
+from servers.router.adapters.redis.batches import Batches
+from servers.router.adapters.redis.client import open_redis
 from tests.redis_server import redis_server
 
 ADD = "return redis.call('INCRBY', KEYS[1], ARGV[1])"

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from servers.kernel.errors import InvalidInput, NotReady
-from servers.router.adapters.cohere import Cohere
 from servers.router.adapters.http import Http, open_http
-from servers.router.adapters.tei import TextEmbeddingsInference
+from servers.router.adapters.texts.cohere import Cohere
+from servers.router.adapters.texts.tei import TextEmbeddingsInference
 from servers.router.ports import ProviderDown, RerankAsk, Timeouts
 from tests.contract.text_fixture import HTTP_RERANKERS, RERANKERS, OverHttp
 from tests.contract.text_subjects import Ranking

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from servers.kernel.errors import Exhausted, Unavailable
-from servers.router.adapters.redis_client import open_redis
+from servers.router.adapters.redis.client import open_redis
 from servers.router.budgets.journal import MOST_WAITING
 from tests.contract.spending_fixture import ANYBODY, Clock, books, budget, tokens, used
 from tests.redis_server import redis_server

@@ -25,7 +25,7 @@ from servers.domain.chat import (
     says,
 )
 from servers.kernel.errors import InvalidInput, NotReady
-from servers.router.adapters.triton import Triton
+from servers.router.adapters.triton.provider import Triton
 from servers.router.ports import Ask, ProviderDown, Timeouts
 from tests.contract.provider_fixture import WEATHER, streamed, text, whole
 from tests.scripted.http_server import nobody

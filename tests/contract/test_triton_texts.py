@@ -9,7 +9,7 @@ import tritonclient.grpc as tritonclient
 
 from servers.domain.chat import Usage
 from servers.kernel.errors import NotReady
-from servers.router.adapters.triton import Triton
+from servers.router.adapters.triton.provider import Triton
 from servers.router.ports import EmbedAsk, ProviderDown, RerankAsk
 from tests.contract import test_embedders, test_rerankers
 from tests.contract.text_fixture import Embedding, Ranking

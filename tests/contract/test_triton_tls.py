@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from servers.kernel.errors import NotReady
-from servers.router.adapters.triton import Triton
+from servers.router.adapters.triton.provider import Triton
 from servers.router.ports import ProviderDown, RerankAsk
 from tests.triton import server as triton_server
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from servers.router.adapters.azure_openai import AzureOpenAI
-from servers.router.adapters.cohere import Cohere
 from servers.router.adapters.http import Http, open_http
-from servers.router.adapters.llamacpp import LlamaCpp
-from servers.router.adapters.ollama import Ollama
-from servers.router.adapters.openai_compat import OpenAI, OpenAICompat
-from servers.router.adapters.tei import TextEmbeddingsInference
-from servers.router.adapters.vllm import Vllm
+from servers.router.adapters.ollama.provider import Ollama
+from servers.router.adapters.openai.azure import AzureOpenAI
+from servers.router.adapters.openai.compat import OpenAI, OpenAICompat
+from servers.router.adapters.openai.llamacpp import LlamaCpp
+from servers.router.adapters.openai.vllm import Vllm
+from servers.router.adapters.texts.cohere import Cohere
+from servers.router.adapters.texts.tei import TextEmbeddingsInference
 from tests.contract import encoder_fixture, llama_fixture
 from tests.contract.text_subjects import Embedding, Ranking
 from tests.scripted.azure_server import azure_server

@@ -1,1 +1,1 @@
-"""The providers, each speaking its own dialect over one shared HTTP transport."""
+"""What the router speaks to, a package for each; beside them stands what several of them use."""

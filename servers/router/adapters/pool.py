@@ -10,7 +10,7 @@ from typing import Any
 
 from servers.router.adapters.encoders.owner import Encoders, open_encoders
 from servers.router.adapters.http import Http, open_http
-from servers.router.adapters.local_model import LocalModel, open_local_model
+from servers.router.adapters.local.process import LocalModel, open_local_model
 from servers.router.kinds import PROVIDERS
 from servers.router.ports import Embedder, Options, Provider, Reranker, TokenCounter
 

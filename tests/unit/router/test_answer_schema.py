@@ -2,7 +2,7 @@
 
 import pytest
 
-from servers.router.adapters.answer_schema import is_strict, response_format
+from servers.router.adapters.openai.answer_schema import is_strict, response_format
 
 
 def closed(**properties):

@@ -2,7 +2,7 @@ import pytest
 
 from servers.domain.chat import Message, Role, Text, says
 from servers.kernel.errors import InvalidInput, NotReady
-from servers.router.adapters.chat_template import ChatTemplate
+from servers.router.adapters.triton.chat_template import ChatTemplate
 
 TALK = (says(Role.SYSTEM, "Be kind."), says(Role.USER, "Hi!"))
 

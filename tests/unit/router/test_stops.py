@@ -1,7 +1,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from servers.router.adapters.stops import Stops
+from servers.router.adapters.triton.stops import Stops
 
 
 def shown(stops: Stops, pieces: list[str]) -> str:

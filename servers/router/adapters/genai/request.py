@@ -8,7 +8,7 @@ import orjson
 from servers.domain.chat import Image, Json, Message, Role, Sampling
 from servers.kernel.errors import InvalidInput, Violation
 from servers.kernel.explain import nearest
-from servers.router.adapters.openai_request import tool
+from servers.router.adapters.openai.request import tool
 from servers.router.ports import Ask
 
 MOST_TOKENS = 2048  # of an answer, where nobody says how long it may be

@@ -5,10 +5,10 @@ from typing import Any
 
 from servers.domain.chat import Completion, Step
 from servers.domain.models import Capabilities
-from servers.router.adapters import ollama_texts
-from servers.router.adapters import ollama_wire as wire
 from servers.router.adapters.failures import garbage, in_stream
 from servers.router.adapters.http import Call, Http, loads, url
+from servers.router.adapters.ollama import texts as ollama_texts
+from servers.router.adapters.ollama import wire
 from servers.router.adapters.streaming import MISSHAPEN, streamed
 from servers.router.ports import Ask, EmbedAsk, Embedded, Timeouts
 

@@ -12,8 +12,8 @@ from servers.kernel.errors import AstromeshError, NotReady
 from servers.router.adapters.failures import garbage
 from servers.router.adapters.http import Call, Http, loads, url
 from servers.router.adapters.streaming import MISSHAPEN
-from servers.router.adapters.text_answers import as_many, in_order, vector
-from servers.router.adapters.text_batches import Batch, answers, batches, estimated, joined
+from servers.router.adapters.texts.answers import as_many, in_order, vector
+from servers.router.adapters.texts.batches import Batch, answers, batches, estimated, joined
 from servers.router.ports import EmbedAsk, Embedded, RerankAsk, Reranked, Timeouts
 
 _PROBE = Timeouts(total=5.0)

@@ -10,7 +10,7 @@ import orjson
 from servers.kernel.errors import AstromeshError, NotReady
 from servers.router.adapters.failures import garbage
 from servers.router.adapters.http import Call, Http, loads, url
-from servers.router.adapters.openai_compat import OpenAICompat
+from servers.router.adapters.openai.compat import OpenAICompat
 from servers.router.adapters.streaming import MISSHAPEN
 from servers.router.ports import Ask
 

@@ -9,8 +9,8 @@ from servers.domain.chat import Completion, Sampling, Step
 from servers.domain.models import Capabilities
 from servers.kernel.errors import NotReady
 from servers.router.adapters.http import Http
-from servers.router.adapters.llamacpp import LlamaCpp
-from servers.router.adapters.local_model import MODEL, Address, LocalModel, WorkerSettings
+from servers.router.adapters.local.process import MODEL, Address, LocalModel, WorkerSettings
+from servers.router.adapters.openai.llamacpp import LlamaCpp
 from servers.router.ports import Ask
 
 _ABLE = Capabilities(

@@ -3,10 +3,11 @@
 from typing import Any, ClassVar
 
 from servers.domain.models import Capabilities
-from servers.router.adapters import openai_request, ranking_wire
 from servers.router.adapters.http import Http, url
-from servers.router.adapters.openai_request import Words
-from servers.router.adapters.own_server import OwnServer, found
+from servers.router.adapters.openai import request as openai_request
+from servers.router.adapters.openai.own_server import OwnServer, found
+from servers.router.adapters.openai.request import Words
+from servers.router.adapters.texts import ranking as ranking_wire
 from servers.router.ports import Ask, RerankAsk, Reranked
 
 # What guided answers were asked for with until vLLM 0.12, which ignores these without a word.

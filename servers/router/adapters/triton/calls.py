@@ -12,8 +12,8 @@ from tritonclient.grpc import aio as kserve
 from servers.kernel.errors import NotReady
 from servers.kernel.telemetry import outgoing_headers
 from servers.router.adapters.patience import Patience
-from servers.router.adapters.triton_link import BROKEN, Link, Tls, address, fault
-from servers.router.adapters.triton_models import Model, described
+from servers.router.adapters.triton.link import BROKEN, Link, Tls, address, fault
+from servers.router.adapters.triton.models import Model, described
 from servers.router.ports import ProviderDown, Timeouts
 
 

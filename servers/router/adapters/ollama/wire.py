@@ -22,8 +22,8 @@ from servers.domain.chat import (
     Usage,
 )
 from servers.kernel.errors import InvalidInput
-from servers.router.adapters.openai_request import tool
-from servers.router.adapters.openai_wire import estimated
+from servers.router.adapters.openai.request import tool
+from servers.router.adapters.openai.wire import estimated
 from servers.router.ports import Ask
 
 _TOP = frozenset({"format", "keep_alive", "think"})  # everything else of `extra` is an option

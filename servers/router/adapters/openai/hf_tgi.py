@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 from servers.domain.chat import Json
 from servers.domain.models import Capabilities
 from servers.kernel.errors import InvalidInput
-from servers.router.adapters import openai_request
 from servers.router.adapters.http import Http
-from servers.router.adapters.openai_request import Words
-from servers.router.adapters.own_server import OwnServer, found
+from servers.router.adapters.openai import request as openai_request
+from servers.router.adapters.openai.own_server import OwnServer, found
+from servers.router.adapters.openai.request import Words
 from servers.router.ports import Ask
 
 _UNKNOWN = ("top_k", "min_p")  # to its chats, which would ignore them

@@ -10,11 +10,13 @@ import orjson
 from servers.domain.chat import Completion, Step
 from servers.domain.models import Capabilities
 from servers.kernel.errors import NotReady
-from servers.router.adapters import openai_request, openai_texts, openai_wire
-from servers.router.adapters.answer_schema import for_objects
 from servers.router.adapters.failures import garbage, in_stream
 from servers.router.adapters.http import Call, Http, loads, url
-from servers.router.adapters.openai_request import PLAIN, Words
+from servers.router.adapters.openai import request as openai_request
+from servers.router.adapters.openai import texts as openai_texts
+from servers.router.adapters.openai import wire as openai_wire
+from servers.router.adapters.openai.answer_schema import for_objects
+from servers.router.adapters.openai.request import PLAIN, Words
 from servers.router.adapters.streaming import MISSHAPEN, streamed
 from servers.router.ports import Ask, EmbedAsk, Embedded, Timeouts
 

@@ -5,10 +5,11 @@ from typing import Any, ClassVar
 from servers.domain.chat import Image
 from servers.domain.models import Capabilities
 from servers.kernel.errors import InvalidInput, NotReady
-from servers.router.adapters import openai_request, ranking_wire
 from servers.router.adapters.http import Http, url
-from servers.router.adapters.openai_request import Words
-from servers.router.adapters.own_server import OwnServer, found
+from servers.router.adapters.openai import request as openai_request
+from servers.router.adapters.openai.own_server import OwnServer, found
+from servers.router.adapters.openai.request import Words
+from servers.router.adapters.texts import ranking as ranking_wire
 from servers.router.ports import Ask, RerankAsk, Reranked
 
 _COUNT = "/v1/chat/completions/input_tokens"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from tritonclient.grpc import InferInput
 
-from servers.router.adapters.triton_models import Model, Tensor
+from servers.router.adapters.triton.models import Model, Tensor
 
 
 def text(model: Model, tensor: Tensor, values: Sequence[str]) -> Any:

@@ -6,16 +6,15 @@ from typing import Any, ClassVar
 
 from servers.domain.chat import Completion, Finish, Message, Role, Step, Text, TextPiece
 from servers.domain.models import Capabilities
-from servers.router.adapters import triton_chat as chat
-from servers.router.adapters import triton_rows as rows
-from servers.router.adapters.chat_template import ChatTemplate
 from servers.router.adapters.failures import garbage
 from servers.router.adapters.patience import Patience
-from servers.router.adapters.text_batches import Batch, answers, batches, joined
-from servers.router.adapters.triton_calls import Calls, Infer
-from servers.router.adapters.triton_link import Tls
-from servers.router.adapters.triton_models import NUMBERS, TEXT, Model
-from servers.router.adapters.triton_tensors import text
+from servers.router.adapters.texts.batches import Batch, answers, batches, joined
+from servers.router.adapters.triton import chat, rows
+from servers.router.adapters.triton.calls import Calls, Infer
+from servers.router.adapters.triton.chat_template import ChatTemplate
+from servers.router.adapters.triton.link import Tls
+from servers.router.adapters.triton.models import NUMBERS, TEXT, Model
+from servers.router.adapters.triton.tensors import text
 from servers.router.ports import Ask, EmbedAsk, Embedded, RerankAsk, Reranked
 
 _PROBE = 5.0  # seconds

@@ -13,10 +13,10 @@ import orjson
 from servers.domain.chat import Usage
 from servers.router.adapters.failures import garbage, in_stream
 from servers.router.adapters.http import Call, Http, loads
-from servers.router.adapters.openai_texts import the_text_s_fault
+from servers.router.adapters.openai.texts import the_text_s_fault
 from servers.router.adapters.streaming import MISSHAPEN
-from servers.router.adapters.text_answers import as_many, in_order
-from servers.router.adapters.text_batches import estimated
+from servers.router.adapters.texts.answers import as_many, in_order
+from servers.router.adapters.texts.batches import estimated
 from servers.router.ports import RerankAsk, Reranked
 
 

@@ -17,8 +17,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from servers.kernel.errors import Unavailable
-from servers.router.adapters.redis_batches import Batches
-from servers.router.adapters.redis_scripts import RESERVE, SETTLE, STANDINGS
+from servers.router.adapters.redis.batches import Batches
+from servers.router.adapters.redis.scripts import RESERVE, SETTLE, STANDINGS
 from servers.router.budgets.amounts import Amount
 from servers.router.budgets.budget import Budget, Claim, Counter
 from servers.router.budgets.ledger import LISTED, Hold, Reserved, Standing

@@ -1,6 +1,6 @@
 """The embedded model's own process: llama.cpp behind HTTP on a free loopback port.
 
-    python -m servers.router.adapters.local_worker SETTINGS_JSON
+    python -m servers.router.adapters.local.worker SETTINGS_JSON
 
 The first line on stdin is the key that requests must bring. Prints one JSON line
 {"endpoint": ...} once it can answer, and ends when stdin ends: also when the parent was

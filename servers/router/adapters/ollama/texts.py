@@ -8,8 +8,8 @@ from servers.domain.chat import Usage
 from servers.router.adapters.failures import garbage, in_stream
 from servers.router.adapters.http import Call, Http, loads
 from servers.router.adapters.streaming import MISSHAPEN
-from servers.router.adapters.text_answers import as_many, vector
-from servers.router.adapters.text_batches import Batch, answers, batches, estimated, joined
+from servers.router.adapters.texts.answers import as_many, vector
+from servers.router.adapters.texts.batches import Batch, answers, batches, estimated, joined
 from servers.router.ports import EmbedAsk, Embedded
 
 _MOST, _CHARACTERS = 128, 300_000  # Ollama has no limits; so that no answer grows large

@@ -8,10 +8,10 @@ import orjson
 
 from servers.domain.chat import Finish, FinishReason, Image, Sampling, TextPiece, Usage
 from servers.kernel.errors import InvalidInput
-from servers.router.adapters.openai_wire import estimated
-from servers.router.adapters.stops import Stops
-from servers.router.adapters.triton_models import Model, Tensor
-from servers.router.adapters.triton_tensors import count, flag, strings, text
+from servers.router.adapters.openai.wire import estimated
+from servers.router.adapters.triton.models import Model, Tensor
+from servers.router.adapters.triton.stops import Stops
+from servers.router.adapters.triton.tensors import count, flag, strings, text
 from servers.router.ports import Ask
 
 INPUT, OUTPUT = "text_input", "text_output"

@@ -14,12 +14,12 @@ from pathlib import Path
 import orjson
 
 from servers.kernel.errors import AstromeshError, NotReady
-from servers.router.adapters import model_file
+from servers.router.adapters.local import model_file
 from servers.router.adapters.processes import end
 from servers.router.ports import ProviderDown
 
-_ROOT = Path(__file__).parents[3]
-WORKER = "servers.router.adapters.local_worker"
+_ROOT = Path(__file__).parents[4]
+WORKER = "servers.router.adapters.local.worker"
 MODEL = "smollm2-135m-instruct"
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0  # seconds
 _LOADING = 120.0  # seconds until a worker that says nothing is given up

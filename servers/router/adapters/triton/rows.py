@@ -10,9 +10,9 @@ import numpy as np
 from servers.domain.chat import Usage
 from servers.kernel.errors import NotReady
 from servers.router.adapters.failures import garbage
-from servers.router.adapters.text_batches import estimated
-from servers.router.adapters.triton_models import Model
-from servers.router.adapters.triton_tensors import count
+from servers.router.adapters.texts.batches import estimated
+from servers.router.adapters.triton.models import Model
+from servers.router.adapters.triton.tensors import count
 from servers.router.ports import Embedded, Reranked
 
 _TOKENS = "num_input_tokens"  # as the vLLM backend calls it; models may have it or not

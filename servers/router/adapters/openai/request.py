@@ -9,7 +9,7 @@ import orjson
 
 from servers.domain.chat import Image, Json, Message, Part, Role, Sampling, Text, ToolSpec
 from servers.kernel.errors import InvalidInput
-from servers.router.adapters.answer_schema import response_format
+from servers.router.adapters.openai.answer_schema import response_format
 from servers.router.ports import Ask
 
 _ADDRESSES = ("http://", "https://", "data:image/")  # a server might read its own files: not file:

@@ -16,8 +16,8 @@ from servers.kernel.errors import InvalidInput
 from servers.router.adapters.failures import garbage, in_stream
 from servers.router.adapters.http import Call, Http, loads
 from servers.router.adapters.streaming import MISSHAPEN
-from servers.router.adapters.text_answers import as_many, in_order, vector
-from servers.router.adapters.text_batches import Batch, answers, batches, estimated, joined
+from servers.router.adapters.texts.answers import as_many, in_order, vector
+from servers.router.adapters.texts.batches import Batch, answers, batches, estimated, joined
 from servers.router.ports import EmbedAsk, Embedded, ProviderDown
 
 Encoding = Literal["base64", "float"]

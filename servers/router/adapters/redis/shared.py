@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from servers.router.adapters.redis_board import open_board
-from servers.router.adapters.redis_client import open_redis
-from servers.router.adapters.redis_ledger import open_redis_ledger
+from servers.router.adapters.redis.board import open_board
+from servers.router.adapters.redis.client import open_redis
+from servers.router.adapters.redis.ledger import open_redis_ledger
 from servers.router.budgets.ledger import Ledger
 from servers.router.ports import Board
 

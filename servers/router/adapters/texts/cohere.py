@@ -9,12 +9,12 @@ from servers.domain.chat import Usage
 from servers.domain.embeddings import Purpose
 from servers.domain.models import Capabilities
 from servers.kernel.errors import NotReady
-from servers.router.adapters import ranking_wire
 from servers.router.adapters.failures import garbage
 from servers.router.adapters.http import Call, Http, loads, url
 from servers.router.adapters.streaming import MISSHAPEN
-from servers.router.adapters.text_answers import as_many, vector
-from servers.router.adapters.text_batches import Batch, answers, batches, estimated, joined
+from servers.router.adapters.texts import ranking as ranking_wire
+from servers.router.adapters.texts.answers import as_many, vector
+from servers.router.adapters.texts.batches import Batch, answers, batches, estimated, joined
 from servers.router.ports import EmbedAsk, Embedded, RerankAsk, Reranked, Timeouts
 
 _PROBE = Timeouts(total=5.0)

@@ -9,11 +9,11 @@ import httpx
 
 from servers.domain.models import Capabilities
 from servers.kernel.errors import NotReady
-from servers.router.adapters import openai_request
-from servers.router.adapters.answer_schema import for_objects
 from servers.router.adapters.http import Http, url
-from servers.router.adapters.openai_compat import CHAT, OpenAICompat
-from servers.router.adapters.openai_request import Words
+from servers.router.adapters.openai import request as openai_request
+from servers.router.adapters.openai.answer_schema import for_objects
+from servers.router.adapters.openai.compat import CHAT, OpenAICompat
+from servers.router.adapters.openai.request import Words
 from servers.router.ports import Ask
 
 _OURS = re.compile(r"/openai(?=/|$).*")  # where Azure's own paths begin

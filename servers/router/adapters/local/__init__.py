@@ -1,0 +1,1 @@
+"""The embedded model: llama.cpp in a process that this one owns."""

@@ -1,0 +1,1 @@
+"""What the replicas of a router share: spending and breakers, in Redis."""

@@ -1,0 +1,1 @@
+"""Triton, by KServe's gRPC protocol."""
