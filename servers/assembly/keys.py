@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 
 from servers.agents.manifest import Agent
-from servers.config_checks import choices
+from servers.config.checks import choices
+from servers.config.runtime import RuntimeSpec
 from servers.rag.manifest import RAGPipeline
 from servers.router.ports import RouterSettings
-from servers.runtime_config import RuntimeSpec
 
 
 class KeyVariables:

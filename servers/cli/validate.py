@@ -12,7 +12,8 @@ from servers.agents.manifest import Agent
 from servers.agents.teams import team
 from servers.cli.failures import FAILED, line
 from servers.config import load_config
-from servers.config_files import read_file
+from servers.config.files import read_file
+from servers.config.runtime import RuntimeConfig
 from servers.kernel.errors import AstromeshError, InvalidInput, NotFound
 from servers.kernel.explain import nearest
 from servers.kernel.manifest import invalid, kind_of, parse
@@ -21,7 +22,6 @@ from servers.rag.manifest import RAGPipeline
 from servers.router.budget_manifest import Budget
 from servers.router.manifest import ProviderConfig
 from servers.router.prices import load_prices
-from servers.runtime_config import RuntimeConfig
 
 _MARKS = (
     "agents",

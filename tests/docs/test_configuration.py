@@ -13,6 +13,7 @@ from servers.agents.declare import Declaring
 from servers.agents.manifest.agent import Agent, AgentSpec
 from servers.agents.manifest.guardrails import RULES
 from servers.cli.app import app
+from servers.config.runtime import RuntimeConfig, RuntimeSpec
 from servers.kernel.manifest import Manifest, parse
 from servers.kernel.yaml_text import read_yaml
 from servers.rag.manifest import PipelineSpec, RAGPipeline
@@ -20,7 +21,6 @@ from servers.router.budget_manifest import Budget, BudgetSpec
 from servers.router.kinds import PROVIDERS
 from servers.router.manifest import ProviderConfig, ProviderSpec
 from servers.router.prices import load_prices
-from servers.runtime_config import RuntimeConfig, RuntimeSpec
 from servers.tools.adapters.builtin import function_tools
 from servers.tools.threads import Threads
 from tests.docs.blocks import blocks_of

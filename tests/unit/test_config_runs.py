@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from servers.config import load_config
+from servers.config.runtime import RunSettings
 from servers.kernel.errors import InvalidInput
-from servers.runtime_config import RunSettings
 
 RUNTIME = "apiVersion: astromesh/v1\nkind: RuntimeConfig\nmetadata: {name: r}\nspec: {runs: "
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from servers.config.runtime import RuntimeConfig, RuntimeSpec
 from servers.kernel.errors import InvalidInput
 from servers.kernel.manifest import Manifest, invalid, kind_of, parse
 from servers.kernel.yaml_text import MAX_BYTES, Document, read_yaml
@@ -13,7 +14,6 @@ from servers.router.budget_manifest import budgets_of
 from servers.router.budgets.budget import Budget
 from servers.router.manifest import ProviderConfig
 from servers.router.ports import RouterSettings
-from servers.runtime_config import RuntimeConfig, RuntimeSpec
 
 RUNTIME, PRICES = "runtime.yaml", "prices.yaml"
 _PROVIDERS = "providers.yaml"

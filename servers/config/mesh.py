@@ -9,16 +9,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from servers import config_checks as checks
-from servers import config_files as files
 from servers.agents.declare import Declaring
 from servers.agents.files import Declared, read_agents
+from servers.config import checks, files
+from servers.config.runtime import RuntimeSpec
 from servers.kernel.errors import InvalidInput, NotReady
 from servers.rag.declared import Check as PipelineCheck
 from servers.rag.declared import DeclaredPipeline, read_pipelines
 from servers.router.budgets.budget import Budget
 from servers.router.ports import RouterSettings
-from servers.runtime_config import RuntimeSpec
 
 SERVICES = ("agents", "router", "memory", "tools", "rag")
 HTTP_PORT = 8080

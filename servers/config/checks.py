@@ -6,7 +6,8 @@ from servers.agents.declare import Check
 from servers.agents.files import Declared
 from servers.agents.manifest import Agent, ModelChoice
 from servers.agents.manifest.tools import OWN_TOOLS
-from servers.config_files import RUNTIME
+from servers.config.files import RUNTIME
+from servers.config.runtime import RuntimeSpec
 from servers.kernel.errors import AstromeshError, InvalidInput
 from servers.kernel.explain import nearest
 from servers.kernel.paths import Path as Place
@@ -15,7 +16,6 @@ from servers.rag.manifest import RAGPipeline
 from servers.router.candidates import check_does
 from servers.router.ports import RouterSettings
 from servers.router.targets import resolve
-from servers.runtime_config import RuntimeSpec
 from servers.tools.catalogue import function_at, plugin_names
 from servers.tools.kinds import BUILTIN
 
