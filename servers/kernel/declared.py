@@ -34,10 +34,11 @@ N = TypeVar("N", bound=Named)
 
 
 def read_folder(folder: Path, suffixes: tuple[str, ...], kind: str) -> Iterator[Found]:
-    """By file name. An absent folder has none."""
+    """By file name. An absent folder has none. Hidden files are editors' own, not the user's."""
     if folder.is_dir():
-        for path in sorted(path for path in folder.iterdir() if path.name.endswith(suffixes)):
-            yield from _read(path, kind)
+        for path in sorted(folder.iterdir()):
+            if path.name.endswith(suffixes) and not path.name.startswith("."):
+                yield from _read(path, kind)
 
 
 def _read(path: Path, kind: str) -> Iterator[Found]:

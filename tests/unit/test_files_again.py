@@ -75,3 +75,10 @@ class TestAnAgentWhoseToolsCanNotBeHad:
         write("a", "[{name: mine, function: 'json:dumps'}]")
         declared = await read_again(lambda: (write("a"), write("b", "[mine]")))
         assert [declared[name].reason for name in "ab"] == ["", ""]
+
+
+async def test_hidden_files_are_left_alone(write, read_again):
+    """Editors keep locks and copies beside the file that they have open."""
+    write("a")
+    declared = await read_again(lambda: write(".#a", tools="[nonsense"))
+    assert list(declared) == ["a"]

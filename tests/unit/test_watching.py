@@ -119,9 +119,65 @@ async def test_without_any_folder_it_waits_for_one(tmp_path):
         await seen.until()
 
 
-async def test_where_the_system_can_watch_no_more_it_says_so_and_can_be_left(folder, capsys):
+async def test_a_file_elsewhere_that_a_link_leads_to_is_told(folder, tmp_path):
+    (tmp_path / "elsewhere.yaml").write_text("1")
+    (folder / "a.yaml").symlink_to(tmp_path / "elsewhere.yaml")
+    async with seeing(folder) as seen:
+        await seen.until(a="1")
+        (tmp_path / "elsewhere.yaml").write_text("two")
+        await seen.until(a="two")
+
+
+async def test_a_link_into_a_mounted_config_map_is_told(folder, tmp_path):
+    """One file of a ConfigMap that is mounted elsewhere."""
+    mounted = tmp_path / "mounted"
+    for version in ("1", "2"):
+        (mounted / f"..{version}").mkdir(parents=True)
+        (mounted / f"..{version}" / "a.yaml").write_text(version)
+    (mounted / "..data").symlink_to("..1")
+    (mounted / "a.yaml").symlink_to("..data/a.yaml")
+    (folder / "a.yaml").symlink_to(mounted / "a.yaml")
+    async with seeing(folder) as seen:
+        await seen.until(a="1")
+        (mounted / "..data_tmp").symlink_to("..2")
+        (mounted / "..data_tmp").rename(mounted / "..data")
+        await seen.until(a="2")
+
+
+async def test_a_folder_inside_a_mounted_config_map_is_told(tmp_path):
+    """Where the ConfigMap has the path agents/a.yaml, the folder itself leads through `..data`."""
+    for version in ("1", "2"):
+        (tmp_path / f"..{version}" / "agents").mkdir(parents=True)
+        (tmp_path / f"..{version}" / "agents" / "a.yaml").write_text(version)
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "agents").symlink_to("..data/agents")
+    async with seeing(tmp_path / "agents") as seen:
+        await seen.until(a="1")
+        (tmp_path / "..data_tmp").symlink_to("..2")
+        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+        await seen.until(a="2")
+
+
+async def test_nothing_is_told_while_nothing_changes(folder):
+    (folder / "a.yaml").write_text("1")
+    (folder / "gone.yaml").symlink_to("nowhere")
+    told = asyncio.Event()
+    looked = 0
+
+    async def changed():
+        nonlocal looked
+        looked += 1
+        told.set()
+
+    async with watching([folder], (".yaml",), changed, tick=0.01):
+        await told.wait()
+        await asyncio.sleep(0.1)  # ten ticks
+    assert looked == 1
+
+
+async def test_where_the_system_watches_no_more_it_says_so_and_looks_at_the_files(folder, capsys):
     most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    async with seeing(folder):
+    async with seeing(folder) as seen:
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # nothing more can be opened
         try:
             async with asyncio.timeout(PATIENCE):
@@ -129,3 +185,6 @@ async def test_where_the_system_can_watch_no_more_it_says_so_and_can_be_left(fol
                     await asyncio.sleep(0.01)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        # The system is asked again much later.
+        (folder / "a.yaml").write_text("1")
+        await seen.until(a="1")
