@@ -133,6 +133,7 @@ class SemanticMemory(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     REMEMBER_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
     backend: _builtins.str
     """Of a collection that is the agent's alone: "faiss", "pgvector", "qdrant" or "chroma".
     Only in files.
@@ -149,6 +150,8 @@ class SemanticMemory(_message.Message):
     """Where a backend that is a file keeps it."""
     scope: _builtins.str
     """Who finds again what is remembered: "principal" (the default), "agent" or "session"."""
+    ttl: _builtins.float
+    """Seconds until a memory is forgotten, after it was remembered last. Not set: never."""
     @_builtins.property
     def embeddings(self) -> Global___Embeddings:
         """How facts become vectors."""
@@ -174,10 +177,11 @@ class SemanticMemory(_message.Message):
         path: _builtins.str = ...,
         scope: _builtins.str = ...,
         remember: Global___RememberPolicy | None = ...,
+        ttl: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimension", b"_dimension", "_max_results", b"_max_results", "_similarity_threshold", b"_similarity_threshold", "connection", b"connection", "dimension", b"dimension", "embeddings", b"embeddings", "max_results", b"max_results", "remember", b"remember", "similarity_threshold", b"similarity_threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimension", b"_dimension", "_max_results", b"_max_results", "_similarity_threshold", b"_similarity_threshold", "_ttl", b"_ttl", "connection", b"connection", "dimension", b"dimension", "embeddings", b"embeddings", "max_results", b"max_results", "remember", b"remember", "similarity_threshold", b"similarity_threshold", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimension", b"_dimension", "_max_results", b"_max_results", "_similarity_threshold", b"_similarity_threshold", "backend", b"backend", "collection", b"collection", "connection", b"connection", "dimension", b"dimension", "embeddings", b"embeddings", "max_results", b"max_results", "path", b"path", "remember", b"remember", "scope", b"scope", "similarity_threshold", b"similarity_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimension", b"_dimension", "_max_results", b"_max_results", "_similarity_threshold", b"_similarity_threshold", "_ttl", b"_ttl", "backend", b"backend", "collection", b"collection", "connection", b"connection", "dimension", b"dimension", "embeddings", b"embeddings", "max_results", b"max_results", "path", b"path", "remember", b"remember", "scope", b"scope", "similarity_threshold", b"similarity_threshold", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimension: _TypeAlias = _typing.Literal["dimension"]  # noqa: Y015
     _WhichOneofArgType__dimension: _TypeAlias = _typing.Literal["_dimension", b"_dimension"]  # noqa: Y015
@@ -185,12 +189,16 @@ class SemanticMemory(_message.Message):
     _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
     _WhichOneofReturnType__similarity_threshold: _TypeAlias = _typing.Literal["similarity_threshold"]  # noqa: Y015
     _WhichOneofArgType__similarity_threshold: _TypeAlias = _typing.Literal["_similarity_threshold", b"_similarity_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__ttl: _TypeAlias = _typing.Literal["ttl"]  # noqa: Y015
+    _WhichOneofArgType__ttl: _TypeAlias = _typing.Literal["_ttl", b"_ttl"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dimension) -> _WhichOneofReturnType__dimension | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__similarity_threshold) -> _WhichOneofReturnType__similarity_threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ttl) -> _WhichOneofReturnType__ttl | None: ...
 
 Global___SemanticMemory: _TypeAlias = SemanticMemory  # noqa: Y015
 

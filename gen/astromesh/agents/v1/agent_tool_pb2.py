@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$astromesh/agents/v1/agent_tool.proto\x12\x13\x61stromesh.agents.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xa5\x03\n\tAgentTool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08\x66unction\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12+\n\nparameters\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x32\n\nrate_limit\x18\x06 \x01(\x0b\x32\x1e.astromesh.agents.v1.RateLimit\x12\x1e\n\x11max_result_tokens\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x14\n\x07timeout\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nidempotent\x18\t \x01(\x08H\x02\x88\x01\x01\x12\x1e\n\x11requires_approval\x18\n \x01(\x08H\x03\x88\x01\x01\x12/\n\x08\x61pproval\x18\x0b \x01(\x0b\x32\x1d.astromesh.agents.v1.Approval\x12\r\n\x05\x61gent\x18\x0c \x01(\tB\x14\n\x12_max_result_tokensB\n\n\x08_timeoutB\r\n\x0b_idempotentB\x14\n\x12_requires_approval\"B\n\x08\x41pproval\x12\x12\n\nprincipals\x18\x01 \x03(\t\x12\x15\n\x08\x65\x64itable\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_editable\"a\n\tRateLimit\x12\x16\n\tmax_calls\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0ewindow_seconds\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0c\n\n_max_callsB\x11\n\x0f_window_seconds\"\xc1\x01\n\x0bPermissions\x12\x17\n\x0f\x61llowed_actions\x18\x01 \x03(\t\x12\x16\n\x0e\x64\x65nied_actions\x18\x02 \x03(\t\x12+\n\nfilesystem\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12(\n\x07network\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12*\n\texecution\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Structb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$astromesh/agents/v1/agent_tool.proto\x12\x13\x61stromesh.agents.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xd5\x03\n\tAgentTool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08\x66unction\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12+\n\nparameters\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x32\n\nrate_limit\x18\x06 \x01(\x0b\x32\x1e.astromesh.agents.v1.RateLimit\x12\x1e\n\x11max_result_tokens\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x14\n\x07timeout\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nidempotent\x18\t \x01(\x08H\x02\x88\x01\x01\x12\x1e\n\x11requires_approval\x18\n \x01(\x08H\x03\x88\x01\x01\x12/\n\x08\x61pproval\x18\x0b \x01(\x0b\x32\x1d.astromesh.agents.v1.Approval\x12\r\n\x05\x61gent\x18\x0c \x01(\t\x12\x10\n\x08pipeline\x18\r \x01(\t\x12\x12\n\x05top_k\x18\x0e \x01(\x05H\x04\x88\x01\x01\x42\x14\n\x12_max_result_tokensB\n\n\x08_timeoutB\r\n\x0b_idempotentB\x14\n\x12_requires_approvalB\x08\n\x06_top_k\"B\n\x08\x41pproval\x12\x12\n\nprincipals\x18\x01 \x03(\t\x12\x15\n\x08\x65\x64itable\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_editable\"a\n\tRateLimit\x12\x16\n\tmax_calls\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0ewindow_seconds\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0c\n\n_max_callsB\x11\n\x0f_window_seconds\"\xc1\x01\n\x0bPermissions\x12\x17\n\x0f\x61llowed_actions\x18\x01 \x03(\t\x12\x16\n\x0e\x64\x65nied_actions\x18\x02 \x03(\t\x12+\n\nfilesystem\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12(\n\x07network\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12*\n\texecution\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Structb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,11 +33,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'astromesh.agents.v1.agent_t
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AGENTTOOL']._serialized_start=92
-  _globals['_AGENTTOOL']._serialized_end=513
-  _globals['_APPROVAL']._serialized_start=515
-  _globals['_APPROVAL']._serialized_end=581
-  _globals['_RATELIMIT']._serialized_start=583
-  _globals['_RATELIMIT']._serialized_end=680
-  _globals['_PERMISSIONS']._serialized_start=683
-  _globals['_PERMISSIONS']._serialized_end=876
+  _globals['_AGENTTOOL']._serialized_end=561
+  _globals['_APPROVAL']._serialized_start=563
+  _globals['_APPROVAL']._serialized_end=629
+  _globals['_RATELIMIT']._serialized_start=631
+  _globals['_RATELIMIT']._serialized_end=728
+  _globals['_PERMISSIONS']._serialized_start=731
+  _globals['_PERMISSIONS']._serialized_end=924
 # @@protoc_insertion_point(module_scope)

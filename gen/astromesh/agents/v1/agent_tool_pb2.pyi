@@ -37,11 +37,14 @@ class AgentTool(_message.Message):
     REQUIRES_APPROVAL_FIELD_NUMBER: _builtins.int
     APPROVAL_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The tool's name."""
     type: _builtins.str
     """What it is made of. "internal" (the default): a Python function of the mesh; "agent":
-    another agent; "client": the caller's own, which answers by ResumeRun; "timer": waits.
+    another agent; "rag": looks passages up; "client": the caller's own, which answers by
+    ResumeRun; "timer": waits.
     """
     function: _builtins.str
     """For type internal: "module:function" of a function that is not built in. Only in files."""
@@ -57,6 +60,10 @@ class AgentTool(_message.Message):
     """A person must approve every call."""
     agent: _builtins.str
     """For type agent: the agent's name. Not set: that of the tool."""
+    pipeline: _builtins.str
+    """For type rag: the pipeline that is asked. Not set: that of the tool's name."""
+    top_k: _builtins.int
+    """For type rag: at most so many passages. Not set: as the pipeline says."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
         """Replaces the tool's own JSON Schema."""
@@ -84,10 +91,12 @@ class AgentTool(_message.Message):
         requires_approval: _builtins.bool | None = ...,
         approval: Global___Approval | None = ...,
         agent: _builtins.str = ...,
+        pipeline: _builtins.str = ...,
+        top_k: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_idempotent", b"_idempotent", "_max_result_tokens", b"_max_result_tokens", "_requires_approval", b"_requires_approval", "_timeout", b"_timeout", "approval", b"approval", "idempotent", b"idempotent", "max_result_tokens", b"max_result_tokens", "parameters", b"parameters", "rate_limit", b"rate_limit", "requires_approval", b"requires_approval", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_idempotent", b"_idempotent", "_max_result_tokens", b"_max_result_tokens", "_requires_approval", b"_requires_approval", "_timeout", b"_timeout", "_top_k", b"_top_k", "approval", b"approval", "idempotent", b"idempotent", "max_result_tokens", b"max_result_tokens", "parameters", b"parameters", "rate_limit", b"rate_limit", "requires_approval", b"requires_approval", "timeout", b"timeout", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idempotent", b"_idempotent", "_max_result_tokens", b"_max_result_tokens", "_requires_approval", b"_requires_approval", "_timeout", b"_timeout", "agent", b"agent", "approval", b"approval", "description", b"description", "function", b"function", "idempotent", b"idempotent", "max_result_tokens", b"max_result_tokens", "name", b"name", "parameters", b"parameters", "rate_limit", b"rate_limit", "requires_approval", b"requires_approval", "timeout", b"timeout", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idempotent", b"_idempotent", "_max_result_tokens", b"_max_result_tokens", "_requires_approval", b"_requires_approval", "_timeout", b"_timeout", "_top_k", b"_top_k", "agent", b"agent", "approval", b"approval", "description", b"description", "function", b"function", "idempotent", b"idempotent", "max_result_tokens", b"max_result_tokens", "name", b"name", "parameters", b"parameters", "pipeline", b"pipeline", "rate_limit", b"rate_limit", "requires_approval", b"requires_approval", "timeout", b"timeout", "top_k", b"top_k", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__idempotent: _TypeAlias = _typing.Literal["idempotent"]  # noqa: Y015
     _WhichOneofArgType__idempotent: _TypeAlias = _typing.Literal["_idempotent", b"_idempotent"]  # noqa: Y015
@@ -97,6 +106,8 @@ class AgentTool(_message.Message):
     _WhichOneofArgType__requires_approval: _TypeAlias = _typing.Literal["_requires_approval", b"_requires_approval"]  # noqa: Y015
     _WhichOneofReturnType__timeout: _TypeAlias = _typing.Literal["timeout"]  # noqa: Y015
     _WhichOneofArgType__timeout: _TypeAlias = _typing.Literal["_timeout", b"_timeout"]  # noqa: Y015
+    _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
+    _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__idempotent) -> _WhichOneofReturnType__idempotent | None: ...
     @_typing.overload
@@ -105,6 +116,8 @@ class AgentTool(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__requires_approval) -> _WhichOneofReturnType__requires_approval | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout) -> _WhichOneofReturnType__timeout | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
 
 Global___AgentTool: _TypeAlias = AgentTool  # noqa: Y015
 

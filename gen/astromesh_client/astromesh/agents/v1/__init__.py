@@ -743,7 +743,8 @@ class AgentTool(betterproto2.Message):
     type: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
     What it is made of. "internal" (the default): a Python function of the mesh; "agent":
-    another agent; "client": the caller's own, which answers by ResumeRun; "timer": waits.
+    another agent; "rag": looks passages up; "client": the caller's own, which answers by
+    ResumeRun; "timer": waits.
     """
 
     function: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
@@ -796,6 +797,16 @@ class AgentTool(betterproto2.Message):
     agent: "str" = betterproto2.field(12, betterproto2.TYPE_STRING)
     """
     For type agent: the agent's name. Not set: that of the tool.
+    """
+
+    pipeline: "str" = betterproto2.field(13, betterproto2.TYPE_STRING)
+    """
+    For type rag: the pipeline that is asked. Not set: that of the tool's name.
+    """
+
+    top_k: "int | None" = betterproto2.field(14, betterproto2.TYPE_INT32, optional=True)
+    """
+    For type rag: at most so many passages. Not set: as the pipeline says.
     """
 
 
@@ -2966,6 +2977,11 @@ class SemanticMemory(betterproto2.Message):
     )
     """
     What is remembered of a run.
+    """
+
+    ttl: "float | None" = betterproto2.field(11, betterproto2.TYPE_DOUBLE, optional=True)
+    """
+    Seconds until a memory is forgotten, after it was remembered last. Not set: never.
     """
 
 
