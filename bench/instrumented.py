@@ -42,8 +42,8 @@ STAGES = {
     "run: session, pattern, steps, end": ("servers.agents.runs.execution:Execution._drive",),
     "events": ("servers.agents.runs.journal:Journal.emit",),
     "store, on the loop": (
-        "servers.agents.adapters.sqlite_runs:SqliteRuns.create",
-        "servers.agents.adapters.sqlite_runs:SqliteRuns.append",
+        "servers.agents.adapters.sqlite.runs:SqliteRuns.create",
+        "servers.agents.adapters.sqlite.runs:SqliteRuns.append",
     ),
     "store, in its thread": ("servers.kernel.sqlite_thread:Workers._serve",),
     "router": ("servers.router.service:ModelRouter.stream",),

@@ -3,8 +3,8 @@
 import time
 from contextlib import AsyncExitStack
 
-from servers.agents.adapters import sqlite_lessons
 from servers.agents.adapters.opening import open_stores
+from servers.agents.adapters.sqlite import lessons as sqlite_lessons
 from servers.agents.catalogue import Catalogue
 from servers.agents.convert_runs import run_json
 from servers.agents.declare import Declaring

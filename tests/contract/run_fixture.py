@@ -6,7 +6,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 from servers.agents.adapters.opening import open_stores
-from servers.agents.adapters.postgres_stores import open_postgres_stores
+from servers.agents.adapters.postgres.stores import open_postgres_stores
 from servers.domain.chat import Finish, Role, says
 from servers.domain.run_events import (
     Completed,

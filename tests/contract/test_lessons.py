@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from servers.agents.adapters import sqlite_lessons
-from servers.agents.adapters.sqlite_lessons import SqliteLessons
+from servers.agents.adapters.sqlite import lessons as sqlite_lessons
+from servers.agents.adapters.sqlite.lessons import SqliteLessons
 from servers.agents.ports import Lesson
 from servers.agents.runs.learning import Learning
 from servers.domain.semantic import Erasure

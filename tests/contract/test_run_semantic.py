@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from servers.agents.adapters import sqlite_lessons
+from servers.agents.adapters.sqlite import lessons as sqlite_lessons
 from servers.agents.ports import Lesson
 from servers.domain.run_events import MemoriesRecalled, Noticed
 from servers.domain.runs import Decision, RunState, Verdict

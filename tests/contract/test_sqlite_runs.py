@@ -6,7 +6,7 @@ import pytest
 
 from servers.agents.adapters.opening import open_stores
 from servers.agents.adapters.run_codec import row_of, run_body
-from servers.agents.adapters.sqlite_schema import MIGRATIONS
+from servers.agents.adapters.sqlite.schema import MIGRATIONS
 from servers.domain.runs import RunFilter, RunState
 from servers.kernel.sqlite import open_database
 from tests.contract.run_fixture import (

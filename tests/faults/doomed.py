@@ -17,8 +17,8 @@ from importlib import import_module
 from typing import Any
 
 _STORES = (
-    ("servers.agents.adapters.sqlite_runs", "SqliteRuns"),
-    ("servers.agents.adapters.postgres_runs", "PostgresRuns"),
+    ("servers.agents.adapters.sqlite.runs", "SqliteRuns"),
+    ("servers.agents.adapters.postgres.runs", "PostgresRuns"),
 )
 _EPISODES = (
     ("servers.memory.adapters.sqlite_episodes", "SqliteEpisodes"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from servers.agents.adapters.sqlite_agents import MIGRATIONS, SqliteAgents
+from servers.agents.adapters.sqlite.agents import MIGRATIONS, SqliteAgents
 from servers.agents.catalogue import Catalogue
 from servers.agents.declare import Declaring
 from servers.agents.files import read_agents

@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from servers.agents.adapters import sqlite_agents
-from servers.agents.adapters.sqlite_agents import SqliteAgents
-from servers.agents.adapters.sqlite_leases import SqliteLeases
-from servers.agents.adapters.sqlite_outbox import SqliteOutbox
-from servers.agents.adapters.sqlite_retention import SqliteRetention, SqliteVersions
-from servers.agents.adapters.sqlite_runs import SqliteRuns
-from servers.agents.adapters.sqlite_schema import MIGRATIONS
+from servers.agents.adapters.sqlite import agents as sqlite_agents
+from servers.agents.adapters.sqlite.agents import SqliteAgents
+from servers.agents.adapters.sqlite.leases import SqliteLeases
+from servers.agents.adapters.sqlite.outbox import SqliteOutbox
+from servers.agents.adapters.sqlite.retention import SqliteRetention, SqliteVersions
+from servers.agents.adapters.sqlite.runs import SqliteRuns
+from servers.agents.adapters.sqlite.schema import MIGRATIONS
 from servers.agents.ports import Stores
 from servers.kernel.errors import NotReady
 from servers.kernel.sqlite import open_database
@@ -39,7 +39,7 @@ async def open_stores(
 
 def _in_postgres(dsn: str, lease: float, owner: str) -> AbstractAsyncContextManager[Stores]:
     try:
-        from servers.agents.adapters.postgres_stores import open_postgres_stores
+        from servers.agents.adapters.postgres.stores import open_postgres_stores
     except ModuleNotFoundError as missing:
         raise NotReady(
             f"spec.runs of runtime.yaml needs the package {missing.name!r}: "

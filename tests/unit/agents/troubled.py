@@ -6,8 +6,8 @@ import time
 from collections import defaultdict
 from contextlib import aclosing
 
-from servers.agents.adapters import sqlite_lessons
 from servers.agents.adapters.opening import open_stores
+from servers.agents.adapters.sqlite import lessons as sqlite_lessons
 from servers.agents.catalogue import Catalogue
 from servers.agents.planning import Planner
 from servers.agents.runs.learning import Learning

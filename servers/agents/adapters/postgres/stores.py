@@ -3,16 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from servers.agents.adapters import postgres_agents
-from servers.agents.adapters.postgres_agents import PostgresAgents
-from servers.agents.adapters.postgres_leases import PostgresLeases
-from servers.agents.adapters.postgres_listening import listening
-from servers.agents.adapters.postgres_outbox import PostgresOutbox
-from servers.agents.adapters.postgres_retention import PostgresRetention, PostgresVersions
-from servers.agents.adapters.postgres_runs import PostgresRuns
-from servers.agents.adapters.postgres_schema import MIGRATIONS
-from servers.agents.adapters.postgres_statements import Statements
-from servers.agents.adapters.postgres_writer import writing
+from servers.agents.adapters.postgres import agents as postgres_agents
+from servers.agents.adapters.postgres.agents import PostgresAgents
+from servers.agents.adapters.postgres.leases import PostgresLeases
+from servers.agents.adapters.postgres.listening import listening
+from servers.agents.adapters.postgres.outbox import PostgresOutbox
+from servers.agents.adapters.postgres.retention import PostgresRetention, PostgresVersions
+from servers.agents.adapters.postgres.runs import PostgresRuns
+from servers.agents.adapters.postgres.schema import MIGRATIONS
+from servers.agents.adapters.postgres.statements import Statements
+from servers.agents.adapters.postgres.writer import writing
 from servers.agents.ports import Stores
 from servers.kernel.postgres import PATIENCE, open_postgres
 from servers.kernel.postgres_schema import migrate

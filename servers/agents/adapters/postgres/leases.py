@@ -6,9 +6,9 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Any, Final
 
-from servers.agents.adapters.postgres_listening import Listening
-from servers.agents.adapters.postgres_statements import NOW
-from servers.agents.adapters.postgres_writer import Writer
+from servers.agents.adapters.postgres.listening import Listening
+from servers.agents.adapters.postgres.statements import NOW
+from servers.agents.adapters.postgres.writer import Writer
 from servers.agents.adapters.run_codec import Row, events_of, run_from
 from servers.agents.adapters.run_rows import WAITING, no_run, not_waiting
 from servers.agents.ports import Beat

@@ -19,7 +19,7 @@ from servers.agents.adapters.run_rows import (
     run_row,
     tells_its_end,
 )
-from servers.agents.adapters.sqlite_schema import MIGRATIONS as MIGRATIONS
+from servers.agents.adapters.sqlite.schema import MIGRATIONS as MIGRATIONS
 from servers.domain.run_events import RunEvent
 from servers.domain.runs import Run, RunFilter, RunPage
 from servers.kernel.paging import page_limit, position, token

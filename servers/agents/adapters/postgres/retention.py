@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from servers.agents.adapters.compaction import compacted
-from servers.agents.adapters.postgres_statements import NOW
+from servers.agents.adapters.postgres.statements import NOW
 from servers.agents.adapters.run_codec import Row
 from servers.domain.chat import Json
 from servers.kernel.postgres import Connection, Postgres

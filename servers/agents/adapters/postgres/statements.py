@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from servers.agents.adapters.postgres_writer import Outcome
+from servers.agents.adapters.postgres.writer import Outcome
 from servers.agents.adapters.run_codec import Row, run_from
 from servers.agents.adapters.run_rows import RunRow, fenced, no_run, request_id_reused
 from servers.domain.runs import Run

@@ -6,15 +6,15 @@ from contextlib import suppress
 from typing import Any, Final
 
 from servers.agents.adapters.changes import Waiter
-from servers.agents.adapters.postgres_listening import Listening
-from servers.agents.adapters.postgres_statements import (
+from servers.agents.adapters.postgres.listening import Listening
+from servers.agents.adapters.postgres.statements import (
     Addition,
     Creation,
     Statements,
     earlier_run,
     size_of,
 )
-from servers.agents.adapters.postgres_writer import Writer
+from servers.agents.adapters.postgres.writer import Writer
 from servers.agents.adapters.run_codec import Row, events_of, row_of, run_from
 from servers.agents.adapters.run_rows import let_go, no_run, only_live, run_row, tells_its_end
 from servers.domain.run_events import RunEvent

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import isinf
 from typing import Final
 
-from servers.agents.adapters.postgres_statements import NOW
+from servers.agents.adapters.postgres.statements import NOW
 from servers.agents.adapters.run_codec import run_from
 from servers.domain.runs import Run
 from servers.kernel.postgres import Postgres

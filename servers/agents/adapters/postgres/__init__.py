@@ -1,0 +1,1 @@
+"""Runs and declared agents in PostgreSQL, which several processes may share."""

@@ -1,0 +1,1 @@
+"""Runs and declared agents in one SQLite file, which one process has for itself."""
