@@ -30,8 +30,8 @@ STAGES = {
     "interceptors, servicer": ("servers.kernel.status:StatusInterceptor.wrap()",),
     "access log": ("servers.kernel.access:AccessInterceptor._tell",),
     "protobuf to values, values to protobuf": (
-        "servers.agents.convert:request_from",
-        "servers.agents.convert_runs:run_to",
+        "servers.agents.convert.requests:request_from",
+        "servers.agents.convert.runs:run_to",
     ),
     "admission, waiting for the end": ("servers.agents.service:AgentRuntime.run",),
     "manifest, plan": (

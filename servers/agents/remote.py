@@ -8,7 +8,11 @@ from astromesh.agents.v1 import agent_pb2, agent_service_pb2_grpc, graph_pb2, ru
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from google.protobuf import field_mask_pb2, json_format
 
-from servers.agents import convert, convert_agent, convert_events, convert_graph, convert_runs
+from servers.agents.convert import agents as convert_agent
+from servers.agents.convert import events as convert_events
+from servers.agents.convert import graphs as convert_graph
+from servers.agents.convert import requests as convert
+from servers.agents.convert import runs as convert_runs
 from servers.domain.agents import AgentPage, AgentRecord
 from servers.domain.caller import Caller
 from servers.domain.chat import Json

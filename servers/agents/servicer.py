@@ -14,9 +14,13 @@ from astromesh.agents.v1 import (
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from google.protobuf import empty_pb2
 
-from servers.agents import convert, convert_agent, convert_events, convert_graph, convert_runs
 from servers.agents.conversation import Conversation
-from servers.agents.convert import bare
+from servers.agents.convert import agents as convert_agent
+from servers.agents.convert import events as convert_events
+from servers.agents.convert import graphs as convert_graph
+from servers.agents.convert import requests as convert
+from servers.agents.convert import runs as convert_runs
+from servers.agents.convert.requests import bare
 from servers.domain.run_events import RunEvent
 from servers.domain.services import Agents
 from servers.kernel.calls import Context, caller_from, deadline_from

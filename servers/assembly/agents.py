@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from servers.agents.adapters.opening import open_stores
 from servers.agents.adapters.sqlite import lessons as sqlite_lessons
 from servers.agents.catalogue import Catalogue
-from servers.agents.convert_runs import run_json
+from servers.agents.convert.runs import run_json
 from servers.agents.declare import Declaring
 from servers.agents.housekeeping import keep_house
 from servers.agents.patterns.fan_out import parallel_fan_out

@@ -25,7 +25,7 @@ from servers.domain.semantic import NOTHING_BESIDES, Besides, Erased
 from servers.kernel.calls import metadata_of
 from servers.kernel.chat_wire import messages_to
 from servers.kernel.status import domain_errors
-from servers.memory import convert
+from servers.memory.convert import conversations as convert
 from servers.memory.names import check_key, check_name, check_principal
 from servers.memory.remote_episodes import RemoteEpisodes
 from servers.memory.remote_semantic import RemoteSemanticMemory

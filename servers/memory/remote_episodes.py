@@ -8,7 +8,7 @@ from servers.domain.caller import Caller
 from servers.domain.episodes import Episode, EpisodeFilter, EpisodePage, Note, RunTold
 from servers.kernel.calls import metadata_of
 from servers.kernel.status import domain_errors
-from servers.memory import convert_episodes as convert
+from servers.memory.convert import episodes as convert
 from servers.memory.episode_checks import check_filter, check_note, check_one, check_told
 from servers.memory.names import check_principal
 

@@ -17,7 +17,7 @@ from servers.domain.semantic import (
 )
 from servers.kernel.calls import metadata_of
 from servers.kernel.status import domain_errors
-from servers.memory import convert_semantic as convert
+from servers.memory.convert import semantic as convert
 from servers.memory.requests import check_query, check_reader, check_remembered
 
 

@@ -6,7 +6,9 @@ from astromesh.memory.v1 import conversation_pb2 as pb
 from servers.domain.memory import SessionKey, Strategy
 from servers.kernel.calls import Context, caller_from, deadline_from
 from servers.kernel.chat_wire import messages_from
-from servers.memory import convert, convert_episodes, convert_semantic
+from servers.memory.convert import conversations as convert
+from servers.memory.convert import episodes as convert_episodes
+from servers.memory.convert import semantic as convert_semantic
 from servers.memory.servicer_semantic import SemanticServicer
 
 

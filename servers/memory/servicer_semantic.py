@@ -6,7 +6,7 @@ from astromesh.memory.v1 import semantic_pb2 as pb
 from servers.domain.semantic import MemoryQuery, Reader
 from servers.domain.services import Memory
 from servers.kernel.calls import Context, caller_from
-from servers.memory import convert_semantic as convert
+from servers.memory.convert import semantic as convert
 
 
 class SemanticServicer(memory_service_pb2_grpc.MemoryServiceServicer):

@@ -20,7 +20,10 @@ from servers.domain.models import BreakerInfo, BreakerState, ModelInfo, Provider
 from servers.domain.usage import BudgetState, UsageQuery, UsageRow
 from servers.kernel.calls import metadata_of
 from servers.kernel.status import domain_errors
-from servers.router import convert, convert_providers, convert_spending, convert_texts
+from servers.router.convert import chats as convert
+from servers.router.convert import providers as convert_providers
+from servers.router.convert import spending as convert_spending
+from servers.router.convert import texts as convert_texts
 
 
 class RemoteRouter:

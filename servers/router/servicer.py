@@ -8,7 +8,10 @@ from astromesh.router.v1 import provider_pb2, router_service_pb2_grpc, spending_
 
 from servers.domain.services import Router
 from servers.kernel.calls import Context, caller_from
-from servers.router import convert, convert_providers, convert_spending, convert_texts
+from servers.router.convert import chats as convert
+from servers.router.convert import providers as convert_providers
+from servers.router.convert import spending as convert_spending
+from servers.router.convert import texts as convert_texts
 
 
 class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):

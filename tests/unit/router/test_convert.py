@@ -44,7 +44,10 @@ from servers.domain.models import (
 )
 from servers.domain.usage import BudgetAction, BudgetState, UsageQuery, UsageRow, Window
 from servers.kernel.errors import InvalidInput
-from servers.router import convert, convert_providers, convert_spending, convert_texts
+from servers.router.convert import chats as convert
+from servers.router.convert import providers as convert_providers
+from servers.router.convert import spending as convert_spending
+from servers.router.convert import texts as convert_texts
 
 CALL = ToolCall("c1", "add", '{"a": 1')
 FINISH = Finish(

@@ -21,7 +21,7 @@ from servers.domain.embeddings import (
     Vector,
 )
 from servers.kernel import chat_wire
-from servers.router.convert import NOBODY, account_from, candidate_from, candidate_to, charge
+from servers.router.convert.chats import NOBODY, account_from, candidate_from, candidate_to, charge
 
 _PURPOSES = {
     pb.PURPOSE_UNSPECIFIED: Purpose.DOCUMENT,

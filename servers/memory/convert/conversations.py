@@ -29,7 +29,8 @@ from servers.kernel.chat_wire import (
     time_from,
     time_to,
 )
-from servers.memory import convert_episodes, convert_semantic
+from servers.memory.convert import episodes as convert_episodes
+from servers.memory.convert import semantic as convert_semantic
 
 
 class AboutASession(Protocol):

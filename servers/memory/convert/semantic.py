@@ -22,7 +22,7 @@ from servers.domain.semantic import (
     SourceFailure,
 )
 from servers.kernel.chat_wire import json_from, json_to, refused, time_from, time_to
-from servers.memory import convert_episodes
+from servers.memory.convert import episodes as convert_episodes
 
 _SCOPES = {
     MemoryScope.PRINCIPAL: sem.MEMORY_SCOPE_PRINCIPAL,

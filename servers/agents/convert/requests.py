@@ -1,7 +1,4 @@
-"""Requests about runs between the wire and the domain.
-
-Runs are in `convert_runs`, their events in `convert_events`, agents in `convert_agent`.
-"""
+"""Requests about runs between the wire and the domain."""
 
 import json
 from enum import Enum
@@ -10,7 +7,7 @@ from typing import TypeAlias, TypeVar
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from astromesh.agents.v1 import ask_pb2, run_pb2
 
-from servers.agents.convert_runs import STATES, WIRE_STATES
+from servers.agents.convert.runs import STATES, WIRE_STATES
 from servers.domain.runs import (
     Decision,
     Durability,

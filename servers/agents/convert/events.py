@@ -5,7 +5,7 @@ from typing import assert_never
 from astromesh.agents.v1 import ask_pb2, run_event_pb2
 from astromesh.tools.v1 import tool_service_pb2
 
-from servers.agents.convert_runs import (
+from servers.agents.convert.runs import (
     DIRECTIONS,
     STATES,
     WIRE_DIRECTIONS,

@@ -1,0 +1,1 @@
+"""Memory's values between the wire and the domain. Total functions, no I/O."""
