@@ -35,7 +35,7 @@ STAGES = {
     ),
     "admission, waiting for the end": ("servers.agents.service:AgentRuntime.run",),
     "manifest, plan": (
-        "servers.agents.catalogue:Catalogue.runnable",
+        "servers.agents.catalogue.catalogue:Catalogue.runnable",
         "servers.agents.planning:Planner.plan",
     ),
     "prompt": ("servers.agents.prompts:Prompt.render",),

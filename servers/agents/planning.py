@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import inf
 
+from servers.agents.catalogue.teams import Find, team
 from servers.agents.guardrails import compiled
 from servers.agents.manifest import Agent, AgentTool
 from servers.agents.patterns.ports import Pattern, Shape, Stage
@@ -26,7 +27,6 @@ from servers.agents.runs.remembering import Remembering
 from servers.agents.runs.summarising import Summaries
 from servers.agents.runs.telling import Telling
 from servers.agents.swarms import Blueprint, Swarm, introduction
-from servers.agents.teams import Find, team
 from servers.domain.caller import Caller
 from servers.domain.chat import Json, ToolSpec
 from servers.domain.runs import Direction, Durability, Run, RunRequest

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import structlog
 
+from servers.agents.catalogue.versions import Versions
 from servers.agents.planning import Planner
 from servers.agents.ports import Leases, RunStore
 from servers.agents.runs.active import ActiveRuns
@@ -20,7 +21,6 @@ from servers.agents.runs.log import RunLog
 from servers.agents.runs.plan import Begin, Plan
 from servers.agents.runs.replay import Replay
 from servers.agents.runs.telling import Telling, put_down
-from servers.agents.versions import Versions
 from servers.domain.caller import Caller
 from servers.domain.run_events import Decided, Payload, RunEvent, StateChanged
 from servers.domain.runs import (

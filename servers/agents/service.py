@@ -12,10 +12,12 @@ from types import TracebackType
 from typing import Self
 
 from servers.agents.admission import Told, new_run, request_hash, validated
-from servers.agents.catalogue import Catalogue
-from servers.agents.drawing import Drawing
+from servers.agents.background.keeper import Keeper
+from servers.agents.background.webhooks import NO_WEBHOOKS, Policy
+from servers.agents.catalogue.catalogue import Catalogue
+from servers.agents.catalogue.versions import Versions
 from servers.agents.following import Following, stopped
-from servers.agents.keeper import Keeper
+from servers.agents.graphs.drawing import Drawing
 from servers.agents.launching import Launching, joined
 from servers.agents.planning import Planner
 from servers.agents.ports import Leases, RunStore
@@ -27,8 +29,6 @@ from servers.agents.runs.journal import STEP_SECONDS
 from servers.agents.runs.line import Line
 from servers.agents.runs.sessions import Sessions
 from servers.agents.subruns import SubAgentRuns
-from servers.agents.versions import Versions
-from servers.agents.webhooks import NO_WEBHOOKS, Policy
 from servers.domain.agents import AgentPage, AgentRecord
 from servers.domain.caller import Caller
 from servers.domain.chat import Json

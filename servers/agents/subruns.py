@@ -5,13 +5,13 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from servers.agents.catalogue import Catalogue
+from servers.agents.catalogue.catalogue import Catalogue
+from servers.agents.catalogue.teams import MOST_DEPTH, too_deep
 from servers.agents.following import Following
 from servers.agents.manifest import Agent
 from servers.agents.runs.active import ActiveRuns
 from servers.agents.runs.execution import Execution
 from servers.agents.runs.work import Errand
-from servers.agents.teams import MOST_DEPTH, too_deep
 from servers.domain.caller import Caller
 from servers.domain.chat import Usage
 from servers.domain.runs import Parentage, Run, RunRequest

@@ -5,10 +5,13 @@ from contextlib import AsyncExitStack
 
 from servers.agents.adapters.opening import open_stores
 from servers.agents.adapters.sqlite import lessons as sqlite_lessons
-from servers.agents.catalogue import Catalogue
+from servers.agents.background.housekeeping import keep_house
+from servers.agents.background.teaching import Teacher
+from servers.agents.background.webhooks import PAUSES, Policy, Webhooks
+from servers.agents.catalogue.catalogue import Catalogue
+from servers.agents.catalogue.declare import Declaring
+from servers.agents.catalogue.versions import Versions
 from servers.agents.convert.runs import run_json
-from servers.agents.declare import Declaring
-from servers.agents.housekeeping import keep_house
 from servers.agents.patterns.fan_out import parallel_fan_out
 from servers.agents.patterns.pipeline import pipeline
 from servers.agents.patterns.plan_and_execute import plan_and_execute
@@ -20,9 +23,6 @@ from servers.agents.planning import Planner
 from servers.agents.runs.learning import Learning
 from servers.agents.runs.summarising import Summaries
 from servers.agents.service import AgentRuntime, Limits
-from servers.agents.teaching import Teacher
-from servers.agents.versions import Versions
-from servers.agents.webhooks import PAUSES, Policy, Webhooks
 from servers.assembly.files import TakeAgents
 from servers.config import MeshConfig
 from servers.domain.semantic import Hear

@@ -11,9 +11,9 @@ from typing import TypeAlias, TypeVar
 
 import structlog
 
-from servers.agents.entries import Entry, from_files
-from servers.agents.files import SUFFIXES as AGENT_FILES
-from servers.agents.files import Declared
+from servers.agents.catalogue.entries import Entry, from_files
+from servers.agents.catalogue.files import SUFFIXES as AGENT_FILES
+from servers.agents.catalogue.files import Declared
 from servers.assembly.keys import KeyVariables
 from servers.assembly.reloads import REMOVED, TAKEN, count, outcomes
 from servers.config import MeshConfig

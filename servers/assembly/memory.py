@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from servers.agents.files import Declared
+from servers.agents.catalogue.files import Declared
 from servers.assembly.files import TakeAgents
 from servers.config import MeshConfig
 from servers.domain.semantic import Hear

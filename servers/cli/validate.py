@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from servers.agents.declare import Declaring
-from servers.agents.files import Declared
+from servers.agents.catalogue.declare import Declaring
+from servers.agents.catalogue.files import Declared
+from servers.agents.catalogue.teams import team
 from servers.agents.manifest import Agent
-from servers.agents.teams import team
 from servers.cli.failures import FAILED, line
 from servers.config import load_config
 from servers.config.files import read_file

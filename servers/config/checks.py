@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from servers.agents.declare import Check
-from servers.agents.files import Declared
+from servers.agents.catalogue.declare import Check
+from servers.agents.catalogue.files import Declared
 from servers.agents.manifest import Agent, ModelChoice
 from servers.agents.manifest.tools import OWN_TOOLS
 from servers.config.files import RUNTIME

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from servers.agents.declare import Declaring
-from servers.agents.files import Declared, read_agents
+from servers.agents.catalogue.declare import Declaring
+from servers.agents.catalogue.files import Declared, read_agents
 from servers.config import checks, files
 from servers.config.runtime import RuntimeSpec
 from servers.kernel.errors import InvalidInput, NotReady

@@ -2,9 +2,9 @@
 
 import pytest
 
-from servers.agents.catalogue import Catalogue
-from servers.agents.catalogue_ports import StoredAgent
-from servers.agents.declare import Declaring
+from servers.agents.catalogue.catalogue import Catalogue
+from servers.agents.catalogue.declare import Declaring
+from servers.agents.ports import StoredAgent
 from servers.kernel.errors import Conflict, NotFound
 from tests.contract import run_fixture
 

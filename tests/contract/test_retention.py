@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from servers.agents.housekeeping import clean
+from servers.agents.background.housekeeping import clean
 from servers.domain.run_events import ReasoningDelta
 from servers.domain.runs import RunFilter, RunState
 from servers.kernel.errors import NotFound

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from servers.agents.declare import Declaring
+from servers.agents.catalogue.declare import Declaring
 from servers.agents.manifest.agent import Agent, AgentSpec
 from servers.agents.manifest.guardrails import RULES
 from servers.cli.app import app

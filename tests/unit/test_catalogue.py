@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from servers.agents.adapters.sqlite.agents import MIGRATIONS, SqliteAgents
-from servers.agents.catalogue import Catalogue
-from servers.agents.declare import Declaring
-from servers.agents.files import read_agents
+from servers.agents.catalogue.catalogue import Catalogue
+from servers.agents.catalogue.declare import Declaring
+from servers.agents.catalogue.files import read_agents
 from servers.domain.agents import AgentRecord
 from servers.kernel.errors import AlreadyExists, Conflict, InvalidInput, NotFound, NotReady
 from servers.kernel.paths import Wrong

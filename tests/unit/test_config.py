@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from servers.agents.files import Declared
+from servers.agents.catalogue.files import Declared
 from servers.config import MeshConfig, load_config
 from servers.kernel.errors import InvalidInput, NotReady
 from servers.router.ports import Hedging, Limits, Retries

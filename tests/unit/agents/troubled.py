@@ -8,12 +8,12 @@ from contextlib import aclosing
 
 from servers.agents.adapters.opening import open_stores
 from servers.agents.adapters.sqlite import lessons as sqlite_lessons
-from servers.agents.catalogue import Catalogue
+from servers.agents.catalogue.catalogue import Catalogue
+from servers.agents.catalogue.versions import Versions
 from servers.agents.planning import Planner
 from servers.agents.runs.learning import Learning
 from servers.agents.runs.summarising import Summaries
 from servers.agents.service import AgentRuntime, Limits
-from servers.agents.versions import Versions
 from servers.assembly.agents import PATTERNS
 from servers.config import load_config
 from servers.domain.caller import Caller

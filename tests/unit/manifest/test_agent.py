@@ -8,7 +8,7 @@ import pytest
 from astromesh.agents.v1.agent_pb2 import Agent as Wire
 from google.protobuf.json_format import MessageToDict, ParseDict
 
-from servers.agents.declare import Declaring
+from servers.agents.catalogue.declare import Declaring
 from servers.agents.manifest import Agent
 from servers.domain.chat import ModelRef, Sampling
 from servers.domain.memory import Strategy

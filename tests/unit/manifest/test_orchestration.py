@@ -2,7 +2,7 @@
 
 import pytest
 
-from servers.agents.declare import Declaring
+from servers.agents.catalogue.declare import Declaring
 from servers.agents.manifest.orchestration import Orchestration
 from servers.kernel.errors import InvalidInput
 from servers.kernel.yaml_text import read_yaml

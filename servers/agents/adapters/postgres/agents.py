@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from servers.agents.catalogue_ports import StoredAgent
+from servers.agents.ports import StoredAgent
 from servers.kernel.errors import Conflict
 from servers.kernel.postgres import Postgres
 

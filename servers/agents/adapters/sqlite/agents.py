@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from servers.agents.catalogue_ports import StoredAgent
+from servers.agents.ports import StoredAgent
 from servers.kernel.errors import Conflict
 from servers.kernel.sqlite import Database
 

@@ -7,9 +7,9 @@ from difflib import get_close_matches
 
 import orjson
 
-from servers.agents.catalogue_ports import StoredAgent
-from servers.agents.files import Declared
+from servers.agents.catalogue.files import Declared
 from servers.agents.manifest import Agent
+from servers.agents.ports import StoredAgent
 from servers.domain.agents import AgentRecord
 from servers.domain.chat import Json
 from servers.kernel.errors import Conflict, InvalidInput, Violation

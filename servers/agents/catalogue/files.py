@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from servers.agents.declare import Declaring
+from servers.agents.catalogue.declare import Declaring
 from servers.agents.manifest import Agent
 from servers.kernel.declared import Found, read_folder, without_doubles
 from servers.kernel.errors import InvalidInput

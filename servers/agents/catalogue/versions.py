@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import orjson
 
-from servers.agents.catalogue import Catalogue
-from servers.agents.changes import with_secrets
-from servers.agents.declare import Declaring
+from servers.agents.catalogue.catalogue import Catalogue
+from servers.agents.catalogue.changes import with_secrets
+from servers.agents.catalogue.declare import Declaring
+from servers.agents.catalogue.teams import Find
 from servers.agents.manifest import Agent
 from servers.agents.ports import AgentVersions
-from servers.agents.teams import Find
 from servers.domain.runs import Run
 from servers.kernel.errors import AstromeshError, NotReady
 

@@ -3,7 +3,7 @@
 import asyncio
 from functools import partial
 
-from servers.agents.catalogue import Catalogue
+from servers.agents.catalogue.catalogue import Catalogue
 from servers.agents.following import Following
 from servers.agents.graphs.agent_graph import agent_graph
 from servers.agents.graphs.run_tree import run_tree

@@ -9,10 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from servers.agents.catalogue_ports import AgentStore, StoredAgent
-from servers.agents.changes import merged, with_secrets
-from servers.agents.declare import Declaring
-from servers.agents.entries import (
+from servers.agents.catalogue.changes import merged, with_secrets
+from servers.agents.catalogue.declare import Declaring
+from servers.agents.catalogue.entries import (
     Entry,
     compare_etag,
     from_files,
@@ -21,9 +20,10 @@ from servers.agents.entries import (
     record_of,
     stored_entry,
 )
-from servers.agents.files import Declared
+from servers.agents.catalogue.files import Declared
+from servers.agents.catalogue.teams import Find
 from servers.agents.manifest import Agent
-from servers.agents.teams import Find
+from servers.agents.ports import AgentStore, StoredAgent
 from servers.domain.agents import AgentPage, AgentRecord
 from servers.domain.chat import Json
 from servers.kernel.errors import (
