@@ -40,7 +40,7 @@ STAGES = {
     ),
     "prompt": ("servers.agents.prompts:Prompt.render",),
     "run: session, pattern, steps, end": ("servers.agents.runs.execution:Execution._drive",),
-    "events": ("servers.agents.runs.journal:Journal.emit",),
+    "events": ("servers.agents.runs.record.journal:Journal.emit",),
     "store, on the loop": (
         "servers.agents.adapters.sqlite.runs:SqliteRuns.create",
         "servers.agents.adapters.sqlite.runs:SqliteRuns.append",

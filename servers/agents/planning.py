@@ -15,17 +15,18 @@ from servers.agents.guardrails import compiled
 from servers.agents.manifest import Agent, AgentTool
 from servers.agents.patterns.ports import Pattern, Shape, Stage
 from servers.agents.prompts import Prompt
-from servers.agents.runs import delegating, knowledge, timer
+from servers.agents.runs.calls import delegating, timer
+from servers.agents.runs.context import knowledge
+from servers.agents.runs.context.recalling import Recalling
+from servers.agents.runs.context.remembering import Remembering
+from servers.agents.runs.context.summarising import Summaries
 from servers.agents.runs.fitting import Fitting
 from servers.agents.runs.guarding import checked
-from servers.agents.runs.learning import Learning
 from servers.agents.runs.means import Approval, Means, Models, ToolKind, ToolLimits
-from servers.agents.runs.places import KnownPlaces
+from servers.agents.runs.memory.learning import Learning
+from servers.agents.runs.memory.places import KnownPlaces
+from servers.agents.runs.memory.telling import Telling
 from servers.agents.runs.plan import Plan
-from servers.agents.runs.recalling import Recalling
-from servers.agents.runs.remembering import Remembering
-from servers.agents.runs.summarising import Summaries
-from servers.agents.runs.telling import Telling
 from servers.agents.swarms import Blueprint, Swarm, introduction
 from servers.domain.caller import Caller
 from servers.domain.chat import Json, ToolSpec

@@ -11,16 +11,16 @@ from servers.agents.catalogue.versions import Versions
 from servers.agents.planning import Planner
 from servers.agents.ports import Leases, RunStore
 from servers.agents.runs.active import ActiveRuns
-from servers.agents.runs.deciding import already_decided, settled
-from servers.agents.runs.delegating import LOOK_AGAIN
+from servers.agents.runs.calls.deciding import already_decided, settled
+from servers.agents.runs.calls.delegating import LOOK_AGAIN
 from servers.agents.runs.execution import Execution
-from servers.agents.runs.failure import failure_of
 from servers.agents.runs.guarding import checked_decision
-from servers.agents.runs.journal import Journal, first_sequence
-from servers.agents.runs.log import RunLog
+from servers.agents.runs.memory.telling import Telling, put_down
 from servers.agents.runs.plan import Begin, Plan
-from servers.agents.runs.replay import Replay
-from servers.agents.runs.telling import Telling, put_down
+from servers.agents.runs.record.failure import failure_of
+from servers.agents.runs.record.journal import Journal, first_sequence
+from servers.agents.runs.record.log import RunLog
+from servers.agents.runs.record.replay import Replay
 from servers.domain.caller import Caller
 from servers.domain.run_events import Decided, Payload, RunEvent, StateChanged
 from servers.domain.runs import (

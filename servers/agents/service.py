@@ -24,9 +24,9 @@ from servers.agents.ports import Leases, RunStore
 from servers.agents.resuming import Resuming
 from servers.agents.runs.active import ActiveRuns
 from servers.agents.runs.execution import Execution
-from servers.agents.runs.failure import error_of
-from servers.agents.runs.journal import STEP_SECONDS
 from servers.agents.runs.line import Line
+from servers.agents.runs.record.failure import error_of
+from servers.agents.runs.record.journal import STEP_SECONDS
 from servers.agents.runs.sessions import Sessions
 from servers.agents.subruns import SubAgentRuns
 from servers.domain.agents import AgentPage, AgentRecord

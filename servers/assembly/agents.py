@@ -20,8 +20,8 @@ from servers.agents.patterns.react import react
 from servers.agents.patterns.supervisor import supervisor
 from servers.agents.patterns.swarm import swarm
 from servers.agents.planning import Planner
-from servers.agents.runs.learning import Learning
-from servers.agents.runs.summarising import Summaries
+from servers.agents.runs.context.summarising import Summaries
+from servers.agents.runs.memory.learning import Learning
 from servers.agents.service import AgentRuntime, Limits
 from servers.assembly.files import TakeAgents
 from servers.config import MeshConfig

@@ -11,7 +11,7 @@ import pytest
 from servers.agents.adapters.sqlite import lessons as sqlite_lessons
 from servers.agents.adapters.sqlite.lessons import SqliteLessons
 from servers.agents.ports import Lesson
-from servers.agents.runs.learning import Learning
+from servers.agents.runs.memory.learning import Learning
 from servers.domain.semantic import Erasure
 from servers.kernel.errors import Unavailable
 from servers.kernel.sqlite import open_database

@@ -6,7 +6,7 @@ from astromesh.agents.v1 import ask_pb2, run_pb2, source_pb2
 from google.protobuf import json_format
 from google.rpc import status_pb2
 
-from servers.agents.runs.failure import error_of, failure_of
+from servers.agents.runs.record.failure import error_of, failure_of
 from servers.domain.chat import Json, ModelUsage
 from servers.domain.runs import (
     Ask,

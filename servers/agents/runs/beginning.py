@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from servers.agents.patterns.ports import Task
-from servers.agents.runs.knowledge import for_the_question
+from servers.agents.runs.context.knowledge import for_the_question
+from servers.agents.runs.context.recalling import looked_back
+from servers.agents.runs.context.remembering import with_summary
 from servers.agents.runs.plan import Plan
-from servers.agents.runs.recalling import looked_back
-from servers.agents.runs.remembering import with_summary
 from servers.agents.runs.work import Work
 from servers.domain.chat import Message, Role, says
 from servers.domain.run_events import Restarted, StateChanged

@@ -11,19 +11,19 @@ from structlog.contextvars import bound_contextvars
 from servers.agents.patterns.ports import Answer, Suspended, Task
 from servers.agents.ports import RunStore
 from servers.agents.runs.beginning import begun, task_of
-from servers.agents.runs.deciding import already_decided
+from servers.agents.runs.calls.deciding import already_decided
 from servers.agents.runs.ending import answered, broken, ended_by, keep, stopped_by, unwritten
 from servers.agents.runs.guarding import Blocked, checked_decision
-from servers.agents.runs.journal import STEP_SECONDS, Journal, first_sequence
 from servers.agents.runs.judging import Judging
 from servers.agents.runs.line import Line
-from servers.agents.runs.log import RunLog
 from servers.agents.runs.measuring import measured
+from servers.agents.runs.memory.telling import put_down
 from servers.agents.runs.plan import FRESH, Begin, End, Plan
-from servers.agents.runs.replay import Replay
+from servers.agents.runs.record.journal import STEP_SECONDS, Journal, first_sequence
+from servers.agents.runs.record.log import RunLog
+from servers.agents.runs.record.replay import Replay
 from servers.agents.runs.sessions import Place, Sessions
 from servers.agents.runs.steps import RecordedSteps
-from servers.agents.runs.telling import put_down
 from servers.agents.runs.work import SubRuns, Work
 from servers.domain.caller import Account
 from servers.domain.chat import Json

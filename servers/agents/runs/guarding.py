@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 
 from servers.agents.guardrails import Checked, Rules, StreamGuard
-from servers.agents.runs.failure import failure_of
 from servers.agents.runs.judging import Judging
 from servers.agents.runs.means import Means
+from servers.agents.runs.record.failure import failure_of
 from servers.agents.runs.work import Work
 from servers.domain.chat import ChatRequest, Finish, ToolCall
 from servers.domain.run_events import Decided, Guarded, ReasoningDelta, TextDelta, ToolReturned

@@ -4,7 +4,7 @@ that other processes work on. `sessions` keeps the order within this one."""
 from collections.abc import Awaitable, Callable, Sequence
 
 from servers.agents.ports import RunStore
-from servers.agents.runs.journal import Journal
+from servers.agents.runs.record.journal import Journal
 from servers.agents.runs.sessions import Sessions
 from servers.domain.memory import SessionKey
 from servers.domain.runs import Run

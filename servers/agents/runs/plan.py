@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 from servers.agents.guardrails import Checked
 from servers.agents.patterns.ports import Pattern, Shape
-from servers.agents.runs.knowledge import Knowledge
+from servers.agents.runs.context.knowledge import Knowledge
+from servers.agents.runs.context.recalling import Recalling
+from servers.agents.runs.context.remembering import Remembering
 from servers.agents.runs.means import Means
-from servers.agents.runs.recalling import Recalling
-from servers.agents.runs.remembering import Remembering
-from servers.agents.runs.telling import Telling
+from servers.agents.runs.memory.telling import Telling
 from servers.domain.caller import Caller
 from servers.domain.chat import Json, ToolSpec
 from servers.domain.run_events import RunEvent

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from time import perf_counter
 
-from servers.agents.runs.calling import ToolCalls
-from servers.agents.runs.failure import error_of
+from servers.agents.runs.calls.calling import ToolCalls
 from servers.agents.runs.guarding import Guarding, Hearing, failure_told
 from servers.agents.runs.means import Means
+from servers.agents.runs.record.failure import error_of
 from servers.agents.runs.work import Work
 from servers.domain.chat import (
     ChatRequest,

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from servers.agents.runs.journal import Journal
-from servers.agents.runs.replay import Replay
-from servers.agents.runs.tally import Tally
+from servers.agents.runs.record.journal import Journal
+from servers.agents.runs.record.replay import Replay
+from servers.agents.runs.record.tally import Tally
 from servers.domain.caller import Account, Caller
 from servers.domain.chat import ModelUsage, Usage
 from servers.domain.run_events import Guarded

@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 
 from servers.agents.adapters.opening import open_stores
-from servers.agents.runs.journal import Journal, first_sequence
-from servers.agents.runs.log import RunLog
+from servers.agents.runs.record.journal import Journal, first_sequence
+from servers.agents.runs.record.log import RunLog
 from servers.domain.memory import SessionKey
 from servers.domain.run_events import Asked, TextDelta, ToolReturned
 from servers.domain.runs import Decision, Run, RunState, Verdict

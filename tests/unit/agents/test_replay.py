@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from servers.agents.runs.replay import Replay
+from servers.agents.runs.record.replay import Replay
 from servers.domain.chat import Finish, Role, says
 from servers.domain.run_events import (
     BranchKind,

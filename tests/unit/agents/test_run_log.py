@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import aclosing
 
-from servers.agents.runs.log import RunLog
+from servers.agents.runs.record.log import RunLog
 from servers.domain.run_events import Completed, RunEvent, TextDelta
 from servers.domain.runs import Run, RunState
 

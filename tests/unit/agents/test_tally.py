@@ -1,6 +1,6 @@
 """What a run says that its models used."""
 
-from servers.agents.runs.tally import Tally
+from servers.agents.runs.record.tally import Tally
 from servers.domain.chat import Finish, ModelUsage, Usage
 
 

@@ -11,8 +11,8 @@ from servers.agents.adapters.sqlite import lessons as sqlite_lessons
 from servers.agents.catalogue.catalogue import Catalogue
 from servers.agents.catalogue.versions import Versions
 from servers.agents.planning import Planner
-from servers.agents.runs.learning import Learning
-from servers.agents.runs.summarising import Summaries
+from servers.agents.runs.context.summarising import Summaries
+from servers.agents.runs.memory.learning import Learning
 from servers.agents.service import AgentRuntime, Limits
 from servers.assembly.agents import PATTERNS
 from servers.config import load_config

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from servers.agents.ports import RunStore
-from servers.agents.runs.log import RunLog
+from servers.agents.runs.record.log import RunLog
 from servers.domain.run_events import (
     Completed,
     Payload,

@@ -4,11 +4,11 @@ from functools import partial
 
 from servers.agents.patterns.ports import Suspended
 from servers.agents.patterns.together import together
-from servers.agents.runs.delegating import delegated, returned, waits_for
+from servers.agents.runs.calls.delegating import delegated, returned, waits_for
+from servers.agents.runs.calls.timer import awake_at, slept
+from servers.agents.runs.context.knowledge import by_tool
 from servers.agents.runs.guarding import Guarding
-from servers.agents.runs.knowledge import by_tool
 from servers.agents.runs.means import Means, ToolKind, ToolLimits
-from servers.agents.runs.timer import awake_at, slept
 from servers.agents.runs.work import Work
 from servers.domain.run_events import Asked, Decided, ModelReplied, ToolCalled, ToolReturned
 from servers.domain.runs import Ask, AskKind, Verdict

@@ -8,11 +8,11 @@ never fails a run: it goes on, and says so in its events.
 from dataclasses import dataclass
 
 from servers.agents.ports import Lesson
-from servers.agents.runs.happened import happened_before
-from servers.agents.runs.learning import Learning
+from servers.agents.runs.context.happened import happened_before
+from servers.agents.runs.context.remembering import Remembering
+from servers.agents.runs.context.showing import allowed, shown
 from servers.agents.runs.means import Means
-from servers.agents.runs.remembering import Remembering
-from servers.agents.runs.showing import allowed, shown
+from servers.agents.runs.memory.learning import Learning
 from servers.agents.runs.work import Work
 from servers.domain.episodes import EpisodicSelection
 from servers.domain.memory import MemoryContext, SessionKey, Strategy

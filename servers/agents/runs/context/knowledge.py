@@ -8,8 +8,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from servers.agents.runs.context.showing import allowed, shown
 from servers.agents.runs.means import Means, ToolLimits
-from servers.agents.runs.showing import allowed, shown
 from servers.agents.runs.work import Work
 from servers.domain.chat import Json
 from servers.domain.rag import Passage, PassageQuery

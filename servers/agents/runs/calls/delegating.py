@@ -2,8 +2,8 @@
 
 import json
 
-from servers.agents.runs.failure import error_of
 from servers.agents.runs.means import ToolLimits
+from servers.agents.runs.record.failure import error_of
 from servers.agents.runs.work import Errand, Work
 from servers.domain.chat import Json
 from servers.domain.run_events import SubRunStarted, ToolCalled, ToolReturned

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from servers.agents.runs.context.summarising import TASK, Summaries, told
 from servers.agents.runs.means import Models
-from servers.agents.runs.summarising import TASK, Summaries, told
 from servers.domain.caller import Account
 from servers.domain.chat import ChatRequest, Message, ModelRef, Role, says
 from servers.domain.embeddings import CountRequest

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from servers.agents.runs.journal import Journal
+from servers.agents.runs.record.journal import Journal
 from servers.domain.episodes import Episode, EpisodeOutcome, Episodes, EpisodeType, RunTold
 from servers.domain.memory import SessionKey
 from servers.domain.run_events import (

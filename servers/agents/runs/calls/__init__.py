@@ -1,0 +1,1 @@
+"""The tool calls of a run: made once, approved, handed to other agents, waited for."""

@@ -1,0 +1,1 @@
+"""What the models of a run are shown besides its request: conversation, memories, knowledge."""

@@ -1,0 +1,1 @@
+"""What a run has done: told live, put on disk, and found again when it goes on."""
