@@ -172,6 +172,7 @@ class Lesson:
     answer: str
     said_at: float  # seconds since the epoch: when the run began
     tries: int = 0  # to remember it, so far
+    facts: tuple[str, ...] | None = None  # that a model has found in it; None: none was asked yet
 
 
 class Lessons(Protocol):
@@ -199,6 +200,11 @@ class Lessons(Protocol):
 
     async def again(self, run_id: str, at: float) -> None:
         """It did not work: it is due at that time."""
+        ...
+
+    async def found(self, run_id: str, facts: Sequence[str]) -> None:
+        """Keep what a model has found in it, as long as the lesson is there. Of one that is
+        gone: does nothing."""
         ...
 
 

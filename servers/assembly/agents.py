@@ -83,7 +83,7 @@ async def open_agents(
         limits,
         webhooks,
     )
-    learning.start(Teacher(memory, router, catalogue.runnable).teach)
+    learning.start(Teacher(memory, router, catalogue.runnable, learning.found).teach)
     await enter(runtime)
     if webhooks.secret:
         client = await enter(guarded_client(allow(webhooks.plain)))

@@ -59,6 +59,22 @@ async def nothing_left(tmp_path) -> None:
                 await asyncio.sleep(0.02)
 
 
+async def tried_once(tmp_path) -> None:
+    """Until what there is to learn could not be stored."""
+    path = tmp_path / "state" / "lessons.db"
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        async with asyncio.timeout(20):
+            while not database.execute("SELECT 1 FROM lesson WHERE tries = 1").fetchone():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+
+def hasten(tmp_path) -> None:
+    """While no mesh has the file: what waits for its next try is due."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "lessons.db")) as database:
+        database.execute("UPDATE lesson SET due_at = 0")
+        database.commit()
+
+
 @pytest.fixture(params=[in_process, over_the_wire], ids=lambda f: f.__name__)
 def reached(request):
     return request.param

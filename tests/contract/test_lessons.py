@@ -111,6 +111,46 @@ async def test_of_what_waited_before_the_upgrade_the_time_is_that_of_the_upgrade
     assert before - 1 <= found.said_at <= time.time() + 1
 
 
+class TestWhatAModelFound:
+    FACTS = ("Ada sails.", "")
+
+    async def test_is_kept_with_the_lesson(self, lessons):
+        await lessons.put(ONE)
+        await lessons.found("r1", self.FACTS)
+        assert await lessons.due(1.0, 10) == [replace(ONE, facts=self.FACTS)]
+
+    async def test_may_be_nothing(self, lessons):
+        await lessons.put(ONE)
+        await lessons.found("r1", ())
+        assert [each.facts for each in await lessons.due(1.0, 10)] == [()]
+
+    async def test_is_gone_from_the_files_with_a_lesson_that_is_erased(self, lessons, tmp_path):
+        await lessons.put(ONE)
+        await lessons.found("r1", self.FACTS)
+        assert b"Ada sails." in written(tmp_path)
+        await lessons.drop(Erasure("acme", "ada"))
+        assert b"Ada sails." not in written(tmp_path)
+
+    async def test_leaves_nothing_where_the_lesson_was_erased_meanwhile(self, lessons, tmp_path):
+        await lessons.put(ONE)
+        await lessons.drop(Erasure("acme", "ada"))
+        await lessons.found("r1", self.FACTS)
+        assert await lessons.due(1.0, 10) == []
+        assert b"Ada sails." not in written(tmp_path)
+
+
+async def test_of_what_waited_before_the_upgrade_no_model_was_asked(tmp_path):
+    path = tmp_path / "lessons.db"
+    async with open_database(path, sqlite_lessons.MIGRATIONS[:2]) as database:
+        row = (
+            "INSERT INTO lesson VALUES ('r', 'acme', 'helper', 's', 'ada', 't', '?', 'x', 0, 0, 1)"
+        )
+        await database.write(lambda db: db.execute(row).rowcount)
+    async with open_database(path, sqlite_lessons.MIGRATIONS) as database:
+        (waited,) = await SqliteLessons(database).due(1.0, 10)
+    assert (waited.said_at, waited.facts) == (1.0, None)
+
+
 async def test_what_did_not_work_is_due_later_with_one_more_try(lessons):
     await lessons.put(ONE)
     await lessons.again("r1", 50.0)

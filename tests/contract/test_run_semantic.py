@@ -22,12 +22,14 @@ from tests.contract.remembering_fixture import (
     AWAY,
     BOB,
     asks,
+    hasten,
     kept,
     nothing_left,
     reached,
     reader,
     system,
     told,
+    tried_once,
     world,
 )
 from tests.scripted.http_server import Call, Reply, refuses
@@ -195,6 +197,21 @@ class TestFacts:
                 (memory,) = await kept(mesh)
         assert memory.text == facts[0]
         assert memory.origins[0].run_id == run.id
+
+    async def test_are_asked_for_once_though_their_store_was_away(self, world, tmp_path):
+        facts = ["Ada owns a sailing boat."]
+        policy = {**self.POLICY, "collection": "away"}
+        async with openai_server(Reply((json.dumps({"facts": facts}),))) as extractor:
+            models = self.roles(extractor)
+            async with world(policy, collections=AWAY, models=models) as (agents, _, _):
+                await agents.run(ADA, asks())
+                await tried_once(tmp_path)
+            hasten(tmp_path)
+            there = {"away": {"backend": "faiss"}}
+            async with world(policy, collections=there, models=models) as (_, _, mesh):
+                (memory,) = await kept(mesh, collection="away")
+                await nothing_left(tmp_path)
+            assert (memory.text, len(extractor.requests)) == (facts[0], 1)
 
 
 class TestAnErasure:

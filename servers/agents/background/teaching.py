@@ -15,6 +15,7 @@ from servers.domain.services import Memory, Router
 from servers.kernel.errors import AstromeshError, NotFound, NotReady
 
 Find: TypeAlias = Callable[[str, str], Awaitable[Agent]]  # tenant, name
+Found: TypeAlias = Callable[[Lesson, Sequence[str]], Awaitable[None]]
 
 _LONGEST: Final = 8_000  # characters of a memory
 _SHOWN: Final = 30_000  # characters of question and answer that a model is shown
@@ -42,10 +43,11 @@ def _schema(most: int) -> Json:
 
 class Teacher:
     """The agent decides as it is now, not as it was when the run was made: whoever turns
-    memory off wants nothing more to be kept."""
+    memory off wants nothing more to be kept. `found` writes down what a model has found, so
+    that it is paid for once."""
 
-    def __init__(self, memory: Memory, router: Router, find: Find) -> None:
-        self._memory, self._router, self._find = memory, router, find
+    def __init__(self, memory: Memory, router: Router, find: Find, found: Found) -> None:
+        self._memory, self._router, self._find, self._found = memory, router, find, found
 
     async def teach(self, lesson: Lesson) -> None:
         """Raises what keeps it from being remembered; again, it is the same memories."""
@@ -95,6 +97,15 @@ class Teacher:
             return len(text.encode(errors="replace")) // _BYTES_PER_TOKEN
 
     async def _facts(self, agent: Agent, policy: RememberPolicy, lesson: Lesson) -> Sequence[str]:
+        if lesson.facts is not None:  # the memory service was away then
+            return lesson.facts[: policy.max_facts]
+        facts = await self._extracted(agent, policy, lesson)
+        await self._found(lesson, facts)
+        return facts
+
+    async def _extracted(
+        self, agent: Agent, policy: RememberPolicy, lesson: Lesson
+    ) -> Sequence[str]:
         half = _SHOWN // 2
         shown = json.dumps(
             {"question": lesson.query[:half], "answer": lesson.answer[:half]}, ensure_ascii=False
@@ -111,7 +122,7 @@ class Teacher:
             )
         )
         found: Any = json.loads(completion.message.text)
-        return [str(each) for each in found["facts"]][: policy.max_facts]
+        return [_plain(str(each)) for each in found["facts"]][: policy.max_facts]
 
 
 def _plain(text: str) -> str:

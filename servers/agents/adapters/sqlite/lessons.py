@@ -1,7 +1,10 @@
 """What runs may leave in memory, in a SQLite file of the process that ran them."""
 
+import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import structlog
 
@@ -33,6 +36,9 @@ MIGRATIONS = (
     ALTER TABLE lesson ADD COLUMN said_at REAL NOT NULL DEFAULT 0; -- seconds since the epoch
     UPDATE lesson SET said_at = (julianday('now') - 2440587.5) * 86400;
     """,
+    """
+    ALTER TABLE lesson ADD COLUMN facts TEXT; -- JSON; NULL: no model was asked yet
+    """,
 )
 
 _COLUMNS = "run_id, tenant, agent, session, principal, tree, query, answer, said_at"
@@ -62,12 +68,12 @@ class SqliteLessons:
 
     async def due(self, now: float, limit: int) -> Sequence[Lesson]:
         sql = (
-            f"SELECT {_COLUMNS}, tries FROM lesson WHERE due_at <= ? "
+            f"SELECT {_COLUMNS}, tries, facts FROM lesson WHERE due_at <= ? "
             "ORDER BY due_at, run_id LIMIT ?"
         )
 
         def work(db: sqlite3.Connection) -> Sequence[Lesson]:
-            return [Lesson(*row) for row in db.execute(sql, (now, limit))]
+            return [_lesson(row) for row in db.execute(sql, (now, limit))]
 
         return await self._database.read(work)
 
@@ -93,3 +99,14 @@ class SqliteLessons:
     async def again(self, run_id: str, at: float) -> None:
         sql = "UPDATE lesson SET tries = tries + 1, due_at = ? WHERE run_id = ?"
         await self._database.write(lambda db: db.execute(sql, (at, run_id)).rowcount)
+
+    async def found(self, run_id: str, facts: Sequence[str]) -> None:
+        sql = "UPDATE lesson SET facts = ? WHERE run_id = ?"
+        kept = json.dumps(list(facts))
+        await self._database.write(lambda db: db.execute(sql, (kept, run_id)).rowcount)
+
+
+def _lesson(row: Sequence[Any]) -> Lesson:
+    *said, facts = row
+    lesson = Lesson(*said)
+    return lesson if facts is None else replace(lesson, facts=tuple(json.loads(facts)))

@@ -7,7 +7,7 @@ known for eight (`servers.memory.marks`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, TypeAlias
@@ -64,6 +64,14 @@ class Learning:
     async def drop(self, erasure: Erasure) -> None:
         """What is erased is not learned. Returns when it is gone."""
         await self._lessons.drop(erasure)
+
+    async def found(self, lesson: Lesson, facts: Sequence[str]) -> None:
+        """What a model has found in one, should it have to be stored later. Where that can't be
+        written it is stored now or asked for again."""
+        try:
+            await self._lessons.found(lesson.run_id, facts)
+        except AstromeshError as error:
+            _log.warning("what was found is not written", run_id=lesson.run_id, error=error.message)
 
     async def _work(self, teach: Teach) -> None:
         async with asyncio.TaskGroup() as group:
