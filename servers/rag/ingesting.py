@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import orjson
@@ -20,6 +20,10 @@ from servers.rag.ports import Contents, Reader
 _LONGEST_NAME = 512
 _MOST_KEYS, _LONGEST_TEXT, _MOST_PRINCIPALS = 64, 4096, 256
 _MOST_CHUNKS = 20_000  # of one document
+
+
+async def at_once() -> None:
+    """Nobody has to be asked before a document is stored."""
 
 
 def check_document(document: Document) -> None:
@@ -75,8 +79,10 @@ async def ingest(
     read: Reader,
     media_type: str,
     now: float,
+    storing: Callable[[], Awaitable[None]],
 ) -> tuple[Record, IngestOutcome]:
-    """Raises InvalidInput, Denied, and what the router and the store raise."""
+    """Until `storing` has returned nothing is written. Raises InvalidInput, Denied, and what the
+    router and the store raise."""
     check_document(document)
     there = await store.record(Scope(caller.tenant), document.id)
     if there and there.acl and caller.principal not in there.acl:
@@ -102,7 +108,7 @@ async def ingest(
         document.acl,
         now,
     )
-    await _store(caller.tenant, record, chunks, store, embedder)
+    await _store(caller.tenant, record, chunks, store, embedder, storing)
     return record, IngestOutcome.REPLACED if there else IngestOutcome.CREATED
 
 
@@ -123,7 +129,12 @@ async def _contents(document: Document, read: Reader, media_type: str) -> Conten
 
 
 async def _store(
-    tenant: str, record: Record, chunks: Sequence[Chunk], store: VectorStore, embedder: Embedder
+    tenant: str,
+    record: Record,
+    chunks: Sequence[Chunk],
+    store: VectorStore,
+    embedder: Embedder,
+    storing: Callable[[], Awaitable[None]],
 ) -> None:
     space, vectors = await embedder.embed([each.text for each in chunks])
     await store.prepare(space)
@@ -131,6 +142,7 @@ async def _store(
         Point(index, chunk.text, chunk.start, chunk.end, vector)
         for index, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True))
     ]
+    await storing()
     await store.replace(tenant, replace(record, points=len(points)), points)
 
 

@@ -120,7 +120,7 @@ class SpooledIngestions:
         found = await self._found(caller, name)
         if not found.over:
             await self._spool.cancel(found.id)
-            self._worker.hurry(found)
+            self._worker.cancel(found)
 
     async def delete(self, caller: Caller, name: str) -> None:
         found = await self._found(caller, name)

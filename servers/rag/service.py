@@ -1,7 +1,7 @@
 """The RAG service: pipelines by name, and what is done with them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ from servers.kernel.vectors.stores import StorePlace, Stores
 from servers.rag.ahead import ahead
 from servers.rag.catalogue import NO_USERS, Users, changed, taken_over
 from servers.rag.declared import DeclaredPipeline
-from servers.rag.ingesting import chunked, ingest
+from servers.rag.ingesting import at_once, chunked, ingest
 from servers.rag.manifest import RAGPipeline
 from servers.rag.ports import Reader
 from servers.rag.retrieving import retrieve
@@ -103,12 +103,21 @@ class RagPipelines:
     # -- what a caller can do --------------------------------------------------------------
 
     async def ingest(
-        self, caller: Caller, pipeline: str, document: Document
+        self,
+        caller: Caller,
+        pipeline: str,
+        document: Document,
+        storing: Callable[[], Awaitable[None]] = at_once,
     ) -> tuple[StoredDocument, IngestOutcome]:
-        return await self._ingest(caller, self._pipeline(pipeline), document)
+        """`storing` is awaited before anything of the document is written."""
+        return await self._ingest(caller, self._pipeline(pipeline), document, storing)
 
     async def _ingest(
-        self, caller: Caller, said: RAGPipeline, document: Document
+        self,
+        caller: Caller,
+        said: RAGPipeline,
+        document: Document,
+        storing: Callable[[], Awaitable[None]] = at_once,
     ) -> tuple[StoredDocument, IngestOutcome]:
         async with self._store(said) as store:
             record, outcome = await ingest(
@@ -120,6 +129,7 @@ class RagPipelines:
                 self._read,
                 document.media_type or self._media_type_of(document.id),
                 self._now(),
+                storing,
             )
         _log.debug("document", pipeline=said.name, outcome=outcome.value, chunks=record.points)
         return _document(record), outcome

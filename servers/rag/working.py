@@ -6,12 +6,12 @@ model or the pipeline is waited for: it is nobody's fault who sent documents.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import structlog
 
@@ -22,6 +22,8 @@ from servers.kernel.errors import AstromeshError, Exhausted, Interrupted, OutOfT
 from servers.kernel.telemetry import DOCUMENT_DURATION, OUTCOME, PIPELINE, record, span
 from servers.rag.ports import Spool
 from servers.rag.turns import Turns
+
+T = TypeVar("T")
 
 _PASSING = (Unavailable, Exhausted, OutOfTime, Interrupted)  # another try may go well
 _LONGEST_PAUSE = 60.0
@@ -37,8 +39,14 @@ class Pipelines(Protocol):
         ...
 
     async def ingest(
-        self, caller: Caller, pipeline: str, document: Document
-    ) -> tuple[StoredDocument, IngestOutcome]: ...
+        self,
+        caller: Caller,
+        pipeline: str,
+        document: Document,
+        storing: Callable[[], Awaitable[None]],
+    ) -> tuple[StoredDocument, IngestOutcome]:
+        """Until `storing` has returned nothing of the document is written."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,44 @@ class _Trouble:
     rests: bool = True  # until its next try
 
 
+class Hand:
+    """What is in hand of one ingestion. It can be dropped until it is being stored: from then on
+    it comes to its end, since half of it might be written."""
+
+    def __init__(self) -> None:
+        self.document: Document | None = None
+        self._dropped = False
+        self._scope: asyncio.Timeout | None = None
+        self._storing = False
+
+    def drop(self) -> None:
+        self._dropped = True
+        if self._scope and not self._storing:
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+    async def storing(self) -> None:
+        """Returns where it may be stored. From then on dropping it does nothing."""
+        if self._dropped:
+            await asyncio.Event().wait()  # for the end, which is on its way
+        self._storing = True
+
+    async def held(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """What came of the work; None where it was dropped."""
+        if self._dropped:
+            return None
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._scope = scope
+                return await work()
+        except (TimeoutError, AstromeshError):
+            if not scope.expired():
+                raise
+            return None
+        finally:
+            self._scope = None
+
+
 class Worker:
     """Owned by who opens the service. Leaving lets the documents in hand come to an end;
     what is left is taken in after the next start."""
@@ -72,7 +118,7 @@ class Worker:
         self._turns = Turns()
         self._lanes: list[asyncio.Task[None]] = []
         self._busy: set[asyncio.Task[None]] = set()
-        self._hands: dict[str, Document] = {}  # ingestion -> what is in hand of it
+        self._hands: dict[str, Hand] = {}  # ingestion -> what is in hand of it
         self._troubles: dict[str, _Trouble] = {}
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._changes = Counter[str]()  # of pipelines
@@ -116,6 +162,12 @@ class Worker:
         self._turns.hasten(ingestion.tenant, ingestion.id)
         self._tell(ingestion.id)
 
+    def cancel(self, ingestion: Ingestion) -> None:
+        """It is to be cancelled, as the spool knows by now."""
+        if hand := self._hands.get(ingestion.id):
+            hand.drop()
+        self.hurry(ingestion)
+
     async def changed(self, pipelines: Collection[str]) -> None:
         """What waits for one of these need not wait any longer."""
         self._changes.update(pipelines)
@@ -133,7 +185,8 @@ class Worker:
         if ingestion.over:
             return ingestion
         trouble = self._troubles.get(ingestion.id)
-        document = self._hands.get(ingestion.id)
+        hand = self._hands.get(ingestion.id)
+        document = hand.document if hand else None
         named = document and ingestion.names(document.acl, principal)
         current = document.id[:_SHOWN] if document and named else ""
         return replace(ingestion, current=current, waiting=trouble.why if trouble else "")
@@ -168,11 +221,13 @@ class Worker:
     async def _turn(self, name: str) -> None:
         """One document of one ingestion. The lane outlives whatever goes wrong."""
         ingestion: Ingestion | None = None
+        hand = self._hands[name] = Hand()  # before it is asked whether it was cancelled
         try:
             ingestion = await self._spool.get(name)
             if ingestion is None or ingestion.over:
                 return
-            if await self._step(ingestion):
+            if await self._step(ingestion, hand):
+                del self._hands[name]  # the next one may take it at once
                 self._turns.put_back(ingestion.tenant, name)
         except AstromeshError as error:  # the state folder, then
             self._pause(name, ingestion, error.message, error.retry_after)
@@ -180,9 +235,11 @@ class Worker:
             _log.exception("ingestion broke", operation=name, error=repr(error))
             self._pause(name, ingestion, "an internal error; the log has it", None)
         finally:
+            if self._hands.get(name) is hand:
+                del self._hands[name]
             self._tell(name)
 
-    async def _step(self, ingestion: Ingestion) -> bool:
+    async def _step(self, ingestion: Ingestion, hand: Hand) -> bool:
         """Whether there is more to do now."""
         if ingestion.cancel:
             await self._end(ingestion, IngestionState.CANCELLED)
@@ -192,29 +249,31 @@ class Worker:
             await self._end(ingestion, IngestionState.DONE)
             return False
         number, document = entry
-        self._hands[ingestion.id] = document
+        hand.document = document
         self._tell(ingestion.id)
         changes = self._changes[ingestion.pipeline]
         try:
-            told = await self._taken_in(ingestion, document)
+            told = await hand.held(lambda: self._taken_in(ingestion, document, hand))
         except AstromeshError as error:
             if self._changes[ingestion.pipeline] != changes:  # what failed is another's by now
                 return True
             return await self._bear(ingestion, error)
         finally:
-            self._hands.pop(ingestion.id, None)
+            hand.document = None
+        if told is None:  # the next turn ends the ingestion
+            return True
         await self._spool.settle(ingestion.id, number, told)
         self._troubles.pop(ingestion.id, None)
         return True
 
-    async def _taken_in(self, ingestion: Ingestion, document: Document) -> Ingested:
+    async def _taken_in(self, ingestion: Ingestion, document: Document, hand: Hand) -> Ingested:
         """How the document ended. Raises what is not its own fault."""
         await self._pipelines.ready(ingestion.pipeline)
         caller = Caller(ingestion.tenant, ingestion.principal, ingestion.id)
         began = perf_counter()
         with span("ingest document", {PIPELINE: ingestion.pipeline}) as traced:
             try:
-                told = await self._attempt(caller, ingestion.pipeline, document)
+                told = await self._attempt(caller, ingestion.pipeline, document, hand)
             finally:
                 took = perf_counter() - began
             traced.set_attribute(OUTCOME, told.outcome.value)
@@ -222,11 +281,14 @@ class Worker:
         record(DOCUMENT_DURATION, took, labels)
         return told
 
-    async def _attempt(self, caller: Caller, pipeline: str, document: Document) -> Ingested:
+    async def _attempt(
+        self, caller: Caller, pipeline: str, document: Document, hand: Hand
+    ) -> Ingested:
         failed = IngestOutcome.FAILED
         try:
             async with asyncio.timeout(self._work.document):
-                stored, outcome = await self._pipelines.ingest(caller, pipeline, document)
+                ingest = self._pipelines.ingest(caller, pipeline, document, hand.storing)
+                stored, outcome = await ingest
         except TimeoutError:
             says = f"it took longer than {self._work.document:.0f} s"
             return Ingested(document.id, failed, 0, "DEADLINE_EXCEEDED", says)

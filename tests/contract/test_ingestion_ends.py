@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from servers.domain.ingestions import Ingestion, IngestionState
 from servers.domain.services import Ingestions, Rag
-from servers.rag.working import Work
+from servers.rag.working import Hand, Work
 from tests.contract.rag_fixture import (
     ALICE,
     BOB,
@@ -91,23 +91,62 @@ class TestCancelling:
         ):
             name = (await begun(ingestions)).name
             await ingestions.cancel(ALICE, name)
-            asked = await ingestions.get(ALICE, name)
-            slow.let.set()
-            yield rag, asked, await ingestions.wait(ALICE, name, PATIENCE)
+            yield rag, await ingestions.wait(ALICE, name, PATIENCE)
 
-    async def test_lets_the_document_in_hand_come_to_its_end(self, reached, tmp_path, router, slow):
-        async with self.cancelled(reached, tmp_path, router, slow) as (rag, asked, ended):
-            assert (asked.cancel, asked.over, asked.current) == (True, False, "b.md")
-            assert (ended.state, ended.created) == (IngestionState.CANCELLED, 2)
-            assert await names(rag) == ["a.md", "b.md"]
+    async def test_ends_inside_the_document_in_hand_and_stores_nothing_of_it(
+        self, reached, tmp_path, router, slow
+    ):
+        """Its model never answers."""
+        async with self.cancelled(reached, tmp_path, router, slow) as (rag, ended):
+            assert (ended.state, ended.created) == (IngestionState.CANCELLED, 1)
+            assert await names(rag) == ["a.md"]
             assert (await rag.pipeline(ALICE, P)).chunks == ended.chunks
 
     async def test_leaves_the_failures_on_record(self, reached, tmp_path, router, slow):
-        async with self.cancelled(reached, tmp_path, router, slow) as (_, asked, ended):
-            for each in (asked, ended):
-                (failure,) = each.failures
-                assert (failure.id, failure.reason) == ("junk.txt", "DOCUMENT_UNREADABLE")
-                assert each.failed == 1
+        async with self.cancelled(reached, tmp_path, router, slow) as (_, ended):
+            (failure,) = ended.failures
+            assert (failure.id, failure.reason) == ("junk.txt", "DOCUMENT_UNREADABLE")
+            assert ended.failed == 1
+
+    async def test_is_too_late_for_a_document_that_is_being_stored(self):
+        hand = Hand()
+
+        async def work():
+            await hand.storing()
+            hand.drop()
+            await asyncio.sleep(0.01)
+            return "stored"
+
+        assert await hand.held(work) == "stored"
+
+    async def test_is_never_too_late_before(self):
+        hand, wrote = Hand(), []
+
+        async def work():
+            hand.drop()
+            await hand.storing()
+            wrote.append("half")
+
+        assert await hand.held(work) is None
+        assert wrote == []
+
+    async def test_stores_nothing_where_it_is_dropped_at_the_last_moment(self, tmp_path, router):
+        dropped = asyncio.Event()
+
+        async def storing():
+            dropped.set()
+            await asyncio.Event().wait()
+
+        async with (
+            taking_in(tmp_path, router, Work(), pipeline()) as (rag, _),
+            asyncio.timeout(PATIENCE),
+        ):
+            new = document("a.md", "This is it. " * 40)
+            task = asyncio.create_task(rag.ingest(ALICE, P, new, storing))
+            await dropped.wait()
+            task.cancel()
+            await asyncio.wait([task])
+            assert await names(rag) == []
 
     async def test_ends_what_waits_for_its_turn_before_others_go_on(
         self, reached, tmp_path, router, slow

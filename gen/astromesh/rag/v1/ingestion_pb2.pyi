@@ -162,7 +162,7 @@ class IngestionMetadata(_message.Message):
     waiting: _builtins.str
     """What it waits for, such as a store that does not answer. Empty: it gets on."""
     cancel_requested: _builtins.bool
-    """Whether somebody cancelled it; the document in hand still comes to its end."""
+    """Whether somebody cancelled it; a document that is being stored still comes to its end."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was accepted."""

@@ -508,7 +508,7 @@ class IngestionMetadata(betterproto2.Message):
 
     cancel_requested: "bool" = betterproto2.field(13, betterproto2.TYPE_BOOL)
     """
-    Whether somebody cancelled it; the document in hand still comes to its end.
+    Whether somebody cancelled it; a document that is being stored still comes to its end.
     """
 
     create_time: "datetime.datetime | None" = betterproto2.field(
