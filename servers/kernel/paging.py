@@ -2,15 +2,20 @@
 
 import base64
 import binascii
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from servers.kernel.errors import InvalidInput, Violation
+from servers.kernel.stored_json import dumps
+
+T = TypeVar("T")
 
 DEFAULT_SIZE = 100
 LARGEST_SIZE = 1000
+MOST_BYTES = 16 << 20  # of a page as JSON: on the way it may grow, and a message has 64 MiB
 
 
 def page_limit(page_size: int) -> int:
@@ -18,6 +23,25 @@ def page_limit(page_size: int) -> int:
     if page_size < 0:
         raise _wrong("page_size", f"{page_size} is negative: ask for 1 to {LARGEST_SIZE}, or 0")
     return min(page_size or DEFAULT_SIZE, LARGEST_SIZE)
+
+
+def _size(item: object) -> int:
+    return len(dumps(item))
+
+
+def fitting(
+    found: Iterable[T], limit: int, size: Callable[[T], int] = _size
+) -> tuple[list[T], bool]:
+    """The first ones, `limit` at most and as many as fit into a message, and whether there are
+    more. One that is too large for any page is a page by itself."""
+    page: list[T] = []
+    total = 0
+    for each in found:
+        total += size(each)
+        if len(page) == limit or (page and total > MOST_BYTES):
+            return page, True
+        page.append(each)
+    return page, False
 
 
 def token(scope: object, *position: str | int | float) -> str:

@@ -20,7 +20,7 @@ from servers.domain.episodes import (
 )
 from servers.domain.memory import SessionKey
 from servers.kernel.errors import NotFound, Unavailable
-from servers.kernel.paging import page_limit, position, token
+from servers.kernel.paging import fitting, page_limit, position, token
 from servers.memory.episode_checks import (
     check_filter,
     check_note,
@@ -82,9 +82,9 @@ class EpisodicMemory:
         scope = ("episodes", asked, backend)
         at = position(scope, page_token, float, str, int) if page_token else None
         found = await self._newest(asked, at, limit + 1, self._names(asked.agent, backend))
-        page = found[:limit]
+        page, more = fitting(found, limit)
         last = ""
-        if len(found) > limit:
+        if more:
             seq, end = page[-1]
             last = token(scope, end.created_at, end.backend, seq)
         return EpisodePage(tuple(episode for _, episode in page), last)

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 from servers.domain.episodes import Episode
 from servers.domain.memory import Recorded, RecordPage, SessionInfo, SessionKey, SessionPage
 from servers.domain.semantic import Erased
-from servers.kernel.paging import position, token
+from servers.kernel.paging import fitting, position, token
 from servers.memory.episodes import EpisodicMemory
 from servers.memory.places import Places
 from servers.memory.ports import ConversationStore
@@ -36,8 +36,8 @@ class Archive:
             return await store.sessions(tenant, agent, after if first else "", most)
 
         found = await self._over_all(self._places.names(agent), where, some, limit + 1)
-        page = [replace(info, backend=name) for name, info in found[:limit]]
-        more = len(found) > limit
+        first, more = fitting(found, limit)
+        page = [replace(info, backend=name) for name, info in first]
         last = token(scope, page[-1].backend, page[-1].key.session) if more else ""
         return SessionPage(tuple(page), last)
 
@@ -60,9 +60,9 @@ class Archive:
             left = limit + 1 - len(found)
             episodes = await self._episodes.export(tenant, principal, where, number, left)
             found += [_episode(tenant, seq, each) for seq, each in episodes]
-        page = tuple(record for record, _ in found[:limit])
-        last = token(scope, *found[limit - 1][1]) if len(found) > limit else ""
-        return RecordPage(page, last)
+        page, more = fitting(found, limit)
+        last = token(scope, *page[-1][1]) if more else ""
+        return RecordPage(tuple(record for record, _ in page), last)
 
     async def _turns(
         self, tenant: str, principal: str, after: Sequence[Any], limit: int

@@ -133,8 +133,8 @@ class VectorMemory:
         found = await store.records(self._alive(reader.tenant), after, limit + 1, condition)
         if not found:
             await _check_known(store, reader.tenant, query.where)
-        page = tuple(records.memory_from(each, name) for each in found[:limit])
-        more = len(found) > limit
+        some, more = paging.fitting(found, limit)
+        page = tuple(records.memory_from(each, name) for each in some)
         return MemoryPage(page, paging.token(scope, page[-1].id) if more else "")
 
     async def check(self, collection: str) -> None:

@@ -22,7 +22,7 @@ from servers.domain.memory import (
 from servers.domain.semantic import NOTHING_BESIDES, Besides, Erased, MemoryQuery, Reader
 from servers.domain.semantic import Memory as KeptMemory
 from servers.kernel.errors import NotReady, Unavailable
-from servers.kernel.paging import page_limit, position, token
+from servers.kernel.paging import fitting, page_limit, position, token
 from servers.memory import strategies
 from servers.memory.episode_checks import check_selection
 from servers.memory.episodes import EpisodicMemory
@@ -91,8 +91,8 @@ class ConversationMemory:
         limit = page_limit(page_size)
         after = position(key, page_token, int)[0] if page_token else -1
         found = await (await self._store(key, backend)).page(key, after, limit + 1)
-        page = tuple(found[:limit])
-        return TurnPage(page, token(key, page[-1].index) if len(found) > limit else "")
+        page, more = fitting(found, limit)
+        return TurnPage(tuple(page), token(key, page[-1].index) if more else "")
 
     async def clear(self, key: SessionKey, backend: str = "") -> int:
         """Where no backend is named, in all of them: the agent may have had another one."""

@@ -187,8 +187,8 @@ class RagPipelines:
         seen = Scope(caller.tenant, caller.principal)
         async with self._store(said) as store:
             found = await store.records(seen, after, limit + 1)
-        page = tuple(_document(each) for each in found[:limit])
-        more = len(found) > limit
+        some, more = paging.fitting(found, limit)
+        page = tuple(map(_document, some))
         return DocumentPage(page, paging.token(scope, page[-1].id) if more else "")
 
     async def pipelines(self, caller: Caller) -> Sequence[PipelineInfo]:

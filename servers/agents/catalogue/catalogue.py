@@ -35,7 +35,7 @@ from servers.kernel.errors import (
     Violation,
 )
 from servers.kernel.manifest import invalid
-from servers.kernel.paging import page_limit, position, token
+from servers.kernel.paging import fitting, page_limit, position, token
 from servers.kernel.yaml_text import REASON, Document
 
 _CACHED = 1000  # parsed agents from the API
@@ -97,10 +97,9 @@ class Catalogue:
         entries = {each.name: self._from_store(each) for each in stored}
         entries |= {name: entry for name, entry in self._files.items() if name > after}
         names = sorted(entries)
-        shown = names[:limit]
-        records = [await self._record(tenant, entries[name]) for name in shown]
-        more = token(scope, shown[-1]) if len(names) > limit else ""
-        return AgentPage(tuple(records), more)
+        records = [await self._record(tenant, entries[name]) for name in names[: limit + 1]]
+        page, more = fitting(records, limit)
+        return AgentPage(tuple(page), token(scope, page[-1].name) if more else "")
 
     # -- changing --------------------------------------------------------------------------
 

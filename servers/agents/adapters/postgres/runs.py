@@ -19,7 +19,7 @@ from servers.agents.adapters.run_codec import Row, events_of, row_of, run_from
 from servers.agents.adapters.run_rows import let_go, no_run, only_live, run_row, tells_its_end
 from servers.domain.run_events import RunEvent
 from servers.domain.runs import Run, RunFilter, RunPage
-from servers.kernel.paging import page_limit, position, token
+from servers.kernel.paging import fitting, page_limit, position, token
 from servers.kernel.postgres import Postgres
 
 _LOOK: Final = 0.5  # seconds between two looks at a log while nobody tells of its growth
@@ -84,8 +84,8 @@ class PostgresRuns:
         after = position(scope, page_token, float, str) if page_token else None
         sql, values = _selection(tenant, where, after, limit + 1)
         found = await self._postgres.fetch(sql, *values)
-        page = tuple(run_from(row["body"]) for row in found[:limit])
-        more = len(found) > limit
+        some, more = fitting(found, limit, lambda row: len(row["body"]))
+        page = tuple(run_from(row["body"]) for row in some)
         return RunPage(page, token(scope, float(page[-1].created_at), page[-1].id) if more else "")
 
     async def events(

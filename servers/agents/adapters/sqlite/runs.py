@@ -22,7 +22,7 @@ from servers.agents.adapters.run_rows import (
 from servers.agents.adapters.sqlite.schema import MIGRATIONS as MIGRATIONS
 from servers.domain.run_events import RunEvent
 from servers.domain.runs import Run, RunFilter, RunPage
-from servers.kernel.paging import page_limit, position, token
+from servers.kernel.paging import fitting, page_limit, position, token
 from servers.kernel.sqlite import Database
 
 
@@ -89,9 +89,10 @@ class SqliteRuns:
         limit, scope = page_limit(page_size), (tenant, where)
         after = position(scope, page_token, float, str) if page_token else None
         sql, values = _selection(tenant, where, after, limit + 1)
-        found = await self._database.read(lambda c: c.execute(sql, values).fetchall())
-        page = tuple(run_from(body) for (body,) in found[:limit])
-        more = len(found) > limit
+        found, more = await self._database.read(
+            lambda c: fitting(c.execute(sql, values), limit, lambda row: len(row[0]))
+        )
+        page = tuple(run_from(body) for (body,) in found)
         return RunPage(page, token(scope, float(page[-1].created_at), page[-1].id) if more else "")
 
     async def events(
