@@ -40,9 +40,9 @@ from servers.memory.servicer import MemoryServicer
 from servers.rag.remote import RemoteRag
 from servers.rag.remote_ingestions import RemoteIngestions
 from servers.rag.servicer import OperationsServicer, RagServicer
-from servers.router.guard import GuardedRouter
 from servers.router.remote import RemoteRouter
 from servers.router.servicer import RouterServicer
+from servers.router.wrappers.guard import GuardedRouter
 from servers.tools.adapters.builtin import builtin_tools, function_tools
 from servers.tools.catalogue import configured_functions, plugin_functions
 from servers.tools.remote import RemoteTools

@@ -18,11 +18,11 @@ from servers.router.budgets.ledger import Ledger
 from servers.router.budgets.restoring import restored_ledger
 from servers.router.budgets.retention import forget_old
 from servers.router.budgets.sparing import Sparing
-from servers.router.cache import CachingRouter
 from servers.router.ports import Board
-from servers.router.prices import PriceList, load_prices
+from servers.router.routing.prices import PriceList, load_prices
 from servers.router.service import ModelRouter
-from servers.router.structured import StructuredRouter
+from servers.router.wrappers.cache import CachingRouter
+from servers.router.wrappers.structured import StructuredRouter
 
 _LEASE = 900.0  # seconds that a call has its part of a budget in Redis, at least
 

@@ -19,9 +19,9 @@ from servers.kernel.explain import nearest
 from servers.kernel.manifest import invalid, kind_of, parse
 from servers.kernel.yaml_text import Document
 from servers.rag.manifest import RAGPipeline
-from servers.router.budget_manifest import Budget
-from servers.router.manifest import ProviderConfig
-from servers.router.prices import load_prices
+from servers.router.manifest.budgets import Budget
+from servers.router.manifest.providers import ProviderConfig
+from servers.router.routing.prices import load_prices
 
 _MARKS = (
     "agents",

@@ -13,9 +13,9 @@ from servers.kernel.explain import nearest
 from servers.kernel.paths import Path as Place
 from servers.kernel.paths import Wrong
 from servers.rag.manifest import RAGPipeline
-from servers.router.candidates import check_does
 from servers.router.ports import RouterSettings
-from servers.router.targets import resolve
+from servers.router.routing.candidates import check_does
+from servers.router.routing.targets import resolve
 from servers.tools.catalogue import function_at, plugin_names
 from servers.tools.kinds import BUILTIN
 

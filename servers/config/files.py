@@ -9,10 +9,10 @@ from servers.kernel.errors import InvalidInput
 from servers.kernel.manifest import Manifest, invalid, kind_of, parse
 from servers.kernel.yaml_text import MAX_BYTES, Document, read_yaml
 from servers.rag.declared import SUFFIXES as RAG_FILES
-from servers.router.budget_manifest import Budget as BudgetManifest
-from servers.router.budget_manifest import budgets_of
 from servers.router.budgets.budget import Budget
-from servers.router.manifest import ProviderConfig
+from servers.router.manifest.budgets import Budget as BudgetManifest
+from servers.router.manifest.budgets import budgets_of
+from servers.router.manifest.providers import ProviderConfig
 from servers.router.ports import RouterSettings
 
 RUNTIME, PRICES = "runtime.yaml", "prices.yaml"

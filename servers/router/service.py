@@ -17,13 +17,11 @@ from servers.domain.embeddings import (
 from servers.domain.models import BreakerInfo, BreakerState, ModelInfo, ProviderInfo
 from servers.domain.usage import BudgetState, UsageQuery, UsageRow
 from servers.kernel.errors import InvalidInput, NotFound
-from servers.router import health, inventory
-from servers.router.candidates import Candidates
-from servers.router.chats import Chats
-from servers.router.counts import Counts
+from servers.router.attempts.trying import Trying
+from servers.router.attempts.untracked import Alone, NoTokenizers, Untracked
+from servers.router.chats.chats import Chats
 from servers.router.kinds import check_strategy
-from servers.router.lanes import Lanes, breaker_info
-from servers.router.passages import Passages
+from servers.router.lanes.lanes import Lanes, breaker_info
 from servers.router.ports import (
     Board,
     BreakerKey,
@@ -32,9 +30,11 @@ from servers.router.ports import (
     Spending,
     Tokenizers,
 )
-from servers.router.prices import PriceList
-from servers.router.trying import Trying
-from servers.router.untracked import Alone, NoTokenizers, Untracked
+from servers.router.routing import health, inventory
+from servers.router.routing.candidates import Candidates
+from servers.router.routing.prices import PriceList
+from servers.router.texts.counts import Counts
+from servers.router.texts.passages import Passages
 
 
 class ModelRouter:

@@ -15,8 +15,8 @@ from servers.domain.services import Router
 from servers.kernel.status import StatusInterceptor
 from servers.router.adapters.pool import open_providers
 from servers.router.ports import Hedging, ModelSettings, ProviderSettings, Retries, RouterSettings
-from servers.router.prices import PriceList
 from servers.router.remote import RemoteRouter
+from servers.router.routing.prices import PriceList
 from servers.router.service import ModelRouter
 from servers.router.servicer import RouterServicer
 

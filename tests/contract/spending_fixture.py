@@ -16,12 +16,12 @@ from servers.kernel.sqlite import open_database
 from servers.router.adapters.redis.client import open_redis
 from servers.router.adapters.redis.ledger import open_redis_ledger
 from servers.router.adapters.sqlite_usage import MIGRATIONS, SqliteUsage
-from servers.router.budget_manifest import Budget
 from servers.router.budgets import budget as values
 from servers.router.budgets.books import Books
 from servers.router.budgets.journal import open_journal
 from servers.router.budgets.restoring import restored_ledger
 from servers.router.budgets.sparing import Sparing
+from servers.router.manifest.budgets import Budget
 from servers.router.ports import Cost
 
 NOON = 1_795_608_000.0  # 2026-11-25T12:00:00Z

@@ -25,8 +25,8 @@ from servers.domain.chat import (
     says,
 )
 from servers.kernel.errors import InvalidInput, Unavailable
-from servers.router.answers import Answers, key_of
-from servers.router.cache import CachingRouter
+from servers.router.wrappers.answers import Answers, key_of
+from servers.router.wrappers.cache import CachingRouter
 from tests.contract.router_fixture import Clock, in_process, over_the_wire, provider, router
 from tests.scripted.http_server import Call, Reply, Then, refuses
 from tests.scripted.openai_server import openai_server

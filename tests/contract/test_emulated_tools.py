@@ -22,7 +22,7 @@ from servers.domain.chat import (
 from servers.domain.models import Capabilities
 from servers.kernel.errors import NotReady
 from servers.router.ports import ModelSettings, ProviderSettings
-from servers.router.structured import StructuredRouter
+from servers.router.wrappers.structured import StructuredRouter
 from tests.contract.router_fixture import in_process, over_the_wire, router
 from tests.scripted.http_server import Reply, Then
 from tests.scripted.openai_server import openai_server

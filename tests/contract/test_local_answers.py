@@ -20,7 +20,7 @@ from servers.kernel.json_schema import JsonSchema
 from servers.router.adapters.pool import open_providers
 from servers.router.ports import RouterSettings
 from servers.router.service import ModelRouter
-from servers.router.structured import StructuredRouter
+from servers.router.wrappers.structured import StructuredRouter
 
 pytestmark = [pytest.mark.local_model, pytest.mark.timeout(300)]  # a busy machine thinks slowly
 

@@ -8,7 +8,7 @@ from servers.domain.chat import ChatRequest, ModelRef
 from servers.domain.models import Capabilities, ModelInfo
 from servers.kernel.errors import Unavailable
 from servers.router.ports import ModelSettings, Price, ProviderSettings
-from servers.router.prices import PriceList
+from servers.router.routing.prices import PriceList
 from tests.contract.router_fixture import Clock, ask, opened, provider
 from tests.scripted.http_server import Reply, refuses
 from tests.scripted.openai_server import openai_server

@@ -10,7 +10,7 @@ from servers.domain.chat import ModelRef, Usage
 from servers.domain.embeddings import Purpose, Ranked
 from servers.kernel.errors import InvalidInput, NotReady
 from servers.router.ports import Price
-from servers.router.prices import PriceList
+from servers.router.routing.prices import PriceList
 from tests.contract.router_fixture import opened, provider
 from tests.contract.text_requests import FEW, QUERY, chat, declares, embed, of_kind, rerank
 from tests.scripted.azure_server import azure_server

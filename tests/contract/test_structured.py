@@ -21,7 +21,7 @@ from servers.domain.chat import (
     says,
 )
 from servers.kernel.errors import Interrupted, InvalidInput, Unavailable
-from servers.router.structured import StructuredRouter
+from servers.router.wrappers.structured import StructuredRouter
 from tests.contract.router_fixture import in_process, over_the_wire, provider, router
 from tests.scripted.http_server import Call, Reply, Then
 from tests.scripted.openai_server import openai_server

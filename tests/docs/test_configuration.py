@@ -17,10 +17,10 @@ from servers.config.runtime import RuntimeConfig, RuntimeSpec
 from servers.kernel.manifest import Manifest, parse
 from servers.kernel.yaml_text import read_yaml
 from servers.rag.manifest import PipelineSpec, RAGPipeline
-from servers.router.budget_manifest import Budget, BudgetSpec
 from servers.router.kinds import PROVIDERS
-from servers.router.manifest import ProviderConfig, ProviderSpec
-from servers.router.prices import load_prices
+from servers.router.manifest.budgets import Budget, BudgetSpec
+from servers.router.manifest.providers import ProviderConfig, ProviderSpec
+from servers.router.routing.prices import load_prices
 from servers.tools.adapters.builtin import function_tools
 from servers.tools.threads import Threads
 from tests.docs.blocks import blocks_of

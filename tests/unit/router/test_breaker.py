@@ -3,7 +3,7 @@
 from math import inf
 
 from servers.domain.models import BreakerState
-from servers.router.breaker import Admission, Breaker
+from servers.router.lanes.breaker import Admission, Breaker
 
 
 class Clock:

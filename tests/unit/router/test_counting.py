@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from servers.domain.chat import Image, Message, Role, Text, ToolSpec, says
 from servers.router.adapters.tokenizers import PackagedTokenizers, encoding_of
-from servers.router.counting import Prompt
+from servers.router.routing.counting import Prompt
 
 HELLO = (says(Role.SYSTEM, "You are kind."), says(Role.USER, "Hello, world!"))
 

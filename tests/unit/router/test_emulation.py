@@ -26,10 +26,10 @@ from servers.domain.chat import (
 )
 from servers.domain.models import Capabilities
 from servers.kernel.json_schema import JsonSchema
-from servers.router import retelling
-from servers.router.emulation import Emulating, Instructed, fitting
-from servers.router.gathering import Gathering
-from servers.router.loosening import loosened, loosened_object
+from servers.router.chats import retelling
+from servers.router.chats.emulation import Emulating, Instructed, fitting
+from servers.router.chats.gathering import Gathering
+from servers.router.chats.loosening import loosened, loosened_object
 from servers.router.ports import Ask
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

@@ -6,7 +6,7 @@ import pytest
 
 from servers.domain.chat import ChatRequest, ModelRef, Role, says
 from servers.kernel.errors import Denied
-from servers.router.guard import GuardedRouter
+from servers.router.wrappers.guard import GuardedRouter
 from tests.contract.router_fixture import in_process, router
 from tests.scripted.openai_server import openai_server
 

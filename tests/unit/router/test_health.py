@@ -1,9 +1,9 @@
 """Declared providers are asked how they are."""
 
 from servers.kernel.errors import InvalidInput
-from servers.router.health import probe
-from servers.router.lanes import Lanes
+from servers.router.lanes.lanes import Lanes
 from servers.router.ports import ProviderDown, ProviderSettings
+from servers.router.routing.health import probe
 
 MINE = ProviderSettings("mine", "ollama", "http://mine", api_key_env="MINE_KEY")
 

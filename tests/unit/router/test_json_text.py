@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servers.router.json_text import objects
+from servers.router.chats.json_text import objects
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=8),

@@ -2,8 +2,8 @@
 
 import pytest
 
-from servers.router.breaker import Breaker
-from servers.router.lanes import Lane, Lanes
+from servers.router.lanes.breaker import Breaker
+from servers.router.lanes.lanes import Lane, Lanes
 
 
 def test_latency_is_four_parts_old_and_one_part_new():

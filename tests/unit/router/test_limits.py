@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from servers.router.limits import Gate
+from servers.router.lanes.limits import Gate
 from servers.router.ports import Limits, ProviderDown
 from tests.contract.router_fixture import Clock
 

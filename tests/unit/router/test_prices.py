@@ -7,7 +7,7 @@ import pytest
 from servers.domain.chat import Usage
 from servers.kernel.errors import InvalidInput
 from servers.router.ports import Price
-from servers.router.prices import FREE, PriceList, cost, load_prices
+from servers.router.routing.prices import FREE, PriceList, cost, load_prices
 
 SHIPPED = Path(__file__).parents[3] / "config" / "prices.yaml"
 OPENAI = "https://api.openai.com/v1"

@@ -2,13 +2,13 @@
 
 from servers.domain.chat import ChatRequest, ModelRef, Role, Sampling, says
 from servers.domain.models import Capabilities
-from servers.router.breaker import Breaker
-from servers.router.candidates import Candidate
-from servers.router.lanes import Lane
-from servers.router.limits import Gate
+from servers.router.lanes.breaker import Breaker
+from servers.router.lanes.lanes import Lane
+from servers.router.lanes.limits import Gate
 from servers.router.ports import Limits, ModelSettings, Price
-from servers.router.ranking import Ranking
-from servers.router.targets import Needs, Target
+from servers.router.routing.candidates import Candidate
+from servers.router.routing.ranking import Ranking
+from servers.router.routing.targets import Needs, Target
 
 SHORT = ChatRequest((says(Role.USER, "hi"),), (ModelRef("any"),))
 

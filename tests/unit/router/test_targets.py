@@ -6,7 +6,7 @@ from servers.domain.chat import ModelRef
 from servers.domain.models import Capabilities
 from servers.kernel.errors import InvalidInput, NotReady
 from servers.router.ports import ModelSettings, ProviderSettings, RouterSettings, Timeouts
-from servers.router.targets import Needs, combined, resolve
+from servers.router.routing.targets import Needs, combined, resolve
 
 MINE = ProviderSettings(
     "mine",

@@ -22,7 +22,7 @@ from servers.router.adapters.genai.markers import Pair
 from servers.router.adapters.genai.places import Places
 from servers.router.adapters.genai.process import Event, Inbox, Worker, WorkerSettings
 from servers.router.adapters.patience import Patience
-from servers.router.gathering import Gathering
+from servers.router.chats.gathering import Gathering
 from servers.router.ports import Ask, ProviderDown
 
 _PACKAGE = "onnxruntime_genai"

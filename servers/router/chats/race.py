@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from servers.domain.chat import Finish, ModelUsage, Step
-from servers.router.attempt import Attempt
+from servers.router.attempts.attempt import Attempt
+from servers.router.chats.speaking import Voice
 from servers.router.ports import Hedging
-from servers.router.speaking import Voice
 
 T = TypeVar("T")
 

@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from servers.domain.chat import ChatRequest, Completion, Step
-from servers.router.attempt import Attempt
-from servers.router.candidates import Candidates, answer_limit
-from servers.router.counting import Prompt
-from servers.router.emulation import fitting
-from servers.router.gathering import Gathering
+from servers.router.attempts.attempt import Attempt
+from servers.router.attempts.trying import Trying, Work
+from servers.router.chats.emulation import fitting
+from servers.router.chats.gathering import Gathering
+from servers.router.chats.race import Race
+from servers.router.chats.speaking import Preparing, Voice, voice, whole
 from servers.router.kinds import check_strategy
 from servers.router.ports import Ask, Provider, Providers, RouterSettings
-from servers.router.race import Race
-from servers.router.ranking import Ranking
-from servers.router.speaking import Preparing, Voice, voice, whole
-from servers.router.trail import Trail
-from servers.router.trying import Trying, Work
+from servers.router.routing.candidates import Candidates, answer_limit
+from servers.router.routing.counting import Prompt
+from servers.router.routing.ranking import Ranking
+from servers.router.routing.trail import Trail
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from servers.domain.embeddings import (
 )
 from servers.domain.services import Router
 from servers.kernel.errors import Denied
-from servers.router.passing import PassingRouter
+from servers.router.wrappers.passing import PassingRouter
 
 
 class GuardedRouter(PassingRouter):

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from servers.domain.chat import ChatRequest, ModelRef, Usage
 from servers.domain.models import Capabilities
 from servers.kernel.errors import InvalidInput
-from servers.router.counting import Prompt
 from servers.router.kinds import kind
-from servers.router.lanes import Lane, Lanes
-from servers.router.limits import Gate
+from servers.router.lanes.lanes import Lane, Lanes
+from servers.router.lanes.limits import Gate
 from servers.router.ports import Cost, Price, Providers, RouterSettings
-from servers.router.prices import PriceList, cost, priced
-from servers.router.targets import Needs, Target, combined, needs, resolve
-from servers.router.trail import Trail
+from servers.router.routing.counting import Prompt
+from servers.router.routing.prices import PriceList, cost, priced
+from servers.router.routing.targets import Needs, Target, combined, needs, resolve
+from servers.router.routing.trail import Trail
 
 _RESOLVED = 1000  # refs
 _ANY, _NONE = Capabilities(), Needs()

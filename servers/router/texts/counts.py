@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from servers.domain.embeddings import CountRequest, TokenCount
 from servers.kernel.errors import InvalidInput, Unavailable
-from servers.router.candidates import Candidates, check_does
-from servers.router.counting import Prompt
 from servers.router.kinds import kind
 from servers.router.ports import Ask, Providers, Tokenizers
-from servers.router.targets import Target
+from servers.router.routing.candidates import Candidates, check_does
+from servers.router.routing.counting import Prompt
+from servers.router.routing.targets import Target
 
 
 @dataclass(frozen=True, slots=True)

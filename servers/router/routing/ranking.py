@@ -7,9 +7,9 @@ from math import inf
 
 from servers.domain.chat import ChatRequest
 from servers.domain.models import Capabilities
-from servers.router.candidates import Candidate
-from servers.router.counting import Prompt
-from servers.router.targets import Needs
+from servers.router.routing.candidates import Candidate
+from servers.router.routing.counting import Prompt
+from servers.router.routing.targets import Needs
 
 _MOST_ROUNDS = 1000  # sets of candidates that round_robin remembers
 _USUAL_ANSWER = 512  # tokens; where a request doesn't bound its answer

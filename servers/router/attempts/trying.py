@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from servers.domain.caller import Account
 from servers.kernel.errors import Exhausted, NotReady
-from servers.router.attempt import Attempt
-from servers.router.breaker import Admission
-from servers.router.candidates import Candidate
-from servers.router.limits import Place
+from servers.router.attempts.attempt import Attempt
+from servers.router.lanes.breaker import Admission
+from servers.router.lanes.limits import Place
 from servers.router.ports import Board, ProviderBusy, Retries, Spending
-from servers.router.trail import SOON, Trail
+from servers.router.routing.candidates import Candidate
+from servers.router.routing.trail import SOON, Trail
 
 
 @dataclass(frozen=True, slots=True)

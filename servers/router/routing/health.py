@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Mapping
 
 from servers.kernel.errors import AstromeshError
-from servers.router.inventory import endpoint_of
-from servers.router.lanes import Lanes
+from servers.router.lanes.lanes import Lanes
 from servers.router.ports import Providers, ProviderSettings, RouterSettings
+from servers.router.routing.inventory import endpoint_of
 
 
 async def watch(

@@ -11,12 +11,12 @@ from servers.domain.chat import ModelUsage, Notice, Usage
 from servers.domain.models import BreakerState
 from servers.kernel import telemetry
 from servers.kernel.errors import AstromeshError, Interrupted
-from servers.router.breaker import Admission
-from servers.router.candidates import Candidate
-from servers.router.limits import Place
+from servers.router.attempts.untracked import Alone
+from servers.router.lanes.breaker import Admission
+from servers.router.lanes.limits import Place
 from servers.router.ports import Board, ProviderBusy, ProviderDown, Reservation
-from servers.router.trail import Trail
-from servers.router.untracked import Alone
+from servers.router.routing.candidates import Candidate
+from servers.router.routing.trail import Trail
 
 _log = structlog.stdlib.get_logger("astromesh.router")
 

@@ -7,8 +7,8 @@ from math import isinf
 from time import monotonic
 
 from servers.domain.models import BreakerInfo, BreakerState
-from servers.router.breaker import Breaker
-from servers.router.limits import Gate
+from servers.router.lanes.breaker import Breaker
+from servers.router.lanes.limits import Gate
 from servers.router.ports import BreakerKey, Limits
 
 OLD, NEW = 0.8, 0.2  # weights of the moving average

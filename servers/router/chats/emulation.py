@@ -16,8 +16,8 @@ from servers.domain.chat import (
     ToolCall,
 )
 from servers.domain.models import Capabilities
-from servers.router import retelling
-from servers.router.gathering import Gathering, answer, steps_of
+from servers.router.chats import retelling
+from servers.router.chats.gathering import Gathering, answer, steps_of
 from servers.router.ports import Ask, Provider
 
 _FORM = """\

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from servers.domain.chat import Image, Json, Message, Role, Text, ToolCall, ToolSpec
-from servers.router.json_text import objects
-from servers.router.loosening import loosened, loosened_object
+from servers.router.chats.json_text import objects
+from servers.router.chats.loosening import loosened, loosened_object
 
 _RULES = """\
 You can call tools. Answer with one JSON object and nothing else. To call a tool:

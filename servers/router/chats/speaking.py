@@ -6,10 +6,10 @@ from typing import TypeAlias
 
 from servers.domain.chat import Completion, Finish, Speaker, Step
 from servers.kernel import telemetry
-from servers.router.attempt import Attempt
-from servers.router.gathering import steps_of
+from servers.router.attempts.attempt import Attempt
+from servers.router.chats.gathering import steps_of
 from servers.router.ports import Ask, Provider, ProviderDown
-from servers.router.targets import Target
+from servers.router.routing.targets import Target
 
 Voice: TypeAlias = AsyncGenerator[Step, None]
 # Whom to ask, and what. Called inside the attempt, which is undone where there is no key.

@@ -5,7 +5,7 @@ from math import isinf
 
 from servers.kernel.errors import AstromeshError, NotReady, Unavailable
 from servers.router.ports import ProviderDown
-from servers.router.targets import Target
+from servers.router.routing.targets import Target
 
 SOON = 1.0  # seconds; what to wait where no breaker says
 

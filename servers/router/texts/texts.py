@@ -8,7 +8,7 @@ import numpy as np
 from servers.domain.embeddings import EmbedRequest, Ranked, RerankRequest, Vector
 from servers.kernel.errors import InvalidInput, NotReady, Violation
 from servers.router.ports import Embedded, ProviderDown, Reranked
-from servers.router.targets import Target
+from servers.router.routing.targets import Target
 
 MOST_TEXTS = 2048
 MOST_DOCUMENTS = 1000

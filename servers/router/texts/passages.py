@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from servers.domain.caller import Account
 from servers.domain.chat import ModelRef
 from servers.domain.embeddings import Embeddings, EmbedRequest, Ranking, RerankRequest
-from servers.router import texts
-from servers.router.attempt import Attempt
-from servers.router.candidates import Candidates
+from servers.router.attempts.attempt import Attempt
+from servers.router.attempts.trying import Trying, Work
 from servers.router.ports import EmbedAsk, Providers, RerankAsk
-from servers.router.trail import Trail
-from servers.router.trying import Trying, Work
+from servers.router.routing.candidates import Candidates
+from servers.router.routing.trail import Trail
+from servers.router.texts import texts
 
 _EMBEDDED = "onnx_embeddings"
 _BYTES = 2  # of a token, at least, for what is set aside

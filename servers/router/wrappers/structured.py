@@ -15,9 +15,9 @@ from servers.domain.services import Router
 from servers.kernel.errors import InvalidInput, Violation
 from servers.kernel.json_schema import JsonSchema, NotASchema
 from servers.kernel.paths import dotted
-from servers.router.gathering import Gathering, steps_of
-from servers.router.passing import PassingRouter
-from servers.router.repair import Answering
+from servers.router.chats.gathering import Gathering, steps_of
+from servers.router.wrappers.passing import PassingRouter
+from servers.router.wrappers.repair import Answering
 
 _KEPT = 256  # schemas
 

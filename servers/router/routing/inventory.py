@@ -6,7 +6,7 @@ from operator import attrgetter
 from servers.domain.models import Capabilities, ModelInfo, ProviderInfo
 from servers.kernel.errors import AstromeshError, NotFound
 from servers.router.kinds import kind
-from servers.router.lanes import Lane, Lanes, breaker_info
+from servers.router.lanes.lanes import Lane, Lanes, breaker_info
 from servers.router.ports import (
     BreakerKey,
     ModelSettings,
@@ -14,8 +14,8 @@ from servers.router.ports import (
     ProviderSettings,
     RouterSettings,
 )
-from servers.router.prices import PriceList
-from servers.router.targets import combined
+from servers.router.routing.prices import PriceList
+from servers.router.routing.targets import combined
 
 
 def models(settings: RouterSettings, adapters: Providers, prices: PriceList) -> Sequence[ModelInfo]:

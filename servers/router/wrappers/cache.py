@@ -11,9 +11,9 @@ from time import monotonic
 from servers.domain.chat import ChatRequest, Completion, FinishReason, Step, Usage
 from servers.domain.services import Router
 from servers.kernel.errors import InvalidInput, Violation
-from servers.router.answers import Answers, Key, key_of
-from servers.router.gathering import Gathering, steps_of
-from servers.router.passing import PassingRouter
+from servers.router.chats.gathering import Gathering, steps_of
+from servers.router.wrappers.answers import Answers, Key, key_of
+from servers.router.wrappers.passing import PassingRouter
 
 _WHOLE = (FinishReason.STOP, FinishReason.TOOL_CALLS)
 

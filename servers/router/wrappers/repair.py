@@ -15,8 +15,8 @@ from servers.domain.chat import (
 )
 from servers.kernel.errors import Unavailable
 from servers.kernel.json_schema import JsonSchema
-from servers.router.gathering import answer
-from servers.router.json_text import objects
+from servers.router.chats.gathering import answer
+from servers.router.chats.json_text import objects
 
 _MOST_OBJECTS = 8  # of one answer that are checked
 _NO_REPAIR = {

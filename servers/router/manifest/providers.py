@@ -13,6 +13,7 @@ from servers.kernel.manifest import Manifest, Strict
 from servers.kernel.paths import Wrong
 from servers.kernel.spelling import Spelling
 from servers.router.kinds import PROVIDERS, OptionShape, check_endpoint, kind
+from servers.router.manifest.routing import ProviderLimits, ProviderRouting
 from servers.router.ports import (
     ModelSettings,
     Price,
@@ -20,7 +21,6 @@ from servers.router.ports import (
     RouterSettings,
     Timeouts,
 )
-from servers.router.routing_manifest import ProviderLimits, ProviderRouting
 
 _USD = Annotated[Number, Field(ge=0)]
 

@@ -1,0 +1,1 @@
+"""Routers around a router: each changes one thing and passes on the rest."""
