@@ -19,7 +19,6 @@ from servers.cli.text_commands import texts
 from servers.kernel.errors import AstromeshError
 
 app = typer.Typer(
-    help="Run declarative AI agents, and talk to them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # Rich's help takes longer to import than to read
@@ -83,6 +82,26 @@ def guarded(command: Callable[[], Any]) -> int:
     except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
         return 0
     return 0
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"astromesh {version('astromesh-grpc')}")
+        raise typer.Exit
+
+
+@app.callback()
+def astromesh(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Run declarative AI agents, and talk to them."""
 
 
 @app.command()

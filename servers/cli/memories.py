@@ -8,7 +8,7 @@ from astromesh.memory.v1.memory_service_pb2_grpc import MemoryServiceStub
 from servers.cli.choices import Output
 from servers.cli.client import PATIENCE, connected
 from servers.cli.output import Columns, show_all, show_one
-from servers.cli.rag import pairs
+from servers.cli.pairs import pairs, wanted
 from servers.kernel.chat_wire import json_to
 
 _SHOWN = 160  # characters of a text in a table
@@ -69,7 +69,7 @@ async def recall(
         query=query,
         top_k=top_k,
         similarity_threshold=threshold,
-        filter=json_to(dict(pairs(where))),
+        filter=json_to(wanted(where)),
         session=session,
         collection=collection,
     )

@@ -17,6 +17,7 @@ from servers.cli.client import PATIENCE, connected
 from servers.cli.output import Columns, show_all, show_one
 from servers.cli.paging import paged
 from servers.cli.spending import moment
+from servers.cli.text import counted
 
 _TYPE, _OUTCOME = episodic_pb2.EpisodeType, episodic_pb2.EpisodeOutcome
 _SHOWN = 100  # characters of a text in a table
@@ -79,7 +80,7 @@ async def clear(address: str, agent: str, session: str, backend: str) -> None:
     async with connected(address) as channel:
         request = pb.ClearHistoryRequest(agent=agent, session=session, backend=backend)
         answer = await MemoryServiceStub(channel).ClearHistory(request, timeout=PATIENCE)
-    print(f"{answer.deleted_turns} turns forgotten")
+    print(f"{counted(answer.deleted_turns, 'turn')} forgotten")
 
 
 async def export(address: str, principal: str, form: Output) -> None:

@@ -164,7 +164,7 @@ def recall(
 def forget(
     agent: _Agent,
     memory_id: Annotated[
-        str, typer.Argument(metavar="[MEMORY]", help="Its id.", show_default=False)
+        str, typer.Argument(metavar="MEMORY", help="Its id.", show_default=False)
     ] = "",
     session: Annotated[str, typer.Option(help="All of this session.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="All that you may see.")] = False,

@@ -13,10 +13,11 @@ from google.rpc import code_pb2
 from servers.cli.choices import Output
 from servers.cli.client import connected
 from servers.cli.failures import FAILED
+from servers.cli.folder import Folder, files_of, tell_passed_over
 from servers.cli.output import Columns, local_time, show_all, show_one
 from servers.cli.paging import paged
-from servers.cli.rag import Folder, counted, fault, files_of, progress, tell_passed_over
-from servers.cli.text import clean
+from servers.cli.rag import fault, progress
+from servers.cli.text import clean, counted
 from servers.domain.rag import Document
 from servers.rag.remote_ingestions import uploaded
 
@@ -67,7 +68,7 @@ _WHOLE: Columns = {
 }
 
 
-async def ingest_in_background(address: str, pipeline: str, folder: Folder) -> int:
+async def ingest_in_background(address: str, pipeline: str, folder: Folder, form: Output) -> int:
     """Gives the exit code: not 0 where a file could not be read."""
     files, faults = await files_of(folder), list[str]()
 
@@ -86,7 +87,10 @@ async def ingest_in_background(address: str, pipeline: str, folder: Folder) -> i
     for why in faults:
         print(f"error: {why}", file=sys.stderr)
     await tell_passed_over(folder, files)
-    print(operation.name)
+    if form is Output.TABLE:
+        print(operation.name)
+    else:
+        show_one(operation, _WHOLE, form)
     return FAILED if faults else 0
 
 
@@ -123,7 +127,7 @@ async def delete_operation(address: str, name: str) -> None:
     print(f"deleted {clean(request.name)}")
 
 
-async def wait_operation(address: str, name: str, seconds: float | None) -> int:
+async def wait_operation(address: str, name: str, seconds: float | None, form: Output) -> int:
     """Shows how it gets on. Gives the exit code: not 0 where anything failed."""
     request = pb.WatchIngestionRequest(name=_named(name).name)
     async with connected(address) as channel:
@@ -144,7 +148,7 @@ async def wait_operation(address: str, name: str, seconds: float | None) -> int:
         except asyncio.CancelledError:  # Ctrl-C
             print(f"{clean(request.name)} goes on", file=sys.stderr)
             raise
-    return _told(operation)
+    return _told(operation, form)
 
 
 def _tell_failures(operation: lro.Operation) -> None:
@@ -154,19 +158,22 @@ def _tell_failures(operation: lro.Operation) -> None:
     for each in named:
         print(f"error: {fault(each.id, each.error_message)}", file=sys.stderr)
     if more := metadata.failed - len(named):
-        print(f"error: {more} more documents failed", file=sys.stderr)
+        print(f"error: {counted(more, 'more document')} failed", file=sys.stderr)
 
 
-def _told(operation: lro.Operation) -> int:
+def _told(operation: lro.Operation, form: Output) -> int:
     _tell_failures(operation)
     if operation.HasField("error"):
         print(f"error: {clean(operation.error.message)}", file=sys.stderr)
     end = _metadata(operation)
-    print(
-        f"{end.done} of {counted(end.documents, 'document')}: {end.created} created, "
-        f"{end.replaced} replaced, {end.unchanged} unchanged, {end.failed} failed"
-    )
-    print(counted(end.chunks, "chunk"))
+    if form is Output.TABLE:
+        print(
+            f"{end.done} of {counted(end.documents, 'document')}: {end.created} created, "
+            f"{end.replaced} replaced, {end.unchanged} unchanged, {end.failed} failed"
+        )
+        print(counted(end.chunks, "chunk"))
+    else:
+        show_one(operation, _WHOLE, form)
     return FAILED if end.failed or operation.HasField("error") else 0
 
 

@@ -41,11 +41,12 @@ def wait(
         float | None, typer.Option(min=0, help="Seconds; otherwise to its end.")
     ] = None,
     address: Address = HERE,
+    output: Form = Output.TABLE,
 ) -> None:
     """Watch one to its end, and sum it up."""
     from servers.cli.operations import wait_operation
 
-    raise typer.Exit(done(wait_operation(address, name, timeout)))
+    raise typer.Exit(done(wait_operation(address, name, timeout, output)))
 
 
 @operations.command()

@@ -70,7 +70,14 @@ def _table(columns: Columns, rows: Sequence[Sequence[str]]) -> None:
         table.add_column(title, overflow="fold", no_wrap=named)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else _WIDE, soft_wrap=False).print(table)
+    if sys.stdout.isatty():
+        Console(soft_wrap=False).print(table)
+        return
+    console = Console(width=_WIDE, soft_wrap=False)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
 
 
 def _cell(value: Any) -> str:

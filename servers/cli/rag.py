@@ -4,10 +4,8 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from urllib.parse import quote
 
 from astromesh.rag.v1 import document_pb2 as docs
 from astromesh.rag.v1 import rag_service_pb2 as pb
@@ -17,14 +15,14 @@ from astromesh.rag.v1.retrieval_pb2 import MaximalMarginalRelevance
 from servers.cli.choices import Output
 from servers.cli.client import connected
 from servers.cli.failures import FAILED
-from servers.cli.output import Columns, local_time, show_all
+from servers.cli.folder import Folder, files_of, tell_passed_over
+from servers.cli.output import Columns, dump, local_time, show_all
 from servers.cli.paging import paged
-from servers.cli.text import clean
-from servers.domain.rag import Document, Scalar
+from servers.cli.pairs import wanted
+from servers.cli.text import clean, counted
+from servers.domain.rag import Document
 from servers.kernel.chat_wire import json_to
 from servers.kernel.errors import InvalidInput
-from servers.kernel.vectors.ports import is_storable
-from servers.rag.adapters.readers import ENDINGS, MOST_BYTES
 from servers.rag.remote import messages_of
 
 _SHOWN = 160  # characters of a passage
@@ -55,57 +53,6 @@ _PIPELINES: Columns = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """Files of a kind that can be read, below a folder; or one file, of whatever kind."""
-
-    path: Path
-    uri: str = ""
-    meta: Sequence[str] = ()
-    acl: Sequence[str] = ()
-
-    def files(self) -> list[Path]:
-        if self.path.is_file():
-            return [self.path]
-        return sorted(filter(self._is_meant, self.path.rglob("*")))
-
-    def passed_over(self, taken: Sequence[Path]) -> Counter[str]:
-        """Of files that are of no kind that can be read, how many have which ending."""
-        if self.path.is_file():
-            return Counter()
-        files = set(filter(self._is_seen, self.path.rglob("*"))).difference(taken)
-        return Counter(each.suffix or "no ending" for each in files)
-
-    def _is_meant(self, path: Path) -> bool:
-        return path.suffix.lower() in ENDINGS and self._is_seen(path)
-
-    def _is_seen(self, path: Path) -> bool:
-        hidden = any(part.startswith(".") for part in path.relative_to(self.path).parts)
-        return not hidden and path.is_file()
-
-    def document(self, path: Path) -> Document:
-        """Raises OSError, and InvalidInput for what is too large to be sent."""
-        base = self.path.parent if self.path.is_file() else self.path
-        name = path.relative_to(base).as_posix()
-        if not is_storable(name):
-            raise InvalidInput("its name is not in UTF-8: give it another one")
-        if (size := path.stat().st_size) > MOST_BYTES:
-            raise InvalidInput(
-                f"{size >> 20} MiB are too many: at most {MOST_BYTES >> 20} are taken; divide it"
-            )
-        uri = f"{self.uri.rstrip('/')}/{quote(name)}" if self.uri else ""
-        metadata = dict(pairs(self.meta))
-        return Document(name, path.read_bytes(), uri=uri, metadata=metadata, acl=tuple(self.acl))
-
-    async def read(self, files: Sequence[Path]) -> AsyncIterator[tuple[Document | None, str]]:
-        """Each as a document, or why it is none."""
-        for path in files:
-            try:
-                yield await asyncio.to_thread(self.document, path), ""
-            except (OSError, InvalidInput) as error:
-                yield None, f"{clean(str(path))}: {error}"
-
-
 @dataclass(slots=True)
 class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -124,39 +71,7 @@ class Tally:
         self.chunks += told.chunks
 
 
-def pairs(written: Sequence[str]) -> Iterator[tuple[str, Scalar]]:
-    """KEY=VALUE; a value that reads as a number or as true or false is one."""
-    for each in written:
-        key, found, value = each.partition("=")
-        if not found or not key:
-            raise InvalidInput(f"{each!r}: write KEY=VALUE")
-        yield key, _scalar(value)
-
-
-def _scalar(value: str) -> Scalar:
-    if value in ("true", "false"):
-        return value == "true"
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
-
-
-async def files_of(folder: Folder) -> list[Path]:
-    """Raises InvalidInput for what is wrong before anything is sent."""
-    files = await asyncio.to_thread(folder.files)
-    if not files:
-        raise InvalidInput(
-            f"there is no document in {str(folder.path)!r}; what can be read ends in "
-            + ", ".join(ENDINGS)
-        )
-    list(pairs(folder.meta))
-    return files
-
-
-async def ingest(address: str, pipeline: str, folder: Folder) -> int:
+async def ingest(address: str, pipeline: str, folder: Folder, form: Output) -> int:
     """Gives the exit code: not 0 where any document could not be taken in."""
     files = await files_of(folder)
     tally, begun = Tally(), time.monotonic()
@@ -175,16 +90,9 @@ async def ingest(address: str, pipeline: str, folder: Folder) -> int:
             async for told in call:
                 tally.add(told)
                 advance(told.id)
-    _summary(tally, time.monotonic() - begun)
+    _summary(tally, time.monotonic() - begun, form)
     await tell_passed_over(folder, files)
     return FAILED if tally.faults else 0
-
-
-async def tell_passed_over(folder: Folder, files: Sequence[Path]) -> None:
-    over = await asyncio.to_thread(folder.passed_over, files)
-    if over:
-        kinds = ", ".join(f"{number} {clean(ending)}" for ending, number in over.most_common(8))
-        print(f"{over.total()} files of other kinds were passed over ({kinds})", file=sys.stderr)
 
 
 class progress:
@@ -218,16 +126,17 @@ def fault(name: str, why: str) -> str:
     return clean(why) if repr(name) in why else f"{clean(name)}: {clean(why)}"
 
 
-def _summary(tally: Tally, seconds: float) -> None:
+def _summary(tally: Tally, seconds: float, form: Output) -> None:
     for name, why in tally.faults:
         print(f"error: {fault(name, why)}", file=sys.stderr)
-    counts = ", ".join(f"{tally.outcomes[each]} {each}" for each in _OUTCOMES.values())
-    print(f"{counted(sum(tally.outcomes.values()), 'document')}: {counts}")
+    outcomes = {each: tally.outcomes[each] for each in _OUTCOMES.values()}
+    if form is not Output.TABLE:
+        failures = [{"document": name, "message": why} for name, why in tally.faults]
+        dump(outcomes | {"chunks": tally.chunks, "seconds": seconds, "failures": failures}, form)
+        return
+    counts = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
+    print(f"{counted(sum(outcomes.values()), 'document')}: {counts}")
     print(f"{counted(tally.chunks, 'chunk')} in {seconds:.1f} s")
-
-
-def counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 async def query(
@@ -240,15 +149,12 @@ async def query(
     mmr: float | None,
     form: Output,
 ) -> None:
-    wanted: dict[str, list[Scalar]] = {}
-    for key, value in pairs(where):
-        wanted.setdefault(key, []).append(value)
     request = pb.QueryRequest(
         pipeline=pipeline,
         query=text,
         top_k=top_k,
         similarity_threshold=threshold,
-        filter=json_to(wanted),
+        filter=json_to(wanted(where)),
         mmr=None if mmr is None else MaximalMarginalRelevance(lambda_mult=mmr),
     )
     async with connected(address) as channel:

@@ -35,17 +35,19 @@ def ingest(
         bool, typer.Option("--background", help="Only hand them over; print the operation's name.")
     ] = False,
     address: Address = HERE,
+    output: Form = Output.TABLE,
 ) -> None:
     """Take in all documents of a folder. What is there already, unchanged, is passed over: after
     an interruption the same command goes on."""
-    from servers.cli.rag import Folder, ingest
+    from servers.cli.folder import Folder
+    from servers.cli.rag import ingest
 
     documents = Folder(folder, uri, meta or [], acl or [])
     if background:
         from servers.cli.operations import ingest_in_background
 
-        raise typer.Exit(done(ingest_in_background(address, pipeline, documents)))
-    raise typer.Exit(done(ingest(address, pipeline, documents)))
+        raise typer.Exit(done(ingest_in_background(address, pipeline, documents, output)))
+    raise typer.Exit(done(ingest(address, pipeline, documents, output)))
 
 
 @rag.command()

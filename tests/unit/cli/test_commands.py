@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -28,6 +29,9 @@ class TestTheCommandLine:
     def test_lists_its_commands(self):
         shown = astromesh("--help").stdout
         assert all(word in shown for word in ("up", "run", "chat", "agents", "runs", "doctor"))
+
+    def test_says_which_version_it_is(self):
+        assert astromesh("--version").stdout == f"astromesh {version('astromesh-grpc')}\n"
 
     def test_imports_no_grpc_to_show_its_help(self):
         code = (

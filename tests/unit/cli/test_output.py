@@ -20,6 +20,12 @@ def test_a_table_has_a_line_for_each(capsys):
     assert row.split(maxsplit=1)[1].strip() == "Adds [bold]numbers[/bold]"
 
 
+def test_lines_that_a_program_reads_end_with_their_text(capsys):
+    show_all([TOOL, Tool(name="x")], COLUMNS, Output.TABLE)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rstrip() for line in lines] == lines
+
+
 def test_a_table_of_nothing_has_its_titles(capsys):
     show_all([], COLUMNS, Output.TABLE)
     assert capsys.readouterr().out.split() == ["NAME", "DESCRIPTION"]

@@ -8,9 +8,10 @@ import pytest
 from rich.console import Console
 
 from servers.cli.choices import Output
+from servers.cli.folder import Folder, tell_passed_over
 from servers.cli.operations import _ROW
 from servers.cli.output import show_all
-from servers.cli.rag import Folder, fault
+from servers.cli.rag import fault
 from servers.cli.rag_eval import _table
 from servers.domain.ingestions import Ingestion, IngestionState
 from servers.rag.convert_operations import operation_to
@@ -32,6 +33,17 @@ def test_files_of_other_kinds_are_counted_by_their_ending(tmp_path):
     folder = Folder(tmp_path)
     assert folder.passed_over(folder.files()) == Counter({".gz": 2, "no ending": 1})
     assert Folder(tmp_path / "b.gz").passed_over([]) == Counter()
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [("b", "1 file of other kinds passed over (1 .gz)\n"), ("bc", "2 files of other kinds")],
+)
+def test_one_file_is_no_files(tmp_path, names, said, capsys):
+    for name in names:
+        (tmp_path / f"{name}.gz").write_text("x")
+    asyncio.run(tell_passed_over(Folder(tmp_path), []))
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_a_file_whose_name_is_no_text_is_a_fault_of_its_own(tmp_path):
