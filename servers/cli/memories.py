@@ -7,6 +7,7 @@ from astromesh.memory.v1.memory_service_pb2_grpc import MemoryServiceStub
 
 from servers.cli.choices import Output
 from servers.cli.client import PATIENCE, connected
+from servers.cli.known_agents import check_known
 from servers.cli.output import Columns, show_all, show_one
 from servers.cli.pairs import pairs, wanted
 from servers.kernel.chat_wire import json_to
@@ -49,6 +50,7 @@ async def remember(
         collection=collection,
     )
     async with connected(address) as channel:
+        await check_known(channel, agent)
         answer = await MemoryServiceStub(channel).Remember(request, timeout=PATIENCE)
     show_one(answer, _MEMORY, form)
 
@@ -75,6 +77,8 @@ async def recall(
     )
     async with connected(address) as channel:
         answer = await MemoryServiceStub(channel).Recall(request, timeout=PATIENCE)
+        if not answer.memories:
+            await check_known(channel, agent)
     show_all(answer.memories, _MEMORIES, form)
 
 

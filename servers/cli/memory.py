@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from servers.cli.choices import EpisodeKind, EpisodeResult, Output
 from servers.cli.client import PATIENCE, connected
+from servers.cli.known_agents import check_known
 from servers.cli.output import Columns, show_all, show_one
 from servers.cli.paging import paged
 from servers.cli.spending import moment
@@ -60,6 +61,8 @@ async def list_sessions(address: str, agent: str, limit: int, form: Output) -> N
         request = pb.ListSessionsRequest(agent=agent)
         ask = MemoryServiceStub(channel).ListSessions
         found = [each async for each in paged(ask, request, "sessions", limit)]
+        if not found:
+            await check_known(channel, agent)
     show_all(found, _SESSIONS, form)
 
 
@@ -70,6 +73,8 @@ async def show_history(
         request = pb.ListTurnsRequest(agent=agent, session=session, backend=backend)
         ask = MemoryServiceStub(channel).ListTurns
         found = [each async for each in paged(ask, request, "turns", limit)]
+        if not found:
+            await check_known(channel, agent)
     if found or form is not Output.TABLE:
         show_all(found, _TURNS, form)
     else:
@@ -105,6 +110,8 @@ async def list_episodes(address: str, agent: str, wanted: Wanted, limit: int, fo
     async with connected(address) as channel:
         ask = MemoryServiceStub(channel).ListEpisodes
         found = [each async for each in paged(ask, request, "episodes", limit)]
+        if not found:
+            await check_known(channel, agent)
     show_all(found, _EPISODES, form)
 
 

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from astromesh.rag.v1 import document_pb2 as docs
 from astromesh.rag.v1 import rag_service_pb2 as pb
@@ -75,6 +76,22 @@ async def ingest(address: str, pipeline: str, folder: Folder, form: Output) -> i
     """Gives the exit code: not 0 where any document could not be taken in."""
     files = await files_of(folder)
     tally, begun = Tally(), time.monotonic()
+    try:
+        await _send(address, pipeline, folder, files, tally)
+    except BaseException:  # Ctrl-C, or the mesh is gone
+        _tell_faults(tally)
+        if done := sum(tally.outcomes.values()):
+            of = f"{done} of {counted(len(files), 'document')}"
+            print(f"broken off after {of}; the same command goes on", file=sys.stderr)
+        raise
+    _summary(tally, time.monotonic() - begun, form)
+    await tell_passed_over(folder, files)
+    return FAILED if tally.faults else 0
+
+
+async def _send(
+    address: str, pipeline: str, folder: Folder, files: Sequence[Path], tally: Tally
+) -> None:
     with progress(len(files)) as advance:
 
         async def documents() -> AsyncIterator[Document]:
@@ -90,9 +107,6 @@ async def ingest(address: str, pipeline: str, folder: Folder, form: Output) -> i
             async for told in call:
                 tally.add(told)
                 advance(told.id)
-    _summary(tally, time.monotonic() - begun, form)
-    await tell_passed_over(folder, files)
-    return FAILED if tally.faults else 0
 
 
 class progress:
@@ -126,9 +140,13 @@ def fault(name: str, why: str) -> str:
     return clean(why) if repr(name) in why else f"{clean(name)}: {clean(why)}"
 
 
-def _summary(tally: Tally, seconds: float, form: Output) -> None:
+def _tell_faults(tally: Tally) -> None:
     for name, why in tally.faults:
         print(f"error: {fault(name, why)}", file=sys.stderr)
+
+
+def _summary(tally: Tally, seconds: float, form: Output) -> None:
+    _tell_faults(tally)
     outcomes = {each: tally.outcomes[each] for each in _OUTCOMES.values()}
     if form is not Output.TABLE:
         failures = [{"document": name, "message": why} for name, why in tally.faults]

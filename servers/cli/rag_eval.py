@@ -72,7 +72,7 @@ def _check_known(file: Path, pipeline: str, questions: Sequence[Question], known
     ]
     if faults:
         fix = f"take it in first (astromesh rag ingest), or correct the id (rag list -p {pipeline})"
-        raise InvalidInput(f"{file}: {some_of(faults)}\n  {fix}")
+        raise InvalidInput(f"{file}: {some_of(faults)}; {fix}")
 
 
 async def _answers(

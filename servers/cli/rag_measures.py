@@ -45,7 +45,7 @@ def questions_of(text: str) -> list[Question]:
 def some_of(faults: Sequence[str]) -> str:
     more = len(faults) - _MOST_TOLD
     told = [*faults[:_MOST_TOLD], *([f"and {more} more"] if more > 0 else [])]
-    return "\n  ".join(told)
+    return "; ".join(told)
 
 
 def _question(line: str, number: int) -> Question:

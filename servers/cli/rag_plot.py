@@ -46,8 +46,9 @@ def write(file: Path, curves: Mapping[str, Sequence[float]], of: str) -> None:
                 values,
                 color=_COLOURS[at % len(_COLOURS)],
                 marker=_MARKS[at % len(_MARKS)],
-                markersize=5,
-                linewidth=1.8,
+                # Where several run along the same line, those below stand out.
+                markersize=5 + 2.5 * (len(curves) - 1 - at),
+                linewidth=1.8 + 1.2 * (len(curves) - 1 - at),
                 label=_plain(f"{pipeline} ({values[-1]:.3f})"),
                 clip_on=False,
                 zorder=3,

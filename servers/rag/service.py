@@ -242,7 +242,9 @@ class RagPipelines:
                 space = await store.space()
                 count = await store.count(caller.tenant) if space else 0
         except AstromeshError as error:
-            return PipelineInfo(*plain, reason=error.message, ready=False)
+            # A file that was not taken over may be what would help.
+            reason = "; ".join(filter(None, (error.message, declared.reason)))
+            return PipelineInfo(*plain, reason=reason, ready=False)
         model, dimension = (space.model, space.dimension) if space else ("", 0)
         return PipelineInfo(*plain, declared.reason, model, dimension, count)
 

@@ -106,7 +106,7 @@ class TestKnowledge:
             run = await agents.run(ADA, ASK)
             (notice,) = await told(agents, run, Noticed)
             assert (run.state, notice.reason) == (RunState.COMPLETED, "KNOWLEDGE_UNAVAILABLE")
-            assert "Qdrant can't be reached" in notice.message
+            assert "Qdrant at http://127.0.0.1:9 can't be reached" in notice.message
             assert system(model) == ""
 
     async def test_that_could_not_be_fetched_is_not_asked_for_when_a_run_goes_on(self, world):

@@ -108,6 +108,15 @@ class TestAPipeline:
         assert (info.ready, "chunk_size" in info.reason) == (True, True)
         assert await found(rag) == ["a"]
 
+    async def test_whose_store_is_away_says_what_is_wrong_with_its_new_file_too(self, rag, take):
+        await take(pipeline(vector_store={"backend": "qdrant", "url": "http://ann:pw@127.0.0.1:9"}))
+        await take(pipeline(chunking={"chunk_size": 0}))
+        info = await rag.pipeline(ALICE, P)
+        assert not info.ready
+        away, faulty = info.reason.split("; ")
+        assert away.startswith("Qdrant at http://127.0.0.1:9 can't be reached: ")
+        assert "chunk_size" in faulty
+
     async def test_that_is_back_has_its_documents(self, rag, take):
         await take()
         await take(pipeline())

@@ -57,6 +57,22 @@ async def test_episodes_are_listed_and_filtered(cli):
     assert "tool_call calculator" in shown
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sessions", "helpr"),
+        ("history", "helpr", "s"),
+        ("episodes", "helpr"),
+        ("recall", "helpr", "tea"),
+        ("remember", "helpr", "tea"),
+    ],
+)
+async def test_of_an_agent_that_is_not_there_nothing_is_shown_as_if_it_were(cli, words):
+    done = await cli("memory", *words)
+    assert (done.code, done.out) == (failures.FAILED, "")
+    assert "there is no agent 'helpr'; did you mean 'helper'?" in done.err
+
+
 async def test_feedback_is_given_on_a_run(cli):
     (run,) = await listed(cli, "episodes", "helper", "--type", "run")
     done = await cli("memory", "feedback", run["run_id"], "Too short.", "--rating", "0.5")

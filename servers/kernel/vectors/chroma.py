@@ -63,11 +63,11 @@ async def open_chroma(
     """`exact`: points in scope that are all compared. Raises Unavailable (STORE_UNAVAILABLE)
     where nobody answers."""
     # Of its own: where Chroma hangs, what others do in threads goes on.
-    threads = ThreadPoolExecutor(_THREADS, "chroma")
+    threads, where = ThreadPoolExecutor(_THREADS, "chroma"), collection.at("Chroma")
     try:
-        client = await called(threads, client_of, collection)
+        client = await called(where, threads, client_of, collection)
         try:
-            store = ChromaStore(client, collection.name, threads, exact)
+            store = ChromaStore(client, collection.name, where, threads, exact)
             await store.space()
             yield store
         finally:
@@ -83,8 +83,10 @@ def open_at(collection: Collection) -> AbstractAsyncContextManager["ChromaStore"
 class ChromaStore:
     """Made by `open_chroma`."""
 
-    def __init__(self, client: Any, name: str, threads: ThreadPoolExecutor, exact: int) -> None:
-        self._client, self._name, self._threads = client, name, threads
+    def __init__(
+        self, client: Any, name: str, where: str, threads: ThreadPoolExecutor, exact: int
+    ) -> None:
+        self._client, self._name, self._where, self._threads = client, name, where, threads
         self._exact = exact
         self._collection: Any = None
         self._words = False  # whether documents are words
@@ -95,7 +97,9 @@ class ChromaStore:
         if self._space is None:
             try:
                 get = self._client.get_collection
-                found = await called(self._threads, get, self._name, embedding_function=None)
+                found = await called(
+                    self._where, self._threads, get, self._name, embedding_function=None
+                )
             except NotFoundError:
                 return None
             self._collection = found
@@ -105,11 +109,12 @@ class ChromaStore:
 
     async def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
-            return await called(self._threads, function, *args, **kwargs)
+            return await called(self._where, self._threads, function, *args, **kwargs)
         except NotFoundError as error:  # of a server that was started without its data, say
             self._space = None  # the next one looks for it again
             raise Unavailable(
-                f"collection {self._name!r} is gone from Chroma: take the documents in again",
+                f"collection {self._name!r} is gone from {self._where}: "
+                "take the documents in again",
                 reason="STORE_UNAVAILABLE",
             ) from error
 

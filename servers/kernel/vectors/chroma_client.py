@@ -56,28 +56,34 @@ def client_of(collection: Collection) -> Any:
 
 
 async def called(
-    threads: ThreadPoolExecutor, function: Callable[..., Any], *args: Any, **kwargs: Any
+    where: str,
+    threads: ThreadPoolExecutor,
+    function: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
-    """In a thread, as the library blocks."""
+    """In a thread, as the library blocks. `where`: for messages."""
     loop = asyncio.get_running_loop()
-    with _named():
+    with _named(where):
         async with asyncio.timeout(_PATIENCE):
             return await loop.run_in_executor(threads, partial(function, *args, **kwargs))
 
 
 @contextmanager
-def _named() -> Iterator[None]:
+def _named(where: str) -> Iterator[None]:
     try:
         yield
     except NotFoundError:
         raise
     except (ChromaError, httpx.HTTPError, OSError) as error:
         raise Unavailable(
-            f"Chroma can't be used: {str(error)[:300]}", reason="STORE_UNAVAILABLE", retry_after=1.0
+            f"{where} can't be used: {str(error)[:300]}",
+            reason="STORE_UNAVAILABLE",
+            retry_after=1.0,
         ) from error
     except ValueError as error:  # of its client, where nobody answers
         if "connect" not in str(error).lower():
             raise
         raise Unavailable(
-            f"Chroma can't be reached: {error}", reason="STORE_UNAVAILABLE", retry_after=1.0
+            f"{where} can't be reached: {error}", reason="STORE_UNAVAILABLE", retry_after=1.0
         ) from error

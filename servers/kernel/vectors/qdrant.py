@@ -65,7 +65,7 @@ async def open_at(collection: Collection) -> AsyncIterator["QdrantStore"]:
     else:
         client = Folder(collection.folder / collection.name)
     try:
-        store = QdrantStore(client, collection.name, bool(collection.address))
+        store = QdrantStore(client, collection)
         await store.space()
         yield store
     finally:
@@ -75,16 +75,17 @@ async def open_at(collection: Collection) -> AsyncIterator["QdrantStore"]:
 class QdrantStore:
     """Made by `open_at`."""
 
-    def __init__(self, client: Any, name: str, server: bool) -> None:
-        self._client, self._name, self._server = client, name, server
+    def __init__(self, client: Any, collection: Collection) -> None:
+        self._client, self._name = client, collection.name
+        self._where, self._server = collection.at("Qdrant"), bool(collection.address)
         self._space: Space | None = None
         self._words = False  # whether the collection has them
-        self._known = None if server else Known()
+        self._known = None if self._server else Known()
         self._lock = asyncio.Lock()  # of two writers of a record one must be last
 
     async def space(self) -> Space | None:
         if self._space is None:
-            with _named():
+            with _named(self._where):
                 if await self._client.collection_exists(self._name):
                     found = await self._client.get_collection(self._name)
                     said = found.config.metadata or {}
@@ -93,7 +94,7 @@ class QdrantStore:
         return self._space
 
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        with _named():
+        with _named(self._where):
             try:
                 return await getattr(self._client, method)(self._name, *args, **kwargs)
             except (UnexpectedResponse, ValueError) as error:
@@ -103,14 +104,15 @@ class QdrantStore:
                 if self._known:
                     self._known.forget()
                 raise Unavailable(
-                    f"collection {self._name!r} is gone from Qdrant: take the documents in again",
+                    f"collection {self._name!r} is gone from {self._where}: "
+                    "take the documents in again",
                     reason="STORE_UNAVAILABLE",
                 ) from error
 
     async def prepare(self, space: Space) -> None:
         async with self._lock:
             if await self.space() is None:
-                with _named():
+                with _named(self._where):
                     await self._make(space)
             check_space(await self.space(), space, f"collection {self._name!r}")
 
@@ -375,14 +377,14 @@ def _is_gone(error: Exception, name: str) -> bool:
 
 
 @contextmanager
-def _named() -> Iterator[None]:
+def _named(where: str) -> Iterator[None]:
     try:
         yield
     except (ResponseHandlingException, httpx.HTTPError, OSError) as error:
         raise Unavailable(
-            f"Qdrant can't be reached: {error}", reason="STORE_UNAVAILABLE", retry_after=1.0
+            f"{where} can't be reached: {error}", reason="STORE_UNAVAILABLE", retry_after=1.0
         ) from error
     except ApiException as error:
         raise Unavailable(
-            f"Qdrant refused: {str(error)[:300]}", reason="STORE_UNAVAILABLE"
+            f"{where} refused: {str(error)[:300]}", reason="STORE_UNAVAILABLE"
         ) from error

@@ -35,6 +35,8 @@ ENDINGS = {
     ".docx": DOCX,
     ".csv": CSV,
     ".json": JSON,
+    ".jsonl": JSON,
+    ".ndjson": JSON,
 }
 
 _HEADING = re.compile(r"^#{1,2} +(.+?) *#*$", re.MULTILINE)
@@ -169,7 +171,7 @@ def _json(content: bytes) -> Contents:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         try:
-            value = [orjson.loads(line) for line in text.splitlines() if line.strip()]
+            value = [orjson.loads(line) for line in text.split("\n") if line.strip()]
         except orjson.JSONDecodeError:
             raise _unreadable(f"no JSON: {error}") from error
     title = value.get("title") if isinstance(value, dict) else None
