@@ -325,7 +325,7 @@ class TestTheSchema:
 async def test_without_the_extra_the_mesh_says_how_to_install_it(tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "asyncpg"]:
         monkeypatch.setitem(sys.modules, name, None)
-    for name in [name for name in sys.modules if ".adapters.postgres_" in name]:
+    for name in [name for name in sys.modules if ".adapters.postgres" in name]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(NotReady, match=r"pip install 'astromesh-grpc\[postgres\]'") as caught:
         async with open_stores(tmp_path, time.time, run_fixture.new_id, dsn="postgresql://h/d"):
