@@ -21,6 +21,7 @@ from rich.progress import track
 
 from bench import upstream
 from bench.callers import Result
+from bench.choosing import with_part
 from bench.load import Load
 from bench.mesh import mesh, write_config
 from bench.processes import instant_model
@@ -62,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         port, model = stack.enter_context(instant_model(Path(folder), options.pieces))
-        sides = [side for side in _sides(stack, Path(folder), port) if options.only in side.name]
+        every = {side.name: side for side in _sides(stack, Path(folder), port)}
+        sides = [every[name] for name in with_part(options.only, list(every))]
         rounds = _measured(sides, model.pid, options)
     _tell(rounds, options)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import litellm_package
+from bench.choosing import with_part
 from bench.outages import Outage, Server, serving
 from bench.report import console, table, write
 from bench.steady import Call
@@ -115,7 +116,8 @@ def _sides(options: argparse.Namespace) -> list[Side]:
         sides.append(Side("LiteLLM, configured", "litellm_router", python, tuned))
     else:
         console.print(litellm_package.SKIPPED)
-    return [side for side in sides if options.only in side.name]
+    wanted = with_part(options.only, [side.name for side in sides])
+    return [side for side in sides if side.name in wanted]
 
 
 async def _started(stack: AsyncExitStack, side: Side, folder: Path) -> tuple[Subject, Server]:

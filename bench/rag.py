@@ -32,6 +32,7 @@ from typing import Any
 import structlog
 import uvloop
 
+from bench.choosing import chosen
 from bench.known_item import SEED, KnownItems, built
 from bench.rag_sides import MODES, Ours, Remembering, Side, Slice, Took, sides, sliced
 from bench.report import Spread, console, table, write
@@ -146,10 +147,7 @@ async def measured_modes(
     return found
 
 
-async def bench(chunks: int, rounds: int, most: int, only: frozenset[str], once: bool) -> None:
-    known = await asyncio.to_thread(built)
-    slices = await asyncio.to_thread(sliced, documents_of(known), chunks, rounds)
-    questions = asked_of(known, slices)[:most]
+async def bench(chunks: int, rounds: int, most: int, only: str, once: bool) -> None:
     console.print(f"load {os.getloadavg()[0]:.1f} at the beginning")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -157,8 +155,11 @@ async def bench(chunks: int, rounds: int, most: int, only: frozenset[str], once:
             router: Any = ModelRouter(RouterSettings(), pool, env={})
             router = Remembering(router) if once else router
             async with sides(router, folder) as every:
-                by = {n: s for n, s in every.items() if not only or n in only or n == ALONE}
-                await measure(by, slices, questions, once)
+                names = chosen(only, ";", every) or every.keys()
+                by = {name: side for name, side in every.items() if name in {*names, ALONE}}
+                known = await asyncio.to_thread(built)
+                slices = await asyncio.to_thread(sliced, documents_of(known), chunks, rounds)
+                await measure(by, slices, asked_of(known, slices)[:most], once)
 
 
 async def measure(
@@ -192,8 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     quiet = structlog.make_filtering_bound_logger(logging.WARNING)
     structlog.configure(wrapper_class=quiet)
-    only = frozenset(filter(None, options.only.split(";")))
-    uvloop.run(bench(options.chunks, options.rounds, options.questions, only, options.once))
+    o = options
+    uvloop.run(bench(o.chunks, o.rounds, o.questions, o.only, o.once))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.choosing import chosen
 from bench.documents import manual_pages
 from bench.report import table, write
 from bench.rounds import Variant, package, rounds, speedup
@@ -27,6 +28,10 @@ from servers.kernel import native
 
 THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 K = 10
+KNOWN = (
+    *("read", "float32", "numpy", "rank", "float16", "int8"),
+    *("simsimd", "faiss", "usearch", "numkong", "numkong int8"),
+)
 OVERSAMPLE = 2
 SHAPES = [(10_000, 384), (100_000, 384), (10_000, 768), (100_000, 768)]
 LARGE = [(100_000, 1536), (1_000_000, 384), (1_000_000, 768), (1_000_000, 1536)]
@@ -238,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     wanted = Wanted(
         options.rounds,
         options.threads,
-        frozenset(filter(None, options.only.split(","))),
+        chosen(options.only, ",", KNOWN),
         time.process_time if options.cpu else time.perf_counter,
     )
     shapes = [shape_of(each) for each in options.shape] or SHAPES + LARGE * options.large
