@@ -1,6 +1,7 @@
 """Connections to PostgreSQL that outlive its restarts. Needs the extra `postgres`."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from servers.kernel.errors import AstromeshError, Exhausted, Unavailable
 
@@ -22,6 +22,7 @@ PATIENCE: Final = 30.0  # seconds that work waits for a PostgreSQL that is away
 CONNECTIONS: Final = 8  # for reads; two more write and listen
 ANSWER: Final = 15.0  # seconds for one answer: then the connection counts as lost
 _CONNECTING: Final = 10.0  # seconds
+_PAUSES: Final = (0.05, 1.0)  # seconds at most before the second try, and before a later one
 _AT_THE_END: Final = 3.0  # seconds that statements have when the mesh stops
 _AWAY: Final = (
     OSError,
@@ -46,13 +47,20 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, _AWAY) and not isinstance(error, ValueError)
 
 
-def retrying(stop: Callable[[RetryCallState], bool]) -> AsyncRetrying:
-    return AsyncRetrying(
-        stop=stop,
-        wait=wait_random_exponential(multiplier=0.05, max=1.0),
-        retry=retry_if_exception(is_away),
-        reraise=True,
-    )
+async def retried(work: Callable[[bool], Awaitable[T]], given_up: Callable[[], bool]) -> T:
+    """What comes of the work once the server is there. `work` hears whether it was tried before.
+
+    Raises the last failure once it is given up, and at once what another try would not change.
+    """
+    again, pause = False, _PAUSES[0]
+    while True:
+        try:
+            return await work(again)
+        except Exception as error:
+            if not is_away(error) or given_up():
+                raise
+        await asyncio.sleep(random.uniform(0, pause))  # or all would come back together
+        again, pause = True, min(2 * pause, _PAUSES[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +82,16 @@ class Postgres:
 
         Raises Unavailable (STORE_UNAVAILABLE) where it stays away.
         """
+
+        async def attempt(_again: bool) -> T:
+            if self.pool.is_closing():
+                raise _closed()
+            async with self.pool.acquire(timeout=self.answer) as connection:
+                return await work(connection)
+
         end = asyncio.get_running_loop().time() + self.patience
         with _named(self.where):
-            async for attempt in retrying(past(end)):
-                with attempt:
-                    if self.pool.is_closing():
-                        raise Unavailable(
-                            "the connections to PostgreSQL are closed", reason="SHUTTING_DOWN"
-                        )
-                    async with self.pool.acquire(timeout=self.answer) as connection:
-                        return await work(connection)
-        raise AssertionError("retrying ends with a result or an error")
+            return await retried(attempt, past(end))
 
     async def connect(self, **settings: str) -> "asyncpg.Connection[asyncpg.Record]":
         """A connection of its own, which the caller closes."""
@@ -177,7 +184,7 @@ def in_our_words(error: Exception, where: str) -> Exception:
     return ours
 
 
-def past(end: float) -> Callable[[RetryCallState], bool]:
+def past(end: float) -> Callable[[], bool]:
     """Whether the loop's clock is past a time."""
     loop = asyncio.get_running_loop()
-    return lambda _: loop.time() >= end
+    return lambda: loop.time() >= end

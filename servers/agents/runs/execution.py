@@ -216,6 +216,7 @@ class Execution:
             finally:
                 if self._place:
                     self._sessions.leave(self._place)
+                    self._place = None  # which holds on to us
                 on_end(self)
                 self.log.close()
                 self.ended.set()

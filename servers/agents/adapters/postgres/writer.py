@@ -22,7 +22,7 @@ from servers.kernel.postgres import (
     in_our_words,
     is_away,
     past,
-    retrying,
+    retried,
 )
 
 T = TypeVar("T")
@@ -142,11 +142,10 @@ class Writer:
 
     async def _steadily(self, batch: list[_Job]) -> Sequence[Outcome]:
         statement, writes = batch[0].statement, [job.write for job in batch]
-        async for attempt in retrying(self._given_up(batch[0].asked_at + self._postgres.patience)):
-            with attempt:
-                again = attempt.retry_state.attempt_number > 1
-                return await self._attempt(statement, writes, again)
-        raise AssertionError("retrying ends with a result or an error")
+        return await retried(
+            lambda again: self._attempt(statement, writes, again),
+            self._given_up(batch[0].asked_at + self._postgres.patience),
+        )
 
     async def _attempt(
         self, statement: Statement, writes: Sequence[Any], again: bool
@@ -159,11 +158,9 @@ class Writer:
                 self._disconnect()
             raise
 
-    def _given_up(self, end: float) -> Callable[[Any], bool]:
+    def _given_up(self, end: float) -> Callable[[], bool]:
         is_past = past(end)
-        return lambda state: (
-            is_past(state) or (self._end is not None and self._loop.time() >= self._end)
-        )
+        return lambda: is_past() or (self._end is not None and self._loop.time() >= self._end)
 
     async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
         if self._connection is None or self._connection.is_closed():
