@@ -74,7 +74,7 @@ def models_exist(settings: RouterSettings) -> Check:
     def check(agent: Agent) -> Iterator[Wrong]:
         for place, choice in choices(agent):
             try:
-                check_does(resolve(choice.ref(), settings), "chat")
+                check_does(resolve(choice.ref, settings), "chat")
             except InvalidInput as error:
                 yield Wrong(place, error.message)
 

@@ -17,6 +17,7 @@ _log = structlog.stdlib.get_logger("astromesh.agents")
 _BEAT = 1.0  # seconds at the most: how late a cancel from elsewhere or a timer may be
 _AT_ONCE = 100  # runs that are taken up with one beat
 _PAUSES = (1.0, 2.0, 5.0)  # seconds before a run is tried again that the store didn't take
+_REMEMBERED = 10_000  # runs that had trouble: those that go on elsewhere never come back
 
 TakeUp = Callable[[Run, Sequence[RunEvent]], Awaitable[None]]
 
@@ -44,7 +45,9 @@ class Keeper:
         if run.state.terminal or run.state.waiting:
             self._trouble.pop(run.id, None)
             return
-        times = self._trouble[run.id] = self._trouble.get(run.id, 0) + 1
+        times = self._trouble[run.id] = self._trouble.pop(run.id, 0) + 1
+        if len(self._trouble) > _REMEMBERED:
+            del self._trouble[next(iter(self._trouble))]
         pause = _PAUSES[min(times, len(_PAUSES)) - 1]
         rested = asyncio.get_running_loop().call_later(pause, self._resting.pop, run.id, None)
         self._resting[run.id] = rested

@@ -137,7 +137,7 @@ class Agent(Manifest):
 
     def models(self, role: str = "") -> tuple[ModelRef, ...]:
         """The candidates for a role, best first: `role_map`, `roles`, `default`, `primary`."""
-        return tuple(choice.ref() for choice in self.spec.model.choices(self._mapped(role)))
+        return tuple(choice.ref for choice in self.spec.model.choices(self._mapped(role)))
 
     def strategy(self, role: str = "") -> str:
         """How they are ranked; empty where that is left to the ProviderConfig."""

@@ -1,6 +1,7 @@
 """spec.model: which models answer, and which one in which role."""
 
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -94,7 +95,9 @@ class ModelChoice(Strict):
             raise ValueError("holds a variable, which only files may do; use api_key_env for a key")
         return value
 
+    @cached_property
     def ref(self) -> ModelRef:
+        """Always the same: the router remembers what it has found out about one."""
         return ModelRef(
             provider=self.provider,
             model=self.model,

@@ -45,6 +45,7 @@ T = TypeVar("T")
 
 _log = structlog.stdlib.get_logger("astromesh.vectors")
 _MOST_SEEN = 64  # scopes and filters whose numbers are kept
+_MOST_NUMBERS = 4_000_000  # of all of them together, of 8 bytes; or those of one
 _SAVE_EVERY = 5.0  # seconds, at most, where something has changed
 _SWEPT = 500  # records that are removed together
 
@@ -262,9 +263,10 @@ class FaissStore:
         change = rows.change(connection)
         since, seen = self._seen.get(key, (-1, array("q")))
         if since != change:
-            if len(self._seen) >= _MOST_SEEN:
-                self._seen.clear()
             seen = rows.seen(connection, whenever, where)
+            kept = sum(len(each) for _, each in list(self._seen.values()))
+            if len(self._seen) >= _MOST_SEEN or kept + len(seen) > _MOST_NUMBERS:
+                self._seen.clear()
             self._seen[key] = change, seen
         over = [] if scope.now is None else rows.over(connection, scope.tenant, scope.now)
         return _without(seen, over) if over else seen

@@ -52,6 +52,7 @@ class Candidates:
         self._settings, self._providers = settings, providers
         self._lanes, self._prices = lanes, prices
         self._resolved: OrderedDict[int, tuple[ModelRef, Target]] = OrderedDict()  # by id(ref)
+        self._usual: dict[str, tuple[ModelRef, ...]] = {}  # by type of provider
 
     def of(self, request: ChatRequest, trail: Trail) -> list[Candidate]:
         """Those that can do what the request needs. All names are checked first."""
@@ -77,10 +78,13 @@ class Candidates:
         return targets if self._settings.fallback_enabled else targets[:1]
 
     def any_of(self, type_: str) -> tuple[ModelRef, ...]:
-        """The first declared provider of a type, or the type itself."""
-        declared = self._settings.providers.values()
-        name = next((each.name for each in declared if each.kind == type_), type_)
-        return (ModelRef(name),)
+        """The first declared provider of a type, or the type itself. Always the same refs: each
+        new one would have to be resolved, and be remembered."""
+        if type_ not in self._usual:
+            declared = self._settings.providers.values()
+            name = next((each.name for each in declared if each.kind == type_), type_)
+            self._usual[type_] = (ModelRef(name),)
+        return self._usual[type_]
 
     def target(self, ref: ModelRef) -> Target:
         """As `resolve`, which is worked out once for the refs that an agent keeps using."""

@@ -1,7 +1,7 @@
 """Whether what an agent remembers can be kept where it says."""
 
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from servers.agents.manifest import Agent
 from servers.domain.services import Memory
@@ -12,7 +12,9 @@ _EPISODIC = "spec.memory.episodic.backend"
 _SEMANTIC = "spec.memory.semantic.collection"
 _KNOWN_FOR = 5.0  # seconds that a backend is taken to answer, once it has
 _MISSED_FOR = 1.0  # and not to answer, once it hasn't: a list of agents asks for each
+_KNOWN = 1000  # places
 
+T = TypeVar("T")
 
 _Place: TypeAlias = tuple[str, str]  # what is kept there, and its name
 
@@ -60,10 +62,17 @@ class KnownPlaces:
         except AstromeshError as wrong:
             if isinstance(wrong, Unavailable) and wrong.reason != "STORE_UNAVAILABLE":
                 return None  # the memory service itself is away: the run will say so
-            self._missed[place] = self._now(), wrong
+            _note(self._missed, place, (self._now(), wrong))
             return wrong
-        self._answered[place] = self._now()
+        _note(self._answered, place, self._now())
         return None
+
+
+def _note(known: dict[_Place, T], place: _Place, what: T) -> None:
+    """Names come from agents, which come and go."""
+    if len(known) >= _KNOWN:
+        known.clear()
+    known[place] = what
 
 
 def _not_ready(agent: Agent, field: str, error: AstromeshError) -> NotReady:
