@@ -1,17 +1,18 @@
 """A real Chroma server in a folder of its own, for tests."""
 
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-PATIENCE = 60  # seconds
+from tests.patience import PATIENCE
+from tests.ports import free_port
+
 _PROGRAM = Path(sys.executable).parent / "chroma"
 
 
@@ -66,9 +67,7 @@ class ChromaServer:
 
 @contextmanager
 def chroma_server(folder: Path) -> Iterator[ChromaServer]:
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    server = ChromaServer(folder, port)
+    server = ChromaServer(folder, free_port())
     try:
         server.start()
         yield server

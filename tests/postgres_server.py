@@ -18,7 +18,8 @@ from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
-PATIENCE = 60  # seconds
+from tests.patience import PATIENCE
+
 SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",

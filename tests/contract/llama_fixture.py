@@ -11,6 +11,7 @@ from servers.router.adapters.http import open_http
 from servers.router.adapters.openai.llamacpp import LlamaCpp
 from tests.contract import tiny_bert
 from tests.contract.text_subjects import Embedding, Ranking
+from tests.patience import PATIENCE
 
 _ROOT = Path(__file__).parents[2]
 _SERVER = """
@@ -46,7 +47,7 @@ async def llama(folder: Path, pooling: str) -> AsyncIterator[str]:
     assert process.stdin
     assert process.stdout
     try:
-        line = await asyncio.wait_for(process.stdout.readline(), 60)
+        line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
         yield line.decode().strip()
     finally:
         process.stdin.close()

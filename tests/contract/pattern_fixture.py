@@ -9,6 +9,7 @@ import pytest
 from servers.domain.caller import Caller
 from servers.domain.run_events import BranchEnded, BranchStarted
 from servers.domain.runs import RunRequest
+from tests.patience import PATIENCE
 from tests.running import agent, in_process, mesh_of, over_the_wire
 from tests.scripted.http_server import Call, Reply
 from tests.scripted.knowing_server import knowing_server
@@ -58,7 +59,7 @@ async def told(events):
 
 async def requests(model, number):
     """Return when so many requests have arrived."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while len(model.requests) < number:
             model.asked.clear()
             await model.asked.wait()

@@ -12,6 +12,7 @@ from servers.domain.caller import Caller
 from servers.domain.runs import RunRequest
 from servers.domain.semantic import MemoryQuery, Reader
 from servers.mesh import open_mesh
+from tests.patience import PATIENCE
 from tests.running import agent, in_process, over_the_wire, write_agents
 from tests.scripted.http_server import Reply
 from tests.scripted.openai_server import openai_server
@@ -36,7 +37,7 @@ def reader(caller: Caller, session: str = "") -> Reader:
 
 async def kept(mesh, caller: Caller = ADA, count: int = 1, session: str = "", collection=""):
     """His memories, once there are so many."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             query = MemoryQuery(collection=collection)
             page = await mesh.memory.semantic.memories(reader(caller, session), query)
@@ -54,7 +55,7 @@ async def nothing_left(tmp_path) -> None:
     """Until all that there was to learn has been looked at."""
     path = tmp_path / "state" / "lessons.db"
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while database.execute("SELECT 1 FROM lesson").fetchone():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 

@@ -8,6 +8,7 @@ import pytest
 
 from servers.domain.caller import Caller
 from servers.domain.runs import RunFilter, RunRequest
+from tests.patience import PATIENCE
 from tests.running import agent, in_process, mesh_of, over_the_wire
 from tests.scripted.http_server import Call, Reply
 from tests.scripted.openai_server import openai_server
@@ -55,7 +56,7 @@ def world(reached, tmp_path):
 
 
 async def seen(events):
-    async with asyncio.timeout(10), aclosing(events):
+    async with asyncio.timeout(PATIENCE), aclosing(events):
         return [event async for event in events]
 
 

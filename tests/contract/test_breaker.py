@@ -8,6 +8,7 @@ import pytest
 from servers.domain.models import BreakerState
 from servers.kernel.errors import InvalidInput, NotFound, Unavailable
 from tests.contract.router_fixture import Clock, ask, opened, provider
+from tests.patience import PATIENCE
 from tests.scripted.http_server import Reply, Then, refuses
 from tests.scripted.openai_server import openai_server
 
@@ -68,7 +69,7 @@ class TestABreaker:
             clock.now = 60
             down.asked.clear()
             asking = [asyncio.create_task(models.complete(ask("down", "up"))) for _ in range(50)]
-            await asyncio.wait_for(down.asked.wait(), 5)
+            await asyncio.wait_for(down.asked.wait(), PATIENCE)
             await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
             while sum(each.done() for each in asking) < 49:
                 await asyncio.wait(

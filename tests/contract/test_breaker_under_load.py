@@ -8,6 +8,7 @@ import pytest
 from servers.domain.chat import ChatRequest, ModelRef, Role, says
 from servers.domain.models import BreakerState
 from tests.contract.router_fixture import Clock, opened, provider
+from tests.patience import PATIENCE, PROMPTLY
 from tests.scripted.http_server import Reply, refuses
 from tests.scripted.openai_server import openai_server
 
@@ -52,7 +53,7 @@ async def crowd(models, ask) -> tuple[list[str], asyncio.Task]:
     """Who answered those that are answered, and the one that is not."""
     waiting = {asyncio.create_task(ask(models)) for _ in range(CROWD)}
     answered = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while len(waiting) > 1:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             answered += [each.result() for each in done]
@@ -92,7 +93,7 @@ async def test_a_probe_whose_caller_leaves_makes_room_for_the_next(opened, ask):
     async with half_open(opened, Reply(hold=asyncio.Event())) as (models, ill):
         _, probe = await crowd(models, ask)
         probe.cancel()
-        await asyncio.wait_for(ill.left.wait(), 5)
+        await asyncio.wait_for(ill.left.wait(), PROMPTLY)
         ill.replies[:] = [Reply()]
         assert await ask(models) == "ill"
         assert len(ill.requests) == 2

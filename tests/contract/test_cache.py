@@ -28,6 +28,7 @@ from servers.kernel.errors import InvalidInput, Unavailable
 from servers.router.wrappers.answers import Answers, key_of
 from servers.router.wrappers.cache import CachingRouter
 from tests.contract.router_fixture import Clock, in_process, over_the_wire, provider, router
+from tests.patience import PATIENCE, PROMPTLY
 from tests.scripted.http_server import Call, Reply, Then, refuses
 from tests.scripted.openai_server import openai_server
 
@@ -155,7 +156,7 @@ class TestAnAnswer:
         ):
             async with aclosing(models.stream(ask())) as steps:
                 await anext(steps)
-            await asyncio.wait_for(up.left.wait(), 2)
+            await asyncio.wait_for(up.left.wait(), PROMPTLY)
             assert (await streamed(models, ask()))[0] == "first"
 
     async def test_gives_way_to_later_ones_where_there_are_too_many(self, tmp_path):
@@ -233,7 +234,7 @@ class TestEqualRequestsAtOnce:
             tasks = [asyncio.create_task(answered(own, ask())) for _ in range(4)]
             await up.asked.wait()
             hold.set()
-            found = await asyncio.wait_for(asyncio.gather(*tasks), 20)
+            found = await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE)
         assert not any(finish.cached for _, finish in found)
 
     async def test_do_not_wait_for_ever_for_a_slow_reader(self, tmp_path):

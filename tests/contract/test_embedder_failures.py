@@ -11,6 +11,7 @@ from servers.router.adapters.http import Http, open_http
 from servers.router.adapters.texts.batches import AT_ONCE
 from servers.router.ports import EmbedAsk, ProviderDown, Timeouts
 from tests.contract.text_fixture import HTTP_EMBEDDERS, IN_BASE64, OverHttp
+from tests.patience import PATIENCE, PROMPTLY
 from tests.scripted.http_server import Reply, Then, nobody, refuses
 from tests.scripted.texts import Texts
 
@@ -128,7 +129,7 @@ class TestAServerThatFails:
             embedder = kind.adapter(server.endpoint, http)
             with pytest.raises(ProviderDown, match=r"whole answer within 0\.1 s") as caught:
                 await embedder.embed(ask(timeouts=Timeouts(total=0.1)))
-            await asyncio.wait_for(server.left.wait(), 5)
+            await asyncio.wait_for(server.left.wait(), PROMPTLY)
         assert caught.value.reason == "PROVIDER_TIMEOUT"
 
     async def test_has_one_deadline_for_all_batches(self, kind, http):
@@ -154,7 +155,7 @@ class TestLeaving:
         async with kind.server(Texts(then=Then.HANG)) as server:
             embedder = kind.adapter(server.endpoint, http)
             task = asyncio.create_task(embedder.embed(ask(*texts)))
-            await asyncio.wait_for(server.asked.wait(), 5)
+            await asyncio.wait_for(server.asked.wait(), PATIENCE)
             yield server, task
 
     @pytest.mark.parametrize("texts", [FEW, MANY], ids=["one batch", "many batches"])
@@ -163,14 +164,14 @@ class TestLeaving:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await asyncio.wait_for(server.left.wait(), 5)
+            await asyncio.wait_for(server.left.wait(), PROMPTLY)
 
     async def test_is_what_a_failing_batch_makes_the_others_do(self, kind, http):
         hanging = [Texts(then=Then.HANG)] * (AT_ONCE - 1)
         async with kind.server(*hanging, refuses(400), Texts()) as server:
             with pytest.raises(InvalidInput):
                 await kind.adapter(server.endpoint, http).embed(ask(*MANY))
-            await asyncio.wait_for(server.left.wait(), 5)
+            await asyncio.wait_for(server.left.wait(), PROMPTLY)
 
 
 class TestHealth:

@@ -27,6 +27,7 @@ from tests.contract.text_fixture import (
     OverHttp,
 )
 from tests.contract.text_subjects import Embedding
+from tests.patience import PATIENCE
 from tests.scripted.cohere_server import cohere_server
 from tests.scripted.http_server import Reply, refuses
 from tests.scripted.ollama_server import ollama_server
@@ -196,7 +197,7 @@ class TestARequest:
             asked = asyncio.create_task(kind.adapter(server.endpoint, http).embed(ask(*MANY)))
             while len(server.requests) < AT_ONCE:
                 server.asked.clear()
-                await asyncio.wait_for(server.asked.wait(), 5)
+                await asyncio.wait_for(server.asked.wait(), PATIENCE)
             hold.set()
             await asked
         assert server.connections <= AT_ONCE + 1  # one more where it is asked for its limits

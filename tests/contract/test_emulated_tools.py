@@ -24,6 +24,7 @@ from servers.kernel.errors import NotReady
 from servers.router.ports import ModelSettings, ProviderSettings
 from servers.router.wrappers.structured import StructuredRouter
 from tests.contract.router_fixture import in_process, over_the_wire, router
+from tests.patience import PROMPTLY
 from tests.scripted.http_server import Reply, Then
 from tests.scripted.openai_server import openai_server
 
@@ -123,4 +124,4 @@ async def test_leaving_a_stream_frees_the_provider(opened):
     async with openai_server(hanging) as up, opened(provider(up.endpoint)) as models:
         async with aclosing(models.stream(ask())) as steps:
             await anext(steps)
-        await asyncio.wait_for(up.left.wait(), 2)
+        await asyncio.wait_for(up.left.wait(), PROMPTLY)

@@ -25,6 +25,7 @@ from tests.contract.guardrail_fixture import (
     seen,
     texts,
 )
+from tests.patience import PATIENCE, PROMPTLY
 from tests.running import agent, mesh_of
 from tests.scripted.http_server import Reply, Then, refuses
 from tests.scripted.openai_server import openai_server
@@ -66,7 +67,7 @@ class TestAModelThatJudgesTheQuery:
         slow = Reply(('{"answer": false}',), hold=hold)
         async with judged([slow], Reply(), guardrails={"input": [JUDGE]}) as (agents, model, _):
             run = await agents.create_run(ME, ASK)
-            await asyncio.wait_for(model.asked.wait(), 5)
+            await asyncio.wait_for(model.asked.wait(), PATIENCE)
             await asyncio.sleep(0.2)
             assert (await agents.get_run(ME, run.id)).answer == ""
             hold.set()
@@ -76,9 +77,9 @@ class TestAModelThatJudgesTheQuery:
     async def test_ends_a_run_whose_model_says_nothing(self, judged):
         silent = Reply((), then=Then.HANG)
         async with judged([YES], silent, guardrails={"input": [JUDGE]}) as (agents, model, _):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 assert (await agents.run(ME, ASK)).state is RunState.BLOCKED
-                await asyncio.wait_for(model.left.wait(), 2)
+                await asyncio.wait_for(model.left.wait(), PROMPTLY)
 
     async def test_lets_no_tool_be_called_before_it_has_said_no(self, judged):
         hold = asyncio.Event()

@@ -48,6 +48,7 @@ from tests.contract.guardrail_fixture import (
     texts,
     world,
 )
+from tests.patience import PROMPTLY
 from tests.running import agent, mesh_of, write_agents
 from tests.scripted.http_server import Reply, Then
 from tests.scripted.openai_server import openai_server
@@ -172,7 +173,7 @@ class TestWhatTheModelSays:
         ) as some:
             agents, model, _ = some
             events = await seen(agents.stream(ME, ASK))
-            await asyncio.wait_for(model.left.wait(), 2)
+            await asyncio.wait_for(model.left.wait(), PROMPTLY)
         run = events[-1].run
         assert texts(events) == "Write to "
         assert (run.state, run.answer) == (RunState.BLOCKED, "No addresses, please.")

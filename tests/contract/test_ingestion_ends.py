@@ -21,12 +21,12 @@ from tests.contract.rag_fixture import (
     pipeline,
     taking_in,
 )
+from tests.patience import PATIENCE
 from tests.scripted.http_server import Reply, ScriptedServer
 from tests.scripted.openai_server import openai_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PATIENCE = 20.0  # seconds
 AT_ONCE = Work(drain=0.0)
 
 

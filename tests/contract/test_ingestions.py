@@ -20,12 +20,12 @@ from tests.contract.rag_fixture import (
     packaged_router,
     pipeline,
 )
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HOLIDAYS = "Everybody has thirty days of holiday a year."
 DONE, CANCELLED = IngestionState.DONE, IngestionState.CANCELLED
-PATIENCE = 20.0  # seconds
 NOBODY = Work(lanes=0)  # what is accepted stays as it is
 AWAY = {"vector_store": {"backend": "qdrant", "url": "http://127.0.0.1:9"}}
 

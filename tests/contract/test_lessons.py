@@ -15,6 +15,7 @@ from servers.agents.runs.memory.learning import Learning
 from servers.domain.semantic import Erasure
 from servers.kernel.errors import Unavailable
 from servers.kernel.sqlite import open_database
+from tests.patience import PATIENCE
 from tests.unit.agents.troubled import settled
 
 ONE = Lesson("r1", "acme", "helper", "s", "ada", "tree", "why?", "because", 0.5)
@@ -22,7 +23,7 @@ DAY = 86_400.0
 
 
 async def until_nothing_is_left(lessons):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await lessons.due(1.0, 10):  # noqa: ASYNC110  # a file tells nobody
             await asyncio.sleep(0.001)
 
@@ -193,7 +194,7 @@ async def test_what_was_said_more_than_seven_days_ago_is_not_learned(lessons):
     learning = Learning(lessons, lambda: 8 * DAY, beat=0.005)
     await lessons.put(ONE)
     await lessons.put(replace(ONE, run_id="r2", said_at=1.5 * DAY))
-    async with learning, asyncio.timeout(10):
+    async with learning, asyncio.timeout(PATIENCE):
         learning.start(teach)
         while await lessons.due(9 * DAY, 10):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
@@ -223,17 +224,17 @@ async def test_a_slow_one_keeps_the_others_from_nothing(lessons):
 
 
 async def test_no_more_than_eight_are_learned_at_once(lessons):
-    at_once, most = 0, 0
+    at_once, most, eight = 0, 0, asyncio.Barrier(8)
 
     async def teach(lesson):
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
-        await asyncio.sleep(0.001)
+        await eight.wait()
         at_once -= 1
 
     async with Learning(lessons, lambda: 1.0) as learning:
-        for number in range(30):
+        for number in range(32):
             await lessons.put(replace(ONE, run_id=f"r{number}"))
         learning.start(teach)
         await until_nothing_is_left(lessons)
@@ -300,7 +301,7 @@ async def test_what_is_done_while_the_next_ones_are_looked_for_is_not_learned_ag
             both.set()
 
     await lessons.put(ONE)
-    async with Learning(late, lambda: 1.0) as learning, asyncio.timeout(10):
+    async with Learning(late, lambda: 1.0) as learning, asyncio.timeout(PATIENCE):
         learning.start(teach)
         await late.slow.wait()
         await learning.put(replace(ONE, run_id="r2"))
@@ -319,7 +320,7 @@ async def test_one_whose_work_somebody_else_cancelled_is_tried_later(lessons):
         tries.append(lesson.tries)
         raise asyncio.CancelledError  # as of work that is shared with others
 
-    async with Learning(lessons, lambda: 1.0) as learning, asyncio.timeout(10):
+    async with Learning(lessons, lambda: 1.0) as learning, asyncio.timeout(PATIENCE):
         await lessons.put(ONE)
         learning.start(teach)
         await until_nothing_is_left(lessons)  # of what is due now

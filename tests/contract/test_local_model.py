@@ -18,6 +18,7 @@ from servers.router.adapters.local.process import MODEL, LocalModel, open_local_
 from servers.router.adapters.local.provider import Local
 from servers.router.adapters.openai.llamacpp import LlamaCpp
 from servers.router.ports import Ask, ProviderDown
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.local_model
 
@@ -123,7 +124,7 @@ async def test_it_is_free_for_others_after_a_stream_was_left(local):
     for _ in range(3):  # more than it has places
         async with aclosing(local.stream(ask(sampling=endless))) as steps:
             await anext(steps)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert (await local.complete(ask())).message.text
 
 
@@ -143,7 +144,7 @@ async def test_it_is_started_again_after_its_process_died(local, model):
     first = model.pid
     os.kill(first, signal.SIGKILL)
     answer = None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while answer is None:
             try:
                 answer = await local.complete(ask())
@@ -187,7 +188,7 @@ async def _end_of(watched: int) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(watched, ended.set)
     try:
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), PATIENCE)
     finally:
         asyncio.get_running_loop().remove_reader(watched)
         os.close(watched)

@@ -11,6 +11,7 @@ from servers.domain.chat import Role, says
 from servers.domain.memory import Details, SessionKey
 from servers.kernel.errors import Unavailable
 from tests.contract.memory_fixture import DURABLE, EXCHANGE, KEY, Database, indexes
+from tests.patience import PATIENCE
 from tests.postgres_server import postgres_server
 from tests.redis_server import redis_server
 
@@ -91,14 +92,14 @@ async def test_what_was_acknowledged_is_there_once_in_order(server):
         ]
         for _ in range(3):
             before = min(map(len, said))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 while min(map(len, said)) < before + 20:  # noqa: ASYNC110  # writers at work
                     await asyncio.sleep(0.01)
             await server.kill()
             await asyncio.sleep(0.3)
             await server.start()
         stop.set()
-        await asyncio.wait_for(asyncio.gather(*writers), 30)
+        await asyncio.wait_for(asyncio.gather(*writers), PATIENCE)
         for key, runs in zip(keys, said, strict=True):
             turns = await all_of(partial(memory.turns, key, 1000), "turns")
             assert [turn.run_id for turn in turns[::2]][: len(runs)] == runs

@@ -22,6 +22,7 @@ from servers.router.adapters.encoders.owner import open_encoders
 from servers.router.ports import EmbedAsk, ProviderDown
 from tests.contract.encoder_asks import embed_ask, encoders, maxsim, scores, vectors
 from tests.contract.tiny_encoders import embedder, hidden, sentence
+from tests.patience import PATIENCE
 
 __all__ = ["encoders"]
 CAT, KITTEN, MARKET = (
@@ -338,7 +339,7 @@ class TestTheThread:
         with pytest.raises(Unavailable) as refused:
             await reading
         assert refused.value.reason == "SHUTTING_DOWN"
-        thread.join(10)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
     def test_stops_in_the_middle_of_a_run_that_nobody_waits_for(self):

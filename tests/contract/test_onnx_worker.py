@@ -17,6 +17,7 @@ from servers.router.adapters.genai.process import WORKER
 from servers.router.ports import ProviderDown, Timeouts
 from tests.contract.onnx_fixture import ask, opened
 from tests.contract.tiny_causal import build
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = ask("sing", max_tokens=90_000)
@@ -207,7 +208,7 @@ class TestAtWork:
                 await onnx.complete(ask("sing", max_tokens=90_000, timeouts=Timeouts(total=0.5)))
 
     async def test_it_says_nothing_more_once_a_conversation_is_cancelled(self, tiny):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             events = await _talk(tiny)
         ends = [number for number, event in enumerate(events) if event.get("id") == 2]
         assert [event for event in events if "text" in event]
@@ -320,7 +321,7 @@ async def _readable(descriptor: int) -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(descriptor, ended.set)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await ended.wait()
     finally:
         loop.remove_reader(descriptor)

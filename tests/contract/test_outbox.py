@@ -1,6 +1,7 @@
 """What every outbox of ended runs promises."""
 
 import asyncio
+import time
 from math import inf
 
 import pytest
@@ -66,10 +67,12 @@ class TestUndelivered:
         assert await outbox.undelivered(10, 60.0) == []
 
     async def test_come_again_when_that_time_is_over(self, told, outbox):
+        due = time.time() + 0.2
         await outbox.undelivered(10, 0.2)
-        assert await outbox.undelivered(10, 60.0) == []
+        early = await outbox.undelivered(10, 60.0)
+        assert early == [] or time.time() >= due
         await asyncio.sleep(0.3)
-        assert await outbox.undelivered(10, 60.0) == [(told, 1)]
+        assert (early or await outbox.undelivered(10, 60.0)) == [(told, 1)]
 
     async def test_survive_the_process(self, opening):
         async with opening() as stores:

@@ -24,6 +24,7 @@ from tests.contract.run_fixture import (
     timed_run,
     waiting_run,
 )
+from tests.patience import PATIENCE
 
 LEASE = 0.5
 
@@ -75,7 +76,7 @@ class TestTheLogOfAnotherProcess:
         assert not waiting.done()
         started = time.monotonic()
         await ours.runs.append("r1", said(2, 3))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await waiting
         assert time.monotonic() - started < 5
 
@@ -145,7 +146,7 @@ class TestALease:
         await theirs.leases.news(0.2)
         hearing = asyncio.create_task(theirs.leases.news(60.0))
         await ours.leases.release(["r1"])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await hearing
 
     async def test_that_is_released_at_the_end_of_a_process_is_news_too(self, database, theirs):
@@ -154,7 +155,7 @@ class TestALease:
         async with run_fixture.postgres(database) as ours:
             await ours.runs.create(a_run())
             await ours.leases.release(["r1"])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await hearing
 
     async def test_ends_with_the_run(self, ours, theirs):
@@ -205,7 +206,7 @@ class TestATakeover:
                     acknowledged.append(sequence)
 
             working = asyncio.create_task(work())
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 while not (claimed := await theirs.leases.claim((), 10)):
                     pass
             ((_, log),) = claimed
@@ -265,7 +266,7 @@ class TestACancel:
         hearing = asyncio.create_task(ours.leases.news(60.0))
         started = time.monotonic()
         await theirs.leases.ask_cancel("acme", "r1", "")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await hearing
         assert time.monotonic() - started < 5
 

@@ -15,6 +15,7 @@ from servers.domain.run_events import TextDelta
 from servers.kernel.errors import NotReady, Unavailable
 from tests.contract import run_fixture
 from tests.contract.run_fixture import STARTED, a_run, ended, event, ids, said, waiting_run
+from tests.patience import PATIENCE
 from tests.postgres_proxy import proxy
 from tests.postgres_server import postgres_server
 
@@ -81,7 +82,7 @@ class TestARestart:
         await asyncio.sleep(0.3)
         assert not asked.done()
         await asyncio.to_thread(fragile.start)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             run, log, beat, taken, *_ = await asked
         assert (run, log, beat) == (a_run("r1"), [STARTED], Beat())
         assert taken == (waiting_run("r2"), [])
@@ -94,7 +95,7 @@ class TestARestart:
             await asyncio.sleep(0.3)
             assert not waiting.done()
             await stores.runs.append("r1", said(2, 3))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await waiting
 
 
@@ -236,7 +237,7 @@ class TestNobodyThere:
     async def test_does_not_keep_a_process_from_leaving_its_runs(self, fragile, stores):
         await stores.runs.create(a_run())
         await asyncio.to_thread(fragile.stop)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             await stores.leases.release(["r1"])
         await asyncio.to_thread(fragile.start)
         assert await stores.leases.renew(["r1"]) == Beat()
@@ -262,7 +263,7 @@ class TestAMissedMessage:
                 "WHERE query ~ 'LISTEN|pg_notify' AND pid <> pg_backend_pid()"
             )
             await ours.runs.append("r1", said(2, 3))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await waiting
 
 
@@ -297,7 +298,7 @@ class TestTheSchema:
         async with reader.transaction():
             await reader.fetch("SELECT * FROM astromesh_run")
             await reader.fetch("LOCK TABLE astromesh_schema IN ACCESS SHARE MODE")
-            async with asyncio.timeout(10), run_fixture.postgres(dsn) as stores:
+            async with asyncio.timeout(PATIENCE), run_fixture.postgres(dsn) as stores:
                 await stores.runs.create(a_run())
         await reader.close()
 

@@ -21,6 +21,7 @@ from tests.contract.provider_fixture import (
     text,
     whole,
 )
+from tests.patience import PATIENCE, PROMPTLY
 from tests.scripted.http_server import Reply, Then, nobody, refuses
 from tests.scripted.tgi_server import tgi_server
 
@@ -122,7 +123,7 @@ class TestAProviderThatFails:
             provider = kind.provider(server.endpoint, http)
             with pytest.raises(ProviderDown, match=says) as caught:
                 await streamed(provider, ask(timeouts=limits))
-            await asyncio.wait_for(server.left.wait(), 5)
+            await asyncio.wait_for(server.left.wait(), PROMPTLY)
         assert caught.value.reason == "PROVIDER_TIMEOUT"
 
     async def test_is_down_where_the_whole_answer_does_not_come(self, kind, http):
@@ -131,7 +132,7 @@ class TestAProviderThatFails:
                 await whole(
                     kind.provider(server.endpoint, http), ask(timeouts=Timeouts(total=0.05))
                 )
-            await asyncio.wait_for(server.left.wait(), 5)
+            await asyncio.wait_for(server.left.wait(), PROMPTLY)
 
     async def test_may_say_so_in_the_middle_of_a_stream(self, kind, http):
         async with kind.server(Reply(then=Then.ERROR, error="out of memory")) as server:
@@ -192,16 +193,16 @@ class TestLeaving:
             steps: AsyncGenerator[Step, None] = kind.provider(server.endpoint, http).stream(ask())
             async with aclosing(steps):
                 await anext(steps)
-            await asyncio.wait_for(server.left.wait(), 5)
+            await asyncio.wait_for(server.left.wait(), PROMPTLY)
 
     async def test_while_waiting_ends_the_provider_s_work(self, kind, http, heard):
         async with kind.server(Reply(pieces=(), then=Then.HANG)) as server:
             waiting = asyncio.create_task(heard(kind.provider(server.endpoint, http), ask()))
-            await asyncio.wait_for(server.asked.wait(), 5)
+            await asyncio.wait_for(server.asked.wait(), PATIENCE)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            await asyncio.wait_for(server.left.wait(), 5)
+            await asyncio.wait_for(server.left.wait(), PROMPTLY)
 
 
 class TestHealth:

@@ -24,6 +24,7 @@ from tests.contract.rag_fixture import (
     pipeline,
     service,
 )
+from tests.patience import PATIENCE
 from tests.scripted.openai_server import openai_server
 from tests.scripted.texts import Texts
 
@@ -31,7 +32,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HOLIDAYS = "Everybody has thirty days of holiday a year."
 LUNCH = "The canteen serves soup and bread at noon."
-PATIENCE = 20.0  # seconds
 AWAY = {"backend": "qdrant", "url": "http://127.0.0.1:9"}
 ELSEWHERE = {"backend": "faiss", "collection": "elsewhere"}
 

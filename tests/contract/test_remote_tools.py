@@ -22,6 +22,7 @@ from servers.tools.remote import RemoteTools
 from servers.tools.service import ToolService
 from servers.tools.servicer import ToolServicer
 from servers.tools.threads import Threads
+from tests.patience import PATIENCE
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply
 from tests.scripted.openai_server import openai_server
@@ -62,7 +63,7 @@ class Elsewhere:
 
     async def break_off(self) -> None:
         """In the middle of a call."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await self.called.wait()
         await self.server.stop(None)
 

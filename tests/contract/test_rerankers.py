@@ -16,6 +16,7 @@ from servers.router.adapters.texts.tei import TextEmbeddingsInference
 from servers.router.ports import ProviderDown, RerankAsk, Timeouts
 from tests.contract.text_fixture import HTTP_RERANKERS, RERANKERS, OverHttp
 from tests.contract.text_subjects import Ranking
+from tests.patience import PATIENCE, PROMPTLY
 from tests.scripted.cohere_server import cohere_server
 from tests.scripted.http_server import Reply, Then, nobody, refuses
 from tests.scripted.tei_server import tei_server
@@ -247,7 +248,7 @@ class TestAServerThatFails:
             reranker = kind.adapter(server.endpoint, http)
             with pytest.raises(ProviderDown, match=r"whole answer within 0\.1 s") as caught:
                 await reranker.rerank(ask(timeouts=Timeouts(total=0.1)))
-            await asyncio.wait_for(server.left.wait(), 5)
+            await asyncio.wait_for(server.left.wait(), PROMPTLY)
         assert caught.value.reason == "PROVIDER_TIMEOUT"
 
 
@@ -256,8 +257,8 @@ async def test_leaving_ends_the_server_s_work(kind, http, documents):
     async with kind.server(Texts(then=Then.HANG)) as server:
         reranker = kind.adapter(server.endpoint, http)
         task = asyncio.create_task(reranker.rerank(ask(*documents)))
-        await asyncio.wait_for(server.asked.wait(), 5)
+        await asyncio.wait_for(server.asked.wait(), PATIENCE)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(server.left.wait(), 5)
+        await asyncio.wait_for(server.left.wait(), PROMPTLY)

@@ -27,6 +27,7 @@ from servers.domain.models import Capabilities
 from servers.kernel.errors import Interrupted, InvalidInput, NotReady, Unavailable
 from servers.router.ports import ModelSettings, ProviderSettings, RouterSettings
 from tests.contract.router_fixture import ask, opened, provider, streamed
+from tests.patience import PATIENCE, PROMPTLY
 from tests.scripted.http_server import Call, Reply, Then, nobody, refuses
 from tests.scripted.ollama_server import ollama_server
 from tests.scripted.openai_server import openai_server
@@ -207,7 +208,7 @@ class TestLeaving:
         ):
             async with aclosing(models.stream(ask("up"))) as steps:
                 await anext(steps)
-            await asyncio.wait_for(up.left.wait(), 5)
+            await asyncio.wait_for(up.left.wait(), PROMPTLY)
 
     async def test_while_waiting_frees_the_provider(self, opened):
         async with (
@@ -215,11 +216,11 @@ class TestLeaving:
             opened(provider("up", up.endpoint)) as models,
         ):
             waiting = asyncio.create_task(models.complete(ask("up")))
-            await asyncio.wait_for(up.asked.wait(), 5)
+            await asyncio.wait_for(up.asked.wait(), PATIENCE)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            await asyncio.wait_for(up.left.wait(), 5)
+            await asyncio.wait_for(up.left.wait(), PROMPTLY)
 
 
 class TestWhatIsNeeded:

@@ -8,6 +8,7 @@ from servers.domain.models import BreakerState
 from servers.kernel.errors import InvalidInput, Unavailable
 from tests.contract.router_fixture import Clock, opened, provider
 from tests.contract.text_requests import chat, embed, of_kind, rerank
+from tests.patience import PATIENCE, PROMPTLY
 from tests.scripted.cohere_server import cohere_server
 from tests.scripted.http_server import Then, nobody, refuses
 from tests.scripted.openai_server import openai_server
@@ -134,8 +135,8 @@ async def test_a_caller_who_leaves_ends_the_provider_s_work(opened):
         opened(provider("up", up.endpoint)) as models,
     ):
         asking = asyncio.create_task(models.embed(embed("up")))
-        await asyncio.wait_for(up.asked.wait(), 5)
+        await asyncio.wait_for(up.asked.wait(), PATIENCE)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        await asyncio.wait_for(up.left.wait(), 5)
+        await asyncio.wait_for(up.left.wait(), PROMPTLY)

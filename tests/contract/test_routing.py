@@ -11,6 +11,7 @@ from servers.domain.models import BreakerState
 from servers.kernel.errors import InvalidInput, NotReady, Unavailable
 from servers.router.ports import ModelSettings, Price, ProviderSettings
 from tests.contract.router_fixture import QUICK, able, answered, ask, opened, provider, streamed
+from tests.patience import PATIENCE, PROMPTLY
 from tests.scripted.http_server import Reply, Then, refuses
 from tests.scripted.openai_server import openai_server
 
@@ -186,9 +187,9 @@ class TestWhatIsTaken:
             opened(provider("up", server.endpoint)) as models,
         ):
             waiting = asyncio.create_task(models.complete(ask("up")))
-            await asyncio.wait_for(server.asked.wait(), 5)
+            await asyncio.wait_for(server.asked.wait(), PATIENCE)
             waiting.cancel()
-            await asyncio.wait_for(server.left.wait(), 5)
+            await asyncio.wait_for(server.left.wait(), PROMPTLY)
             for _ in range(500):
                 (info,) = await models.providers()
                 if not info.active:

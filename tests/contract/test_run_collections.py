@@ -22,6 +22,7 @@ from tests.contract.remembering_fixture import (
     told,
     world,
 )
+from tests.patience import PATIENCE
 from tests.running import agent
 
 __all__ = ["world"]
@@ -113,7 +114,7 @@ class TestACollection:
             await agents.create(ADA, manifest)
             await agents.run(ADA, RunRequest("other", ASKED))
             other = Reader("acme", "other", "ada")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while not (  # noqa: ASYNC110
                     await mesh.memory.semantic.memories(other, MemoryQuery())
                 ).memories:

@@ -14,6 +14,7 @@ from servers.domain.run_events import EpisodesRecalled, Noticed
 from servers.domain.runs import Decision, Durability, RunRequest, RunState, Verdict
 from servers.kernel.errors import InvalidInput, NotReady
 from servers.mesh import open_mesh
+from tests.patience import PATIENCE
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply, Then
 from tests.scripted.openai_server import openai_server
@@ -120,11 +121,11 @@ class TestARun:
     async def test_that_is_cancelled_at_work_is_remembered(self, world):
         async with world(Reply(("Once",), then=Then.HANG)) as (agents, episodes, model):
             run = await agents.create_run(ME, asking())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while not model.requests:  # noqa: ASYNC110  # in the background
                     await asyncio.sleep(0.01)
             await agents.cancel(ME, run.id, "enough")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while not (kept := await told(episodes)):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
         assert [short(each) for each in kept] == [(RUN, "", EpisodeOutcome.CANCELLED)]
@@ -152,7 +153,7 @@ class TestARun:
             assert await told(episodes) == []
             decision = Decision(ask.call_id, Verdict.REJECT, "too dear")
             await agents.resume(ME, run.id, decision)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while len(kept := await told(episodes)) < 2:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
         assert [short(each) for each in kept] == [

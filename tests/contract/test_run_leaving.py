@@ -9,6 +9,7 @@ from servers.domain.run_events import TextDelta
 from servers.domain.runs import OnDisconnect, RunFilter, RunState, StopReason
 from servers.kernel.errors import NotFound, NotReady
 from tests.contract.agent_fixture import ASK, ME, reached, seen, world
+from tests.patience import PATIENCE, PROMPTLY
 from tests.running import agent, mesh_of
 from tests.scripted.http_server import Reply, Then, refuses
 from tests.scripted.openai_server import openai_server
@@ -21,8 +22,8 @@ class TestLeaving:
         async with world(Reply(("first",), then=Then.HANG)) as (agents, model, _):
             async with aclosing(agents.stream(ME, ASK)) as events:
                 event = await anext(events)
-                await asyncio.wait_for(model.asked.wait(), 2)
-            await asyncio.wait_for(model.left.wait(), 2)
+                await asyncio.wait_for(model.asked.wait(), PATIENCE)
+            await asyncio.wait_for(model.left.wait(), PROMPTLY)
             ended = (await seen(agents.events(ME, event.run_id)))[-1].payload.run
         assert (ended.state, ended.stop_reason) == (RunState.CANCELLED, StopReason.CANCELLED)
 
@@ -39,9 +40,9 @@ class TestLeaving:
     async def test_a_waiting_caller_cancels_the_run(self, world):
         async with world(Reply((), then=Then.HANG)) as (agents, model, _):
             waiting = asyncio.create_task(agents.run(ME, ASK))
-            await asyncio.wait_for(model.asked.wait(), 2)
+            await asyncio.wait_for(model.asked.wait(), PATIENCE)
             waiting.cancel()
-            await asyncio.wait_for(model.left.wait(), 2)
+            await asyncio.wait_for(model.left.wait(), PROMPTLY)
             page = await agents.list_runs(ME, RunFilter())
             ended = (await seen(agents.events(ME, page.runs[0].id)))[-1].payload.run
         assert ended.state is RunState.CANCELLED
@@ -65,7 +66,7 @@ class TestCancelling:
                     if isinstance(event.payload, TextDelta):
                         break
             ended = await agents.cancel(ME, run.id, "changed my mind")
-            await asyncio.wait_for(model.left.wait(), 2)
+            await asyncio.wait_for(model.left.wait(), PROMPTLY)
         assert (ended.state, ended.answer) == (RunState.CANCELLED, "Once upon")
         assert ended.total.estimated
         assert ended.total.completion_tokens == 1

@@ -14,6 +14,7 @@ from servers.domain.runs import RunRequest, RunState
 from servers.domain.usage import UsageQuery
 from servers.kernel.errors import InvalidInput, NotReady
 from servers.mesh import open_mesh
+from tests.patience import PATIENCE
 from tests.redis_server import redis_server
 from tests.running import agent, in_process, over_the_wire, write_agents
 from tests.scripted.http_server import Reply, refuses
@@ -41,7 +42,7 @@ def system(request) -> str:
 
 
 async def asked_of(server) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not server.requests:  # noqa: ASYNC110  # in the background
             await asyncio.sleep(0.01)
 
@@ -117,7 +118,7 @@ class TestASummary:
     KEPT = {"strategy": "summary", "summary_threshold": 4}  # noqa: RUF012
 
     async def until(self, memory, text: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while (await memory.context(KEY, Strategy("summary"))).summary != text:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
@@ -196,7 +197,7 @@ class TestASummary:
 
     async def test_does_not_keep_the_mesh_from_stopping(self, world):
         done = self.with_summarizer(world, Reply(("Never.",), hold=asyncio.Event()))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             async with done as (agents, _, _, summarizer, _):
                 await self.talk(agents, 1, 3)
                 await asked_of(summarizer)

@@ -32,6 +32,7 @@ from tests.contract.remembering_fixture import (
     tried_once,
     world,
 )
+from tests.patience import PATIENCE
 from tests.scripted.http_server import Call, Reply, refuses
 from tests.scripted.openai_server import openai_server
 
@@ -129,7 +130,7 @@ class TestAnswers:
     async def test_that_say_the_same_are_one_memory_with_its_runs(self, world):
         async with world({"remember": ALL}) as (agents, _, mesh):
             runs = [await agents.run(ADA, asks(session=f"s{n}")) for n in range(2)]
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while len((await kept(mesh))[0].origins) < 2:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             (memory,) = await kept(mesh)
@@ -185,7 +186,7 @@ class TestFacts:
             async with world(self.POLICY, models=self.roles(hanging)) as (agents, _, mesh):
                 run = await agents.run(ADA, asks())
                 assert run.state is RunState.COMPLETED
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(PATIENCE):
                     while not hanging.requests:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
             never.set()
@@ -227,7 +228,7 @@ class TestAnErasure:
             models = TestFacts.roles(extractor)
             async with world(TestFacts.POLICY, models=models) as (agents, _, mesh):
                 await agents.run(ADA, asks())
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(PATIENCE):
                     while not extractor.requests:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
                 assert waits()

@@ -10,6 +10,7 @@ from servers.domain.memory import SessionKey
 from servers.domain.runs import Durability, RunRequest, RunState
 from servers.kernel.errors import AlreadyExists, NotReady, Unavailable
 from tests.contract.agent_fixture import ME, reached, seen, world
+from tests.patience import PATIENCE
 from tests.scripted.http_server import Reply, Then, refuses
 
 __all__ = ["reached", "world"]
@@ -80,7 +81,7 @@ class TestASession:
         work = RunRequest("helper", "hello?", session="s")
         async with world(Reply(("one",), hold=go), Reply(("two",))) as (agents, model, _):
             first = await agents.create_run(ME, work)
-            await asyncio.wait_for(model.asked.wait(), 2)
+            await asyncio.wait_for(model.asked.wait(), PATIENCE)
             second = await agents.create_run(ME, work)
             assert second.state is RunState.QUEUED
             assert len(model.requests) == 1
@@ -93,7 +94,7 @@ class TestASession:
         work = RunRequest("helper", "hello?", session="s")
         async with world(Reply((), then=Then.HANG), concurrency="reject") as (agents, model, _):
             run = await agents.create_run(ME, work)
-            await asyncio.wait_for(model.asked.wait(), 2)
+            await asyncio.wait_for(model.asked.wait(), PATIENCE)
             with pytest.raises(NotReady) as refused:
                 await agents.run(ME, work)
             await agents.cancel(ME, run.id)
@@ -104,7 +105,7 @@ class TestASession:
         replies = Reply((), then=Then.HANG), Reply(("two",))
         async with world(*replies, concurrency="replace") as (agents, model, _):
             first = await agents.create_run(ME, work)
-            await asyncio.wait_for(model.asked.wait(), 2)
+            await asyncio.wait_for(model.asked.wait(), PATIENCE)
             second = await agents.run(ME, work)
             replaced = await agents.get_run(ME, first.id)
         assert (second.answer, replaced.state) == ("two", RunState.CANCELLED)

@@ -20,6 +20,7 @@ from tests.contract.run_fixture import (
     said,
     waiting_run,
 )
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -351,7 +352,7 @@ def waited(store):
 
     async def waited(*values) -> float:
         started = time.monotonic()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await store.changed(*values)
         return time.monotonic() - started
 

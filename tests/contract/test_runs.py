@@ -18,6 +18,7 @@ from servers.domain.runs import Durability, RunFilter, RunRequest, RunState, Sto
 from servers.domain.tools import Outcome
 from servers.kernel.errors import InvalidInput, NotFound, Unavailable
 from tests.contract.agent_fixture import ASK, ME, reached, seen, world
+from tests.patience import PROMPTLY
 from tests.scripted.http_server import Call, Reply, Then, refuses
 
 __all__ = ["reached", "world"]
@@ -87,7 +88,7 @@ class TestARun:
         half = Reply(("Once upon",), then=Then.HANG)
         async with world(half, orchestration={"timeout_seconds": 0.3}) as (agents, model, _):
             run = await agents.run(ME, ASK)
-            await asyncio.wait_for(model.left.wait(), 2)
+            await asyncio.wait_for(model.left.wait(), PROMPTLY)
         assert (run.state, run.answer) == (RunState.TIMED_OUT, "Once upon")
         assert run.stop_reason is StopReason.DEADLINE
 

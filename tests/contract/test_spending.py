@@ -9,6 +9,7 @@ from servers.kernel.errors import Exhausted, NotReady
 from servers.router.ports import Cost
 from tests.contract.budget_fixture import MIDNIGHT, one, opened, spend
 from tests.contract.spending_fixture import ANYBODY, NOON, budget, tokens, usd, used
+from tests.patience import PATIENCE
 
 __all__ = ["opened"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -140,7 +141,7 @@ class TestSettling:
             await asyncio.sleep(0)
             settling.cancel()
             await asyncio.wait([settling])
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while (state := await one(kept)).reserved_tokens:  # noqa: ASYNC110  # in Redis
                     await asyncio.sleep(0.01)
         assert state.spent_tokens == 20

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.contract.spending_fixture import books, budget
+from tests.patience import PATIENCE
 from tests.redis_server import redis_server
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60  # seconds
 
 
 class Spender:

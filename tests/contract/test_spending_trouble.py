@@ -12,6 +12,7 @@ from servers.kernel.errors import Exhausted, Unavailable
 from servers.router.adapters.redis.client import open_redis
 from servers.router.budgets.journal import MOST_WAITING
 from tests.contract.spending_fixture import ANYBODY, Clock, books, budget, tokens, used
+from tests.patience import PATIENCE
 from tests.redis_server import redis_server
 
 HARD = budget(name="hard", limit={"tokens": 100})
@@ -27,7 +28,7 @@ async def redis(tmp_path):
 
 async def until_counted(kept, account=ANYBODY):
     """A call, as soon as Redis is used again."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 return await kept.reserve(account, "company", "m", tokens(1))
@@ -85,7 +86,7 @@ class TestWithoutRedis:
             await reservation.settle(used(40), "chat")
             await redis.start()
             await (await until_counted(kept)).release()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 while not (  # noqa: ASYNC110  # in Redis
                     state := (await kept.budgets("acme"))[0]
                 ).spent_tokens:

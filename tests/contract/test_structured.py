@@ -23,6 +23,7 @@ from servers.domain.chat import (
 from servers.kernel.errors import Interrupted, InvalidInput, Unavailable
 from servers.router.wrappers.structured import StructuredRouter
 from tests.contract.router_fixture import in_process, over_the_wire, provider, router
+from tests.patience import PROMPTLY
 from tests.scripted.http_server import Call, Reply, Then
 from tests.scripted.openai_server import openai_server
 
@@ -193,7 +194,7 @@ class TestAStream:
         ):
             async with aclosing(models.stream(ask())) as steps:
                 assert await anext(steps) == ReasoningPiece("hm")
-            await asyncio.wait_for(up.left.wait(), 2)
+            await asyncio.wait_for(up.left.wait(), PROMPTLY)
 
 
 class TestASchema:

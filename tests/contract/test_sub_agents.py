@@ -26,6 +26,7 @@ from tests.contract.team_fixture import (
     seen,
     world,
 )
+from tests.patience import PROMPTLY
 from tests.running import agent, mesh_of
 from tests.scripted.http_server import Call, Reply, Then, refuses
 
@@ -176,7 +177,7 @@ class TestAnAgentThatGivesNoAnswer:
         leads = LEADS[0], *hangs
         async with world(leads, hangs, lead={"orchestration": short}) as (agents, _, below):
             run = await agents.run(ME, ASK)
-            await asyncio.wait_for(below.left.wait(), 2)
+            await asyncio.wait_for(below.left.wait(), PROMPTLY)
             (child,) = await children(agents, run.id)
         assert (run.state, child.state) == (RunState.TIMED_OUT, RunState.TIMED_OUT)
 

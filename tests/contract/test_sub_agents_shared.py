@@ -7,6 +7,7 @@ import pytest
 
 from servers.domain.run_events import SubRunStarted
 from servers.domain.runs import Decision, RunFilter, RunRequest, RunState, Verdict
+from tests.patience import PROMPTLY
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply
 from tests.scripted.openai_server import openai_server
@@ -66,7 +67,7 @@ class TestTwoProcesses:
             run = await one.create_run(ME, ASK)
             await below.asked.wait()
             gone = await two.cancel(ME, run.id, "enough")
-            await asyncio.wait_for(below.left.wait(), 5)
+            await asyncio.wait_for(below.left.wait(), PROMPTLY)
             child = await child_of(two, run)
         assert (gone.state, child.state) == (RunState.CANCELLED, RunState.CANCELLED)
 
@@ -80,7 +81,7 @@ class TestTwoProcesses:
             await two.resume(ME, child.id, APPROVE)
             await below.asked.wait()
             assert (await one.cancel(ME, run.id)).state is RunState.CANCELLED
-            await asyncio.wait_for(below.left.wait(), 5)
+            await asyncio.wait_for(below.left.wait(), PROMPTLY)
             assert (await ended(one, child.id)).state is RunState.CANCELLED
 
     async def test_a_tree_of_one_that_died_is_finished_by_the_other(self, world):

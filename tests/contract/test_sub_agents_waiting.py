@@ -22,6 +22,7 @@ from tests.contract.team_fixture import (
     seen,
     world,
 )
+from tests.patience import PATIENCE, PROMPTLY
 from tests.scripted.http_server import Reply, Then
 
 __all__ = ["reached", "world"]
@@ -35,7 +36,7 @@ class TestCancelling:
             await below.asked.wait()
             ended = await agents.cancel(ME, run.id, "enough")
             (child,) = await children(agents, run.id)
-            await asyncio.wait_for(below.left.wait(), 2)
+            await asyncio.wait_for(below.left.wait(), PROMPTLY)
         assert (ended.state, child.state) == (RunState.CANCELLED, RunState.CANCELLED)
 
     async def test_a_run_that_waits_for_one_ends_both(self, world):
@@ -101,7 +102,7 @@ class TestASubAgentThatGoesOn:
         lead = {"tools": tools, "orchestration": {"timeout_seconds": 1.5}}
         async with world((both,), works, lead=lead, tools=PAYS) as (agents, _, _):
             parent = await agents.create_run(ME, ASK)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while not (waiting := await waiting_below(agents, parent)):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             child = await agents.resume(

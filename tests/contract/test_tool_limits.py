@@ -10,6 +10,7 @@ from servers.domain.tools import Outcome
 from servers.kernel.errors import InvalidInput
 from servers.tools.declare import tool
 from tests.contract.tool_fixture import ME, add, ask, reached, shout, tools
+from tests.patience import PATIENCE
 
 __all__ = ["reached"]
 
@@ -47,7 +48,7 @@ class TestATimeout:
 
         @tool(timeout=0.01)
         def stuck() -> None:
-            go.wait(10)
+            go.wait(PATIENCE)
 
         async with reached(tools(stuck, add)) as service:
             result = await service.call(ME, ask("stuck"))
@@ -64,7 +65,7 @@ class TestATimeout:
 
         async with reached(tools(slow, shout, max_concurrent=1)) as service:
             first = asyncio.create_task(service.call(ME, ask("slow", {"timeout": 0.2})))
-            await asyncio.wait_for(running.wait(), 5)
+            await asyncio.wait_for(running.wait(), PATIENCE)
             second = await service.call(ME, ask("slow", {"timeout": 0.01}))
             assert second.outcome is Outcome.TIMEOUT
             await first
@@ -84,11 +85,11 @@ class TestACancel:
 
         async with reached(tools(slow)) as service:
             call = asyncio.create_task(service.call(ME, ask("slow")))
-            await asyncio.wait_for(started.wait(), 5)
+            await asyncio.wait_for(started.wait(), PATIENCE)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            await asyncio.wait_for(cancelled.wait(), 5)
+            await asyncio.wait_for(cancelled.wait(), PATIENCE)
 
 
 class TestAResultBudget:

@@ -15,6 +15,7 @@ from servers.tools.adapters.builtin import function_tools
 from servers.tools.ports import Invocation
 from servers.tools.threads import Threads
 from tests.contract.tool_fixture import ME, add, ask, reached, served, shout, tools
+from tests.patience import PATIENCE
 
 __all__ = ["reached"]
 
@@ -157,7 +158,7 @@ async def test_blocking_tools_run_side_by_side(reached):
     both = threading.Barrier(2)
 
     def meet() -> str:
-        both.wait(10)
+        both.wait(PATIENCE)
         return "met"
 
     async with reached(tools(meet)) as service:
@@ -169,7 +170,7 @@ async def test_a_blocking_tool_does_not_block_the_loop(reached):
     go = threading.Event()
 
     def waits() -> bool:
-        return go.wait(10)
+        return go.wait(PATIENCE)
 
     async with reached(tools(waits)) as service:
         call = asyncio.create_task(service.call(ME, ask("waits")))

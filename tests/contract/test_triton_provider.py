@@ -28,6 +28,7 @@ from servers.kernel.errors import InvalidInput, NotReady
 from servers.router.adapters.triton.provider import Triton
 from servers.router.ports import Ask, ProviderDown, Timeouts
 from tests.contract.provider_fixture import WEATHER, streamed, text, whole
+from tests.patience import PATIENCE
 from tests.scripted.http_server import nobody
 from tests.triton import server as triton_server
 
@@ -62,7 +63,7 @@ def told(**extra) -> Sampling:
 
 async def noted(server: triton_server.Triton, *lines: str) -> None:
     """Returns once the model has written one of these lines into its log."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not {*lines} & {*server.words()}:  # noqa: ASYNC110  # it is another process
             await asyncio.sleep(0.01)
 

@@ -13,6 +13,7 @@ from servers.router.adapters.triton.provider import Triton
 from servers.router.ports import EmbedAsk, ProviderDown, RerankAsk
 from tests.contract import test_embedders, test_rerankers
 from tests.contract.text_fixture import Embedding, Ranking
+from tests.patience import PATIENCE
 from tests.triton import server as triton_server
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -173,7 +174,7 @@ class TestReranking:
     async def test_asks_in_batches_as_large_as_the_model_takes(self, server, provider):
         texts, executions = counted(server, "overlap")
         await provider.rerank(RerankAsk("overlap", "wine", self.DOCUMENTS))
-        async with asyncio.timeout(10):  # the server counts once it has answered
+        async with asyncio.timeout(PATIENCE):  # the server counts once it has answered
             while (found := counted(server, "overlap")) != (texts + 5, executions + 2):
                 assert found <= (texts + 5, executions + 2)
                 await asyncio.sleep(0.01)

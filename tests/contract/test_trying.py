@@ -9,6 +9,7 @@ from servers.domain.chat import Sampling, Speaker, TextPiece
 from servers.kernel.errors import InvalidInput, Unavailable
 from servers.router.ports import Hedging, Limits, Price, Retries, Timeouts
 from tests.contract.router_fixture import QUICK, able, answered, ask, opened, provider, streamed
+from tests.patience import PATIENCE, PROMPTLY
 from tests.scripted.http_server import Reply, Then, nobody, refuses
 from tests.scripted.openai_server import openai_server
 
@@ -100,7 +101,7 @@ class TestHedging:
             ) as models,
         ):
             *pieces, finish = await streamed(models, ask("slow", "other", hedge=True))
-            await asyncio.wait_for(slow.left.wait(), 5)  # the loser is left at once
+            await asyncio.wait_for(slow.left.wait(), PROMPTLY)  # the loser is left at once
         assert (pieces, finish.provider) == ([Speaker("other", "m"), TextPiece("hi")], "other")
 
     async def test_says_what_the_loser_used(self, opened):
@@ -151,7 +152,7 @@ class TestHedging:
             ) as models,
         ):
             answer = await models.complete(ask("slow", "slower", hedge=True))
-            await asyncio.wait_for(slower.left.wait(), 5)
+            await asyncio.wait_for(slower.left.wait(), PROMPTLY)
         assert (answer.message.text, answer.finish.provider) == ("first", "slow")
         assert [each.provider for each in answer.finish.besides] == ["slower"]
 
@@ -182,9 +183,9 @@ class TestHedging:
             ) as models,
         ):
             waiting = asyncio.create_task(models.complete(ask("one", "two", hedge=True)))
-            await asyncio.wait_for(two.asked.wait(), 5)
+            await asyncio.wait_for(two.asked.wait(), PATIENCE)
             waiting.cancel()
-            await asyncio.wait_for(asyncio.gather(one.left.wait(), two.left.wait()), 5)
+            await asyncio.wait_for(asyncio.gather(one.left.wait(), two.left.wait()), PROMPTLY)
 
     async def test_leaves_the_loser_s_breaker_as_it_was(self, opened):
         async with (
@@ -212,7 +213,7 @@ class TestLimits:
             ) as models,
         ):
             first = asyncio.create_task(answered(models, ask("narrow", "other")))
-            await asyncio.wait_for(narrow.asked.wait(), 5)
+            await asyncio.wait_for(narrow.asked.wait(), PATIENCE)
             assert await answered(models, ask("narrow", "other")) == "other"
             held.set()
             assert await first == "narrow"
@@ -267,7 +268,7 @@ class TestLimits:
             ) as models,
         ):
             calls = [asyncio.create_task(models.complete(ask("narrow"))) for _ in range(3)]
-            await asyncio.wait_for(narrow.asked.wait(), 5)
+            await asyncio.wait_for(narrow.asked.wait(), PATIENCE)
             for _ in range(500):
                 (info,) = await models.providers()
                 if info.waiting == 2:

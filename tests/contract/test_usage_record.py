@@ -17,6 +17,7 @@ from servers.router.budgets.records import Entry
 from servers.router.budgets.retention import forget_once
 from servers.router.ports import Cost
 from tests.contract.spending_fixture import ANYBODY, NOON, Clock, books
+from tests.patience import PATIENCE
 
 DAY = 86400.0
 
@@ -76,7 +77,7 @@ class TestACall:
 
     async def test_is_on_disk_soon_though_nobody_asks(self, kept, tmp_path):
         await call(kept, Usage(1, 1))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not rows_in(tmp_path):  # noqa: ASYNC110  # a file tells nobody
                 await asyncio.sleep(0.01)
 

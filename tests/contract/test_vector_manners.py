@@ -20,6 +20,7 @@ from servers.kernel.vectors.index_faiss import FaissIndex
 from servers.kernel.vectors.opening import open_collection
 from servers.kernel.vectors.ports import Space
 from tests.contract.vector_fixture import ACME, EAST, NORTH, SPACE, UP, points, record
+from tests.patience import PATIENCE
 
 
 class Gate:
@@ -33,7 +34,7 @@ class Gate:
         self.inside += 1
         self.most = max(self.most, self.inside)
         self.entered.set()
-        assert self.open.wait(20)
+        assert self.open.wait(PATIENCE)
         self.inside -= 1
 
 
@@ -80,7 +81,7 @@ class TestFaiss:
             await store.prepare(SPACE)
             await store.replace("acme", record("a"), points(EAST))
             search = asyncio.create_task(store.search(ACME, EAST, 1, {}))
-            await asyncio.to_thread(gate.entered.wait, 20)
+            await asyncio.to_thread(gate.entered.wait, PATIENCE)
             search.cancel()
             await asyncio.wait([search])
             writing = asyncio.create_task(store.replace("acme", record("b"), points(NORTH)))
@@ -97,7 +98,7 @@ class TestFaiss:
             await store.prepare(SPACE)
             await store.replace("acme", record("a"), points(EAST, text="fox"))
             search = asyncio.create_task(store.search(ACME, EAST, 1, {}))
-            await asyncio.to_thread(gate.entered.wait, 20)
+            await asyncio.to_thread(gate.entered.wait, PATIENCE)
             assert len(await store.keywords(ACME, "fox", 1, {})) == 1
             gate.open.set()
             assert len(await search) == 1
@@ -114,7 +115,7 @@ class TestFaiss:
         )
         async with opening as store:
             await store.prepare(SPACE)
-            await asyncio.to_thread(gate.entered.wait, 20)
+            await asyncio.to_thread(gate.entered.wait, PATIENCE)
             asyncio.get_running_loop().call_later(0.05, gate.open.set)
         assert gate.most == 1
 

@@ -10,6 +10,7 @@ from servers.kernel.errors import NotReady
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.opening import open_collection
 from servers.kernel.vectors.stores import StorePlace, Stores, store_at
+from tests.patience import PATIENCE
 
 DOCS = StorePlace("faiss", "docs")
 
@@ -62,7 +63,7 @@ class Recorded:
         self._some_closed.set()
 
     async def until_closed(self, name):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not self.closed[name]:
                 self._some_closed.clear()
                 await self._some_closed.wait()

@@ -20,6 +20,7 @@ from tests.contract.waiting_fixture import (
     seen,
     world,
 )
+from tests.patience import PATIENCE
 from tests.scripted.http_server import Call, Reply, Then
 
 __all__ = ["reached", "world"]
@@ -124,7 +125,7 @@ class TestAnAnswerThatComesWhileAnotherCallRuns:
         return Reply((), calls=[ADD, Call("send_mail", '{"to": "eve"}', "2")]), [*CAREFUL, tool]
 
     async def asked(self, agents, run):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not (await agents.get_run(ME, run.id)).waiting:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 

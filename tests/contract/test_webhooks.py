@@ -13,6 +13,7 @@ from standardwebhooks import Webhook
 from servers.domain.caller import Caller
 from servers.domain.runs import RunRequest, RunState
 from servers.kernel.errors import AlreadyExists, Denied, InvalidInput, NotReady
+from tests.patience import PATIENCE
 from tests.running import agent, in_process, mesh_of, over_the_wire, write_agents
 from tests.scripted.http_server import Reply, Then, refuses
 from tests.scripted.openai_server import openai_server
@@ -35,7 +36,7 @@ class Receiver:
         return web.Response(status=self.answers[min(len(self.heard), len(self.answers)) - 1])
 
     async def hears(self, times: int) -> list[tuple[dict[str, str], bytes]]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(self.heard) < times:
                 self.more.clear()
                 await self.more.wait()

@@ -22,11 +22,11 @@ from servers.domain.caller import Caller
 from servers.domain.run_events import Completed, RunEvent
 from servers.domain.runs import Run
 from servers.kernel.errors import AstromeshError
+from tests.patience import PATIENCE
 from tests.running import write_agents
 
 ROOT = Path(__file__).parents[2]
 ME = Caller()
-PATIENCE = 60  # seconds
 LEASE = 1.0  # seconds
 
 

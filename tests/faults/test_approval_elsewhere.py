@@ -14,6 +14,7 @@ from servers.domain.run_events import Completed
 from servers.domain.runs import Decision, RunState, Verdict
 from tests.faults.thinking import mails, thinking
 from tests.mesh.mesh_process import KILL, command, gone, mesh_process
+from tests.patience import PATIENCE
 from tests.running import agent, write_agents
 
 ME = Caller()
@@ -57,7 +58,7 @@ async def test_goes_on_with_a_run_whose_process_is_dead(tmp_path, postgres):
         config = write_agents(tmp_path, agent("helper", model.endpoint, tools=TOOLS))
         (config / "runtime.yaml").write_text(yaml.safe_dump(runtime))
         with replica(tmp_path, "first") as first, replica(tmp_path, "second") as second:
-            async with httpx.AsyncClient(base_url=first.url, timeout=30) as rest:
+            async with httpx.AsyncClient(base_url=first.url, timeout=PATIENCE) as rest:
                 started = await rest.post("/v1/agents/helper:run", json={"query": "ada"})
                 run = started.json()
                 assert run["state"] == "RUN_STATE_WAITING_APPROVAL"
@@ -74,7 +75,7 @@ async def test_goes_on_with_a_run_whose_process_is_dead(tmp_path, postgres):
             async with grpc.aio.insecure_channel(second.address) as channel:
                 agents = RemoteAgents(channel)
                 await agents.resume(ME, run["run_id"], Decision(ask["call_id"], Verdict.APPROVE))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 await reading
     ended = events[-1].payload
     assert isinstance(ended, Completed)

@@ -10,6 +10,7 @@ from servers.domain.runs import RunFilter, RunRequest, RunState
 from servers.kernel.errors import AstromeshError
 from tests.faults.replicas import ME, Replica, fleet, followed
 from tests.faults.thinking import mails, thinking
+from tests.patience import PATIENCE
 from tests.running import agent
 
 TOOLS = [{"name": "send_mail", "function": "tests.faults.effects:send_mail"}]
@@ -30,7 +31,7 @@ async def accepted(replica: Replica, run: RunRequest) -> bool:
 
 async def dead_or_done(replica: Replica, was_accepted: bool) -> None:
     """Until it has died, or has done all without coming to its boundary."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while replica.alive:
             await asyncio.sleep(0.05)
             with contextlib.suppress(AstromeshError):

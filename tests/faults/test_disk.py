@@ -14,6 +14,7 @@ from servers.domain.runs import RunRequest, RunState
 from servers.kernel.errors import Exhausted
 from tests.faults.replicas import ME, Replica, fleet, followed
 from tests.faults.thinking import mails, thinking
+from tests.patience import PATIENCE
 from tests.running import agent
 
 TOOLS = [{"name": "send_mail", "function": "tests.faults.effects:send_mail"}]
@@ -62,7 +63,7 @@ def no_room(postgres, dsn):
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110  # another process does it
             await asyncio.sleep(0.02)
 

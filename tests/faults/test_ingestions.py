@@ -21,12 +21,12 @@ from servers.rag.remote_ingestions import RemoteIngestions
 from tests.chroma_server import ChromaServer, chroma_server
 from tests.contract.rag_fixture import pipeline
 from tests.faults.replicas import Replica
+from tests.patience import PATIENCE
 from tests.postgres_server import PostgresServer, postgres_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MANY = 24  # documents of an ingestion
-PATIENCE = 60.0  # seconds
 SERVERS = ("pgvector", "chroma-server")
 STORES = (*SERVERS, "faiss", "qdrant", "chroma")
 

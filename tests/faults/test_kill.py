@@ -20,6 +20,7 @@ from servers.domain.run_events import Restarted, TextDelta, ToolReturned
 from servers.domain.runs import RunRequest, RunState
 from servers.domain.tools import Outcome
 from servers.kernel.errors import Unavailable
+from tests.patience import PATIENCE
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply, Then
 from tests.scripted.openai_server import openai_server
@@ -50,7 +51,7 @@ class Victim:
             *command(self.folder), stdout=PIPE, stderr=DEVNULL, env=env, cwd=ROOT
         )
         assert self.process.stdout
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while line := (await self.process.stdout.readline()).decode():
                 if found := re.search(r"127\.0\.0\.1:(\d+)", line):
                     self.port = int(found[1])
@@ -87,12 +88,12 @@ async def dialled(port):
 
 
 async def seen(agents, run_id, after=0):
-    async with asyncio.timeout(30), aclosing(agents.events(ME, run_id, after)) as events:
+    async with asyncio.timeout(PATIENCE), aclosing(agents.events(ME, run_id, after)) as events:
         return [event async for event in events]
 
 
 async def until(condition):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110  # what is waited for happens in another process
             await asyncio.sleep(0.01)
 
@@ -194,6 +195,6 @@ async def test_a_second_mesh_on_the_same_state_folder_is_refused(victim):
         second = await asyncio.create_subprocess_exec(
             *command(victim.folder), stdout=DEVNULL, stderr=PIPE, cwd=ROOT
         )
-        _, said = await asyncio.wait_for(second.communicate(), 30)
+        _, said = await asyncio.wait_for(second.communicate(), PATIENCE)
     assert second.returncode != 0
     assert "--state" in said.decode()

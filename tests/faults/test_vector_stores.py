@@ -18,6 +18,7 @@ from servers.kernel.vectors.opening import open_collection
 from servers.kernel.vectors.ports import Scope
 from tests.chroma_server import chroma_server
 from tests.contract.vector_fixture import ACME, EAST, NORTH, SPACE, UP, points, record
+from tests.patience import PATIENCE
 from tests.postgres_server import postgres_server
 
 ROOT = Path(__file__).parents[2]
@@ -289,13 +290,13 @@ async def test_a_chroma_server_that_hangs_keeps_nobody_else_waiting(tmp_path):
             with server.hung():
                 asked = [asyncio.create_task(store.count("acme")) for _ in range(40)]
                 await asyncio.sleep(0)
-                await asyncio.wait_for(asyncio.to_thread(int), 5)
+                await asyncio.wait_for(asyncio.to_thread(int), PATIENCE)
                 assert not any(each.done() for each in asked)
             assert await asyncio.gather(*asked) == [1] * 40
 
 
 async def _reaches(done: list[int], count: int) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while len(done) < count:  # noqa: ASYNC110  # nobody tells of it
             await asyncio.sleep(0.01)
 

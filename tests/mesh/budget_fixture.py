@@ -18,6 +18,7 @@ from grpc_status import rpc_status
 
 from tests.mesh.mesh_process import command, mesh_process
 from tests.mesh.program import invoked
+from tests.patience import PATIENCE
 from tests.scripted.openai_server import openai_server
 
 GRPCURL = Path(sys.executable).parent / "grpcurl"
@@ -126,7 +127,7 @@ class Reached:
 async def reached(folder: Path, model, *options: str):
     with mesh_process(folder, command(folder, *options)) as mesh:
         async with (
-            httpx.AsyncClient(base_url=mesh.url, timeout=20, trust_env=False) as http,
+            httpx.AsyncClient(base_url=mesh.url, timeout=PATIENCE, trust_env=False) as http,
             grpc.aio.insecure_channel(mesh.address) as channel,
         ):
             yield Reached(mesh, http, channel, model)

@@ -13,6 +13,7 @@ import yaml
 
 from tests.contract.rag_fixture import pipeline
 from tests.mesh.mesh_process import MeshProcess, mesh_process
+from tests.patience import PATIENCE
 from tests.running import agent
 from tests.scripted.http_server import Reply, ScriptedServer
 from tests.scripted.openai_server import openai_server
@@ -58,7 +59,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshProcess]:
 @pytest.fixture
 async def http(started: MeshProcess) -> AsyncIterator[httpx.AsyncClient]:
     """REST, through Envoy."""
-    async with httpx.AsyncClient(base_url=started.url, timeout=20, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=started.url, timeout=PATIENCE, trust_env=False) as client:
         yield client
 
 

@@ -8,6 +8,7 @@ import struct
 from google.protobuf import any_pb2
 
 from tests.mesh.edge_fixture import Reached
+from tests.patience import PATIENCE
 
 
 def packed(*details) -> list[any_pb2.Any]:
@@ -44,7 +45,7 @@ async def asked_by_hand(mesh: Reached, line: str, body: str = "", chunked: bool 
     head = f"{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{size}\r\n\r\n"
     writer.write((head + content).encode())  # and read meanwhile: a refusal comes before the end
     try:
-        return await asyncio.wait_for(everything(reader), timeout=20)
+        return await asyncio.wait_for(everything(reader), PATIENCE)
     finally:
         writer.transport.abort()
 

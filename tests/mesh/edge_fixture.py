@@ -22,6 +22,7 @@ from grpc_status import rpc_status
 
 from servers.edge.envoy import Edge, open_envoy
 from servers.edge.settings import EdgeSettings
+from tests.patience import PATIENCE
 
 END = None  # in a script: the stream ends here
 
@@ -140,7 +141,7 @@ async def reached_through_envoy(folder: Path, **settings: Any) -> AsyncIterator[
         edge_settings = EdgeSettings(http_port=0, grpc_ports=(agents.port,), **settings)
         async with (
             open_envoy(edge_settings, folder) as edge,
-            httpx.AsyncClient(base_url=edge.url, timeout=20, trust_env=False) as http,
+            httpx.AsyncClient(base_url=edge.url, timeout=PATIENCE, trust_env=False) as http,
             grpc.aio.insecure_channel(f"127.0.0.1:{edge.http_port}") as channel,
         ):
             yield Reached(agents, server, edge, http, channel)

@@ -7,17 +7,17 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30  # seconds until a test gives up waiting for another process
 
 _PROGRAM = Path(sys.executable).parent / "astromesh"
 _OURS = ("ASTROMESH_", "OTEL_")  # what the developer's own shell may say
@@ -91,12 +91,6 @@ def services(folder: Path, *names: str, port: int = 0) -> list[str]:
     """`python -m servers` for some services alone."""
     folders = ["--config", str(folder / "config"), "--state", str(folder / "state")]
     return [sys.executable, "-m", "servers", *names, *folders, "--grpc-port", str(port)]
-
-
-def free_port() -> int:
-    """For a service that others are told of before it listens."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return int(server.getsockname()[1])
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from servers.cli.app import app, guarded
+from tests.patience import PATIENCE
 
 PROGRAM = str(Path(sys.executable).parent / "astromesh")
 LAST_LINE = "Ctrl-C stops everything."
@@ -72,7 +73,7 @@ def invoked(*words: str, input: str = "") -> Done:
 
 async def astromesh(*words: str, input: str = "", env: Mapping[str, str] | None = None) -> Done:
     process = await start(*words, env=env)
-    out, err = await asyncio.wait_for(process.communicate(input.encode()), timeout=60)
+    out, err = await asyncio.wait_for(process.communicate(input.encode()), PATIENCE)
     return Done(process.returncode or 0, out.decode(), err.decode())
 
 
@@ -107,21 +108,21 @@ class Up:
     async def read_until(self, end: str) -> None:
         assert self.process.stdout is not None
         while not (self.said and end in self.said[-1]):
-            line = await asyncio.wait_for(self.process.stdout.readline(), timeout=60)
+            line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)
             if not line:
                 raise AssertionError(f"{end!r} was never said: {self.said} {self.err.decode()}")
             self.said.append(line.decode().rstrip("\n"))
 
     async def logs(self, text: str) -> None:
         """Wait until standard error says it."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while text.encode() not in self.err:
                 self.more.clear()
                 await self.more.wait()
 
     async def ended(self) -> int:
         """The exit code."""
-        await asyncio.wait_for(self.process.wait(), timeout=60)
+        await asyncio.wait_for(self.process.wait(), PATIENCE)
         assert self.process.stdout is not None
         self.said += (await self.process.stdout.read()).decode().splitlines()
         return self.process.returncode or 0

@@ -17,6 +17,7 @@ from astromesh.agents.v1 import agent_service_pb2_grpc as agents_grpc
 from astromesh.router.v1 import router_service_pb2_grpc as router_grpc
 
 from tests.mesh.mesh_process import mesh_process
+from tests.patience import PATIENCE
 from tests.scripted.azure_server import azure_server
 from tests.scripted.http_server import Reply, ScriptedServer
 from tests.scripted.llamacpp_server import llamacpp_server
@@ -80,7 +81,7 @@ async def mesh_with_every_provider(folder: Path) -> AsyncIterator[Providers]:
         _write(folder / "config", servers)
         mesh = stack.enter_context(mesh_process(folder, env=KEYS))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(mesh.address))
-        client = httpx.AsyncClient(base_url=mesh.url, timeout=20, trust_env=False)
+        client = httpx.AsyncClient(base_url=mesh.url, timeout=PATIENCE, trust_env=False)
         yield Providers(servers, channel, await stack.enter_async_context(client))
 
 

@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from tests.mesh.mesh_process import command, environment, mesh_process
+from tests.patience import PATIENCE, PROMPTLY
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply, Then, refuses
 from tests.scripted.openai_server import openai_server
@@ -243,7 +244,7 @@ class TestAProviderThat:
         primary = {"provider": "openai_compat", "endpoint": model.endpoint, "model": "m"}
         helper = await an_agent(model={"primary": primary | {"timeout": 0.3}})
         answer = await http.post(f"{helper.path}:run", json=HELLO)
-        await asyncio.wait_for(model.left.wait(), 5)
+        await asyncio.wait_for(model.left.wait(), PROMPTLY)
         assert told(answer)[:3] == (503, 14, "NO_PROVIDER_LEFT")
         assert "0.3 s" in told(answer)[3]
         assert await works(http, helper)
@@ -304,7 +305,9 @@ async def world(tmp_path_factory):
         for name in ("twin-1", "twin-2"):
             (agents / f"{name}.agent.yaml").write_text(manifest("twin"))
         with mesh_process(folder) as mesh:
-            async with httpx.AsyncClient(base_url=mesh.url, trust_env=False) as http:
+            async with httpx.AsyncClient(
+                base_url=mesh.url, timeout=PATIENCE, trust_env=False
+            ) as http:
                 yield http
 
 

@@ -39,6 +39,7 @@ from tests.mesh.budget_fixture import (
 )
 from tests.mesh.mesh_process import command, mesh_process
 from tests.mesh.test_tracing import collecting
+from tests.patience import PATIENCE
 from tests.redis_server import redis_server
 from tests.scripted.http_server import Call, Reply
 from tests.scripted.openai_server import openai_server
@@ -188,7 +189,7 @@ async def test_usage_that_is_too_old_is_forgotten(tmp_path):
     async with open_database(state / "usage.db", MIGRATIONS) as database:
         ages = [Entry(now - age * day, Account(), "p", "m", "", "", Usage()) for age in (29, 31)]
         await SqliteUsage(database).add(ages)
-    async with open_mesh(load_config(config, state, {})) as mesh, asyncio.timeout(30):
+    async with open_mesh(load_config(config, state, {})) as mesh, asyncio.timeout(PATIENCE):
         while (  # noqa: ASYNC110  # it happens in the background
             await mesh.router.usage(UsageQuery())
         )[0].calls == 2:
@@ -280,6 +281,6 @@ class TestTwoMeshesOnOneRedis:
         process = await asyncio.create_subprocess_exec(
             *words, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
         )
-        _, err = await asyncio.wait_for(process.communicate(), 60)
+        _, err = await asyncio.wait_for(process.communicate(), PATIENCE)
         assert process.returncode == 1
         assert "UNAVAILABLE BUDGETS_UNAVAILABLE: Redis at 127.0.0.1:9" in err.decode()

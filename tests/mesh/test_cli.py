@@ -11,6 +11,7 @@ import yaml
 
 from servers.cli import failures
 from tests.mesh.program import Done, Up, astromesh, invoked, start, up, write_config
+from tests.patience import PROMPTLY
 from tests.running import agent
 from tests.scripted.http_server import Call, Reply, ScriptedServer, refuses
 from tests.scripted.openai_server import openai_server
@@ -122,7 +123,7 @@ class TestRun:
         command.send_signal(signal.SIGINT)
         await command.communicate()
         assert command.returncode == failures.INTERRUPTED
-        await asyncio.wait_for(mesh.model.left.wait(), timeout=10)
+        await asyncio.wait_for(mesh.model.left.wait(), PROMPTLY)
 
 
 class TestChat:

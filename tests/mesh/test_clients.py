@@ -19,6 +19,7 @@ from grpc_status import rpc_status
 from grpclib import GRPCError, Status
 from grpclib.client import Channel
 
+from tests.patience import PROMPTLY
 from tests.scripted.http_server import Call, Reply, Then
 
 AGENTS = "astromesh.agents.v1.AgentService"
@@ -61,7 +62,7 @@ class TestTheGeneratedClient:
             if event.text_delta:
                 break
         await stream.aclose()
-        await asyncio.wait_for(helper.model.left.wait(), 5)
+        await asyncio.wait_for(helper.model.left.wait(), PROMPTLY)
 
     async def test_gets_errors_with_their_details(self, agents):
         with pytest.raises(GRPCError) as failed:

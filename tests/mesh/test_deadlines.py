@@ -8,6 +8,7 @@ from astromesh.agents.v1 import agent_service_pb2 as pb
 from astromesh.agents.v1 import agent_service_pb2_grpc as agents_grpc
 from astromesh.agents.v1 import run_pb2
 
+from tests.patience import PATIENCE, PROMPTLY
 from tests.scripted.http_server import Reply, Then
 
 HALF = Reply(("Once upon",), then=Then.HANG)
@@ -35,7 +36,7 @@ class TestADeadline:
         helper = await an_agent(HALF)
         request = pb.RunAgentRequest(agent=helper.name, **HELLO)
         run = await agents.RunAgent(request, timeout=SOON)
-        await asyncio.wait_for(helper.model.left.wait(), 5)
+        await asyncio.wait_for(helper.model.left.wait(), PROMPTLY)
         assert (run.state, run.answer) == (run_pb2.RUN_STATE_TIMED_OUT, "Once upon")
         assert (await on_record(http, helper))["state"] == "RUN_STATE_TIMED_OUT"
 
@@ -43,7 +44,7 @@ class TestADeadline:
         helper = await an_agent(HALF)
         headers = {"grpc-timeout": f"{SOON}S"}
         answer = await http.post(f"{helper.path}:run", json=HELLO, headers=headers)
-        await asyncio.wait_for(helper.model.left.wait(), 5)
+        await asyncio.wait_for(helper.model.left.wait(), PROMPTLY)
         run = await on_record(http, helper)
         assert (answer.status_code, answer.json()) == (200, run)
         assert (run["state"], run["answer"]) == ("RUN_STATE_TIMED_OUT", "Once upon")
@@ -52,7 +53,7 @@ class TestADeadline:
         helper = await an_agent(HALF)
         request = pb.StreamAgentRequest(agent=helper.name, **HELLO)
         events = [event async for event in agents.StreamAgent(request, timeout=SOON)]
-        await asyncio.wait_for(helper.model.left.wait(), 5)
+        await asyncio.wait_for(helper.model.left.wait(), PROMPTLY)
         assert events[-1].completed.state == run_pb2.RUN_STATE_TIMED_OUT
 
     async def test_too_short_for_anything_is_a_504(self, http, an_agent):
@@ -64,7 +65,7 @@ class TestADeadline:
     async def test_of_the_agent_gives_what_there_was(self, http, an_agent):
         helper = await an_agent(HALF, orchestration={"timeout_seconds": 0.3})
         run = (await http.post(f"{helper.path}:run", json=HELLO)).json()
-        await asyncio.wait_for(helper.model.left.wait(), 5)
+        await asyncio.wait_for(helper.model.left.wait(), PROMPTLY)
         assert (run["state"], run["stop_reason"], run["answer"]) == (
             "RUN_STATE_TIMED_OUT",
             "STOP_REASON_DEADLINE",
@@ -81,35 +82,37 @@ class TestACallerThatLeaves:
             async for line in answer.aiter_lines():
                 if "Once upon" in line:
                     break
-        await asyncio.wait_for(helper.model.left.wait(), 5)
+        await asyncio.wait_for(helper.model.left.wait(), PROMPTLY)
         run = await on_record(http, helper)
         assert (run["state"], run["answer"]) == ("RUN_STATE_CANCELLED", "Once upon")
 
     async def test_a_rest_call_cancels_the_run(self, http, started, an_agent):
         helper = await an_agent(HALF)
-        async with httpx.AsyncClient(base_url=started.url, trust_env=False) as leaving:
+        async with httpx.AsyncClient(
+            base_url=started.url, timeout=PATIENCE, trust_env=False
+        ) as leaving:
             waiting = asyncio.create_task(leaving.post(f"{helper.path}:run", json=HELLO))
-            await asyncio.wait_for(helper.model.asked.wait(), 5)
+            await asyncio.wait_for(helper.model.asked.wait(), PATIENCE)
             waiting.cancel()
-        await asyncio.wait_for(helper.model.left.wait(), 5)
+        await asyncio.wait_for(helper.model.left.wait(), PROMPTLY)
         assert (await on_record(http, helper))["state"] == "RUN_STATE_CANCELLED"
 
     async def test_a_grpc_stream_cancels_the_run(self, http, an_agent, agents):
         helper = await an_agent(HALF)
         call = agents.StreamAgent(pb.StreamAgentRequest(agent=helper.name, **HELLO))
         await call.read()
-        await asyncio.wait_for(helper.model.asked.wait(), 5)
+        await asyncio.wait_for(helper.model.asked.wait(), PATIENCE)
         call.cancel()
-        await asyncio.wait_for(helper.model.left.wait(), 5)
+        await asyncio.wait_for(helper.model.left.wait(), PROMPTLY)
         assert (await on_record(http, helper))["state"] == "RUN_STATE_CANCELLED"
 
     async def test_a_chat_cancels_the_run(self, http, an_agent, agents):
         helper = await an_agent(HALF)
         call = agents.Chat()
         await call.write(pb.ChatRequest(agent=helper.name, **HELLO))
-        await asyncio.wait_for(helper.model.asked.wait(), 5)
+        await asyncio.wait_for(helper.model.asked.wait(), PATIENCE)
         call.cancel()
-        await asyncio.wait_for(helper.model.left.wait(), 5)
+        await asyncio.wait_for(helper.model.left.wait(), PROMPTLY)
         assert (await on_record(http, helper))["state"] == "RUN_STATE_CANCELLED"
 
     async def test_a_stream_that_says_continue_lets_the_run_go_on(self, http, an_agent, agents):
@@ -118,7 +121,7 @@ class TestACallerThatLeaves:
         request = pb.StreamAgentRequest(agent=helper.name, on_disconnect="continue", **HELLO)
         call = agents.StreamAgent(request)
         await call.read()
-        await asyncio.wait_for(helper.model.asked.wait(), 5)
+        await asyncio.wait_for(helper.model.asked.wait(), PATIENCE)
         call.cancel()
         go.set()
         assert (await on_record(http, helper))["answer"] == "done"

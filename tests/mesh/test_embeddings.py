@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 
 from tests.contract.tiny_encoders import cross_encoder, embedder, logit
 from tests.mesh.mesh_process import MeshProcess, mesh_process
+from tests.patience import PATIENCE
 
 CAT, KITTEN, MARKET = (
     "A cat sits on the mat.",
@@ -79,7 +80,7 @@ async def test_documents_are_ranked_where_no_model_is_named(router):
 
 
 async def test_the_same_over_rest(mesh):
-    async with httpx.AsyncClient(base_url=mesh.url, timeout=20, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=mesh.url, timeout=PATIENCE, trust_env=False) as http:
         body = {"query": "Where is the cat?", "documents": [MARKET, CAT]}
         answer = await http.post("/v1/router:rerank", json=body)
     assert [each["index"] for each in answer.json()["results"]] == [1, 0]
@@ -145,7 +146,7 @@ async def test_models_are_listed_with_what_they_do_also_where_their_packages_are
 
 
 async def test_a_provider_s_health_is_that_its_model_can_be_loaded(router):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             listed = (await router.ListProviders(provider_pb2.ListProvidersRequest())).providers
             (found,) = [each for each in listed if each.name == "embeddings"]

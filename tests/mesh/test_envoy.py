@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from tests.mesh.edge_bytes import asked_by_hand, event, framed, frames, packed
 from tests.mesh.edge_fixture import END, Reached, reached_through_envoy, serving, text
+from tests.patience import PROMPTLY
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 RUN = "/v1/agents/a:run"
@@ -153,7 +154,7 @@ class TestAStream:
         mesh.agents.say(text("a"))
         async with mesh.http.stream("POST", STREAM, json=HELLO) as answer:
             await anext(answer.aiter_lines())
-        await asyncio.wait_for(mesh.agents.left.wait(), timeout=10)
+        await asyncio.wait_for(mesh.agents.left.wait(), PROMPTLY)
 
     async def test_whose_reader_does_not_read_makes_the_service_wait(self, mesh):
         total = 800
@@ -190,7 +191,7 @@ class TestGrpc:
         call = mesh.grpc.StreamAgent(pb.StreamAgentRequest(agent="a", query="hello"))
         await call.read()
         call.cancel()
-        await asyncio.wait_for(mesh.agents.left.wait(), timeout=10)
+        await asyncio.wait_for(mesh.agents.left.wait(), PROMPTLY)
 
     async def test_with_an_unknown_method_is_unimplemented(self, mesh):
         with pytest.raises(grpc.aio.AioRpcError) as caught:

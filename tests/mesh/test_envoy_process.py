@@ -17,6 +17,7 @@ from servers.edge.envoy import open_envoy
 from servers.edge.settings import EdgeSettings, rendered
 from servers.kernel.errors import NotReady
 from tests.mesh.edge_fixture import END, reached_through_envoy, text
+from tests.patience import PATIENCE, PROMPTLY
 
 ANY_PORT = EdgeSettings(http_port=0, drain_seconds=0.1)
 STREAM = "/v1/agents/a:stream"
@@ -82,7 +83,7 @@ class TestACrash:
             first = mesh.edge.pid
             os.kill(first, signal.SIGKILL)
             await gone(first)
-            await asyncio.wait_for(another(mesh.edge, first), timeout=20)
+            await asyncio.wait_for(another(mesh.edge, first), PATIENCE)
             assert (await mesh.http.get("/v1/runs")).status_code == 200
 
 
@@ -131,7 +132,7 @@ class TestTheEnd:
                     await stack.aclose()
                     with pytest.raises(httpx.RemoteProtocolError):
                         await anext(lines)
-            await asyncio.wait_for(mesh.agents.left.wait(), timeout=10)
+            await asyncio.wait_for(mesh.agents.left.wait(), PROMPTLY)
 
     async def test_of_a_mesh_by_sigkill_is_envoys_too_and_is_cleaned_up_after(self, tmp_path):
         script = (
@@ -154,7 +155,7 @@ class TestTheEnd:
         envoy = int(await mesh.stdout.readline())
         mesh.kill()
         await mesh.wait()
-        await asyncio.wait_for(gone(envoy), timeout=10)
+        await asyncio.wait_for(gone(envoy), PATIENCE)
         left = shared_memory(tmp_path)
         async with open_envoy(ANY_PORT, tmp_path):
             assert not os.access(left, os.F_OK)
@@ -185,7 +186,7 @@ async def test_a_body_that_stops_coming_is_given_up(tmp_path):
         reader, writer = await asyncio.open_connection("127.0.0.1", mesh.edge.http_port)
         writer.write(b"POST /v1/agents/a:run HTTP/1.1\r\nhost: localhost\r\n")
         writer.write(b'content-length: 100\r\n\r\n{"query":')
-        assert b"408" in await asyncio.wait_for(reader.readline(), timeout=20)
+        assert b"408" in await asyncio.wait_for(reader.readline(), PATIENCE)
         writer.close()
 
 

@@ -22,7 +22,8 @@ from servers.domain.semantic import Erased, MemoryQuery, Reader, Remembered
 from servers.kernel.errors import NotReady
 from servers.memory.remote import RemoteMemory
 from tests.mesh.mesh_process import MeshProcess, mesh_process, services
-from tests.mesh.test_memory import free_port
+from tests.patience import PATIENCE
+from tests.ports import free_port
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Reply
 from tests.scripted.openai_server import openai_server
@@ -138,7 +139,7 @@ async def test_what_a_run_left_to_be_learned_is_not_learned_after_in_another_pro
         openai_server(Reply(("The boat is Ada's.",))) as model,
         openai_server(Reply((learned,), hold=go_on)) as extractor,
         apart(tmp_path, model.endpoint, extractor.endpoint) as (agents, memory, process),
-        asyncio.timeout(60),
+        asyncio.timeout(PATIENCE),
     ):
         await agents.run(ADA, RunRequest("helper", "Whose is the boat?", session="s1"))
         while not extractor.requests:  # noqa: ASYNC110

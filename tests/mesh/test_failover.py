@@ -16,7 +16,8 @@ from astromesh.agents.v1 import agent_service_pb2_grpc as agents_grpc
 from astromesh.router.v1 import provider_pb2 as pb
 from astromesh.router.v1 import router_service_pb2_grpc as router_grpc
 
-from tests.mesh.mesh_process import PATIENCE, MeshProcess, mesh_process
+from tests.mesh.mesh_process import MeshProcess, mesh_process
+from tests.patience import PATIENCE
 from tests.scripted.http_server import Reply
 from tests.scripted.openai_server import openai_server
 

@@ -24,13 +24,13 @@ from servers.rag.remote_ingestions import RemoteIngestions
 from tests.contract.rag_fixture import P, pipeline
 from tests.mesh.mesh_process import mesh_process, services
 from tests.mesh.program import invoked
+from tests.patience import PATIENCE
 from tests.running import agent, mesh_of, write_agents
 from tests.scripted.http_server import Reply
 from tests.scripted.openai_server import openai_server
 
 ME = Caller()
 HOLIDAYS = "Everybody has thirty days of holiday a year."
-PATIENCE = 25.0
 
 
 def declare(folder, *agents):

@@ -11,7 +11,8 @@ import yaml
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from astromesh.agents.v1 import agent_service_pb2_grpc as agents_grpc
 
-from tests.mesh.mesh_process import PATIENCE, gone, mesh_process
+from tests.mesh.mesh_process import gone, mesh_process
+from tests.patience import PATIENCE
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Reply, Then
 from tests.scripted.openai_server import openai_server

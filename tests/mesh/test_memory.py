@@ -11,7 +11,8 @@ import yaml
 from servers.agents.remote import RemoteAgents
 from servers.domain.caller import Caller
 from servers.domain.runs import RunRequest
-from tests.mesh.mesh_process import command, free_port, mesh_process, services
+from tests.mesh.mesh_process import command, mesh_process, services
+from tests.ports import free_port
 from tests.redis_server import redis_server
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply

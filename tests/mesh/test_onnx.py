@@ -30,6 +30,7 @@ from servers.router.adapters.genai.process import WORKER
 from tests.contract.onnx_fixture import PLAIN
 from tests.contract.tiny_causal import build
 from tests.mesh.mesh_process import MeshProcess, gone, mesh_process
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -86,7 +87,7 @@ async def running(tmp_path_factory) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         mesh = stack.enter_context(mesh_process(folder))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(mesh.address))
-        client = httpx.AsyncClient(base_url=mesh.url, timeout=20, trust_env=False)
+        client = httpx.AsyncClient(base_url=mesh.url, timeout=PATIENCE, trust_env=False)
         yield Running(channel, await stack.enter_async_context(client))
 
 

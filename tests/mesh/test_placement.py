@@ -16,7 +16,9 @@ from servers.domain.run_events import TextDelta
 from servers.domain.runs import RunRequest, RunState
 from servers.kernel.errors import InvalidInput, Unavailable
 from servers.memory.remote import RemoteMemory
-from tests.mesh.mesh_process import free_port, mesh_process, services
+from tests.mesh.mesh_process import mesh_process, services
+from tests.patience import PATIENCE, PROMPTLY
+from tests.ports import free_port
 from tests.running import agent
 from tests.scripted.http_server import Call, Reply, Then, refuses
 from tests.scripted.openai_server import openai_server
@@ -137,17 +139,17 @@ async def test_when_the_caller_leaves_the_provider_is_left_too(agents, helper):
     async with openai_server(Reply(("Once",), then=Then.HANG)) as model:
         async with aclosing(agents.stream(ME, await helper(model))) as events:
             event = await anext(events)
-            await asyncio.wait_for(model.asked.wait(), 5)
-        await asyncio.wait_for(model.left.wait(), 5)
+            await asyncio.wait_for(model.asked.wait(), PATIENCE)
+        await asyncio.wait_for(model.left.wait(), PROMPTLY)
         assert (await ended(agents, event.run_id)).state is RunState.CANCELLED
 
 
 async def test_a_cancelled_run_leaves_its_provider(agents, helper):
     async with openai_server(Reply(("Once",), then=Then.HANG)) as model:
         run = await agents.create_run(ME, await helper(model))
-        await asyncio.wait_for(model.asked.wait(), 5)
+        await asyncio.wait_for(model.asked.wait(), PATIENCE)
         cancelled = await agents.cancel(ME, run.id)
-        await asyncio.wait_for(model.left.wait(), 5)
+        await asyncio.wait_for(model.left.wait(), PROMPTLY)
     assert cancelled.state is RunState.CANCELLED
 
 
@@ -168,7 +170,7 @@ def without(placed):
 
 async def back(agents, work):
     """The run of a mesh that finds its parts again."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 return await agents.run(ME, work)

@@ -16,6 +16,7 @@ from servers.domain.run_events import Restarted
 from servers.domain.runs import RunFilter, RunRequest, RunState
 from servers.kernel.errors import NotFound
 from tests.mesh.mesh_process import MeshProcess, command, mesh_process
+from tests.patience import PATIENCE
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Reply, Then
 from tests.scripted.openai_server import openai_server
@@ -42,7 +43,7 @@ class Replica:
         self.mesh, self.agents = mesh, agents
 
     async def ended(self, run_id: str):
-        async with asyncio.timeout(30), aclosing(self.agents.events(ME, run_id)) as events:
+        async with asyncio.timeout(PATIENCE), aclosing(self.agents.events(ME, run_id)) as events:
             return [event async for event in events]
 
 
@@ -63,7 +64,7 @@ async def both(folder: Path, dsn: str, *replies: Reply):
 
 
 async def asked(model, times: int = 1) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while len(model.requests) < times:  # noqa: ASYNC110  # another process asks
             await asyncio.sleep(0.01)
 
@@ -146,7 +147,7 @@ async def test_a_mesh_does_not_start_where_it_cannot_be_reached(tmp_path, dsn):
         stderr=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
     )
-    _, err = await asyncio.wait_for(process.communicate(), 60)
+    _, err = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == 1
     assert "UNAVAILABLE STORE_UNAVAILABLE: PostgreSQL at 127.0.0.1:9, database 'runs'" in (
         err.decode()

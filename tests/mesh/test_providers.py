@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from tests.mesh.providers_fixture import DECLARED, Providers, mesh_with_every_provider
+from tests.patience import PATIENCE
 from tests.running import agent
 from tests.scripted import llamacpp_server, tgi_server, vllm_server
 from tests.scripted.http_server import Call, Reply
@@ -210,7 +211,7 @@ class TestWhatServersTell:
 
     async def well(self, mesh):
         """The providers, as soon as each of them has been asked how it is."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 listed = (
                     await mesh.router.ListProviders(provider_pb2.ListProvidersRequest())

@@ -13,6 +13,7 @@ import yaml
 from tests.contract.rag_fixture import pipeline
 from tests.mesh.mesh_process import mesh_process
 from tests.mesh.program import Done, invoked
+from tests.patience import PATIENCE
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Reply
 from tests.scripted.openai_server import openai_server
@@ -138,7 +139,9 @@ async def test_every_kind_of_file_is_found(world, question, document):
 
 async def answered(world, agent_name: str, question: str) -> tuple[dict, dict, str]:
     """The run, the event that names its sources, and what the model was shown."""
-    async with httpx.AsyncClient(base_url=world.mesh.url, timeout=20, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=world.mesh.url, timeout=PATIENCE, trust_env=False
+    ) as http:
         run = (await http.post(f"/v1/agents/{agent_name}:run", json={"query": question})).json()
         events = (await http.get(f"/v1/runs/{run['run_id']}/events")).text
     told = [json.loads(line) for line in events.splitlines() if line]
@@ -192,7 +195,9 @@ async def test_copies_leave_room_for_what_else_there_is_to_say(world, tmp_path):
     words = ("rag", "query", ASKED, "-p", "alike", "--mmr", "0.5", "-o", "json")
     passages = json.loads((await world.cli(*words)).out)
     assert {each["document"] for each in passages} > set(OTHERS)
-    async with httpx.AsyncClient(base_url=world.mesh.url, timeout=20, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=world.mesh.url, timeout=PATIENCE, trust_env=False
+    ) as http:
         said = {"query": ASKED, "mmr": {"fetch_k": 3}}  # all three are copies
         few = (await http.post("/v1/rag/alike:query", json=said)).json()["passages"]
     assert {each["document"] for each in few} < set(COPIES)
@@ -203,7 +208,9 @@ async def test_copies_leave_room_for_what_else_there_is_to_say(world, tmp_path):
 
 
 async def test_the_seeds_paths_work_over_rest(world):
-    async with httpx.AsyncClient(base_url=world.mesh.url, timeout=20, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=world.mesh.url, timeout=PATIENCE, trust_env=False
+    ) as http:
         document = {"id": "rest/über uns.md", "text": "We make astrolabes of brass."}
         stored = (await http.post("/v1/rag/handbook/ingest", json={"document": document})).json()
         found = await http.post("/v1/rag/handbook/query", json={"query": "astrolabes", "top_k": 1})

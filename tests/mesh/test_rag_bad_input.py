@@ -20,6 +20,7 @@ from tests.contract.rag_fixture import pipeline
 from tests.mesh.mesh_process import mesh_process
 from tests.mesh.program import invoked
 from tests.mesh.test_bad_input import grpc_told, told
+from tests.patience import PATIENCE
 from tests.scripted.http_server import Reply
 from tests.scripted.openai_server import openai_server
 
@@ -77,7 +78,7 @@ async def mesh(tmp_path_factory, postgres):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def http(mesh):
-    async with httpx.AsyncClient(base_url=mesh.url, timeout=30, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=mesh.url, timeout=PATIENCE, trust_env=False) as http:
         yield http
 
 
@@ -210,7 +211,7 @@ async def test_a_document_of_100_megabytes_is_refused_over_rest(mesh):
     )
     writer.write(f'{head}\r\n\r\n{{"document": {{"id": "h", "text": "'.encode())
     writer.write(b"a" * 5 * MIB)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         answer = await reader.readuntil(b"larger than 4194304 bytes")
     writer.close()
     assert answer.startswith(b"HTTP/1.1 413 ")

@@ -17,7 +17,9 @@ from servers.kernel.errors import AstromeshError, InvalidInput, NotFound, NotRea
 from servers.rag.remote import RemoteRag
 from servers.rag.remote_ingestions import RemoteIngestions
 from tests.contract.rag_fixture import pipeline
-from tests.mesh.mesh_process import PATIENCE, free_port, mesh_process, services
+from tests.mesh.mesh_process import mesh_process, services
+from tests.patience import PATIENCE
+from tests.ports import free_port
 from tests.running import agent
 from tests.scripted.http_server import Reply
 from tests.scripted.openai_server import openai_server

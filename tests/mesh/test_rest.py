@@ -6,6 +6,7 @@ import json
 import httpx
 import pytest
 
+from tests.patience import PATIENCE, PROMPTLY
 from tests.running import agent
 from tests.scripted.http_server import Call, Reply, Then
 
@@ -208,10 +209,10 @@ class TestRuns:
     async def test_can_be_cancelled(self, http, an_agent):
         helper = await an_agent(Reply(("Once",), then=Then.HANG))
         run = await posted(http, f"{helper.path}/runs")
-        await asyncio.wait_for(helper.model.asked.wait(), 5)
+        await asyncio.wait_for(helper.model.asked.wait(), PATIENCE)
         path = f"/v1/runs/{run['run_id']}:cancel"
         ended = await posted(http, path, {"reason": "changed my mind"})
-        await asyncio.wait_for(helper.model.left.wait(), 5)
+        await asyncio.wait_for(helper.model.left.wait(), PROMPTLY)
         assert ended["state"] == "RUN_STATE_CANCELLED"
 
     async def test_that_have_ended_can_not(self, http, an_agent):

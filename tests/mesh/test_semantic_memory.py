@@ -9,6 +9,7 @@ import httpx
 import yaml
 
 from tests.mesh.mesh_process import mesh_process
+from tests.patience import PATIENCE
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Reply
 from tests.scripted.openai_server import openai_server
@@ -111,7 +112,7 @@ async def ran(http, name: str, session: str, query: str) -> dict:
 async def memories(http, name: str) -> list[dict]:
     """Once there are any."""
     collection = {"collection": f"on-{name.removeprefix('helper-')}"} if "-" in name else {}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             answer = await http.get(f"/v1/memory/{name}/memories", params=collection)
             if found := answer.json()["memories"]:
@@ -129,20 +130,24 @@ async def test_what_runs_leave_outlives_a_kill_in_every_store(tmp_path, postgres
     ):
         write_config(tmp_path, model.endpoint, extractor.endpoint, postgres.schema())
         with mesh_process(tmp_path) as mesh:
-            async with httpx.AsyncClient(base_url=mesh.url, timeout=20, trust_env=False) as http:
+            async with httpx.AsyncClient(
+                base_url=mesh.url, timeout=PATIENCE, trust_env=False
+            ) as http:
                 for store in STORES:
                     await ran(http, f"helper-{store}", "a", "Where is the boat?")
                     (kept,) = await memories(http, f"helper-{store}")
                     assert kept["text"] == ANSWER
                 run = await ran(http, "learner", "a", "Whose is the boat?")
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     while not extractor.requests:  # noqa: ASYNC110
                         await asyncio.sleep(0.02)
             mesh.signal(signal.SIGKILL)
             await mesh.ended()
         never.set()
         with mesh_process(tmp_path) as mesh:
-            async with httpx.AsyncClient(base_url=mesh.url, timeout=20, trust_env=False) as http:
+            async with httpx.AsyncClient(
+                base_url=mesh.url, timeout=PATIENCE, trust_env=False
+            ) as http:
                 for store in STORES:
                     await ran(http, f"helper-{store}", "b", "In which harbour is the boat?")
                     shown = model.requests[-1].body["messages"][0]["content"]

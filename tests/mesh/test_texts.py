@@ -20,6 +20,7 @@ from astromesh.router.v1 import router_service_pb2_grpc as router_grpc
 from astromesh.router.v1 import texts_pb2 as pb
 
 from tests.mesh.mesh_process import MeshProcess, command, mesh_process
+from tests.patience import PATIENCE, PROMPTLY
 from tests.running import agent
 from tests.scripted.azure_server import azure_server
 from tests.scripted.cohere_server import cohere_server
@@ -118,7 +119,7 @@ async def router(request, running, servers):
 @pytest_asyncio.fixture(loop_scope="module")
 async def http(running, servers) -> AsyncIterator[httpx.AsyncClient]:
     url = running.mesh.url
-    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False) as client:
         yield client
 
 
@@ -170,9 +171,9 @@ class TestOverGrpc:
             texts=TEXTS, candidates=[candidate_pb2.ModelCandidate(**named("vllm")[0])]
         )
         asking = router.Embed(asked)
-        await asyncio.wait_for(servers["vllm"].asked.wait(), 10)
+        await asyncio.wait_for(servers["vllm"].asked.wait(), PATIENCE)
         asking.cancel()
-        await asyncio.wait_for(servers["vllm"].left.wait(), 10)
+        await asyncio.wait_for(servers["vllm"].left.wait(), PROMPTLY)
 
     async def test_a_deadline_ends_the_provider_s_work(self, router, servers):
         servers["cohere"].replies[:] = [Texts(then=Then.HANG)]
@@ -181,7 +182,7 @@ class TestOverGrpc:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await router.Rerank(asked, timeout=1)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        await asyncio.wait_for(servers["cohere"].left.wait(), 10)
+        await asyncio.wait_for(servers["cohere"].left.wait(), PROMPTLY)
 
 
 class TestOverRest:

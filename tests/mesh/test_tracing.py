@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as traces_p
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as traces_grpc
 
 from tests.mesh.mesh_process import mesh_process
+from tests.patience import PATIENCE
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply
 from tests.scripted.openai_server import openai_server
@@ -56,7 +57,9 @@ async def test_a_run_is_one_trace_from_the_caller_to_the_provider(tmp_path):
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
         with mesh_process(tmp_path, env=env) as mesh:
             headers = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
-            async with httpx.AsyncClient(base_url=mesh.url, trust_env=False) as http:
+            async with httpx.AsyncClient(
+                base_url=mesh.url, timeout=PATIENCE, trust_env=False
+            ) as http:
                 await http.post("/v1/agents/helper:run", json={"query": "?"}, headers=headers)
             mesh.signal(signal.SIGTERM)  # what is left is sent at the end
             assert await mesh.ended() == 0
@@ -80,7 +83,9 @@ async def test_the_run_of_a_sub_agent_is_part_of_the_trace_of_its_parent(tmp_pat
         write_agents(tmp_path, lead, agent("worker", model.endpoint))
         with mesh_process(tmp_path, env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}) as mesh:
             headers = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
-            async with httpx.AsyncClient(base_url=mesh.url, trust_env=False) as http:
+            async with httpx.AsyncClient(
+                base_url=mesh.url, timeout=PATIENCE, trust_env=False
+            ) as http:
                 await http.post("/v1/agents/lead:run", json={"query": "?"}, headers=headers)
             mesh.signal(signal.SIGTERM)
             assert await mesh.ended() == 0
@@ -97,6 +102,6 @@ async def test_a_collector_that_is_not_there_hurts_nobody(tmp_path):
     async with openai_server() as model:
         write_agents(tmp_path, agent("helper", model.endpoint))
         with mesh_process(tmp_path, env={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}) as m:
-            async with httpx.AsyncClient(base_url=m.url, trust_env=False) as http:
+            async with httpx.AsyncClient(base_url=m.url, timeout=PATIENCE, trust_env=False) as http:
                 answer = await http.post("/v1/agents/helper:run", json={"query": "?"})
     assert answer.json()["state"] == "RUN_STATE_COMPLETED"

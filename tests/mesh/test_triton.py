@@ -15,6 +15,7 @@ from astromesh.router.v1 import provider_pb2 as models
 from astromesh.router.v1 import router_service_pb2_grpc as models_grpc
 
 from tests.mesh.mesh_process import MeshProcess, mesh_process
+from tests.patience import PATIENCE
 from tests.running import write_agents
 from tests.triton import server as triton_server
 
@@ -94,7 +95,7 @@ def candidate(model: str) -> candidate_pb2.ModelCandidate:
 
 async def healthy(router: models_grpc.RouterServiceStub, wanted: bool) -> models.Provider:
     """Returns once ListProviders says so."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             (found,) = (await router.ListProviders(models.ListProvidersRequest())).providers
             if found.HasField("healthy") and found.healthy is wanted:
@@ -126,7 +127,7 @@ class TestAnAgent:
             if event.HasField("text_delta"):
                 break
         call.cancel()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while "slow cancelled after 1" not in server.words():  # noqa: ASYNC110  # a process
                 await asyncio.sleep(0.01)
 

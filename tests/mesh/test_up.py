@@ -14,6 +14,7 @@ import pytest
 
 from servers.cli import failures
 from tests.mesh.program import Up, astromesh, start, up, write_config
+from tests.patience import PATIENCE
 from tests.scripted.http_server import Reply
 from tests.scripted.openai_server import openai_server
 
@@ -95,7 +96,10 @@ class TestAMeshThatStarts:
         assert model.requests == []
 
     async def test_stays_up_when_its_assistant_has_no_model(self, config, state):
-        async with up(config, state) as mesh, httpx.AsyncClient(trust_env=False) as client:
+        async with (
+            up(config, state) as mesh,
+            httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client,
+        ):
             await mesh.logs("error: ")
             assert (await client.get(f"{mesh.http}/v1/health")).status_code == 200
 
@@ -123,7 +127,7 @@ class TestAMeshThatStarts:
             assert any("envoy" in process.name() for process in family)
             mesh.process.send_signal(number)
             assert await mesh.ended() == 0
-            _, alive = psutil.wait_procs(family, timeout=5)
+            _, alive = psutil.wait_procs(family, timeout=PATIENCE)
         assert alive == []
         assert mesh.said[-1] == "stopped"
 
@@ -131,7 +135,7 @@ class TestAMeshThatStarts:
         async with up(config, state, "--no-hello") as mesh:
             family = children(mesh)
             mesh.process.kill()
-            _, alive = psutil.wait_procs(family, timeout=5)
+            _, alive = psutil.wait_procs(family, timeout=PATIENCE)
         assert alive == []
 
 
@@ -200,6 +204,6 @@ async def pasted(line: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *shlex.split(line), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(process.communicate(), timeout=60)
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == 0, err.decode()
     return out.decode()

@@ -244,9 +244,9 @@ class TestALongText:
     def test_is_scanned_in_linear_time(self, scan, piece):
         def seconds(size: int) -> float:
             text = piece * (size // len(piece))
-            began = time.perf_counter()
+            began = time.thread_time()
             scan(text)
-            return time.perf_counter() - began
+            return time.thread_time() - began
 
         seconds(1_000)
         small, large = (min(seconds(n) for _ in range(3)) for n in (4_000, 32_000))

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +16,11 @@ import pytest
 import tritonclient.grpc as tritonclient
 from tritonclient.utils import InferenceServerException
 
+from tests.patience import PATIENCE
+from tests.ports import free_port
 from tests.triton import packages
 
 MODELS = Path(__file__).with_name("models")
-PATIENCE = 60  # seconds until a test gives up waiting for another process
 _TOKENIZER = "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"
 
 
@@ -140,12 +140,6 @@ def tokenizer_file() -> Path:
     assert found is not None
     assert found.submodule_search_locations
     return Path(found.submodule_search_locations[0]) / _TOKENIZER
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from servers.kernel.status import (
     from_status,
     to_status,
 )
+from tests.patience import PATIENCE
 
 KINDS = AstromeshError.__subclasses__()
 words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
@@ -220,7 +221,7 @@ class TestAServer:
             call = streaming(channel, "StreamOn")(StringValue())
             await call.read()
             call.cancel()
-            await asyncio.wait_for(closed.wait(), timeout=5)
+            await asyncio.wait_for(closed.wait(), PATIENCE)
 
     async def test_knows_who_calls_and_how_long_it_may_take(self):
         heard: list[Any] = []

@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from servers.kernel.watching import watching
-
-PATIENCE = 20
+from tests.patience import PATIENCE
 
 
 class Seen:

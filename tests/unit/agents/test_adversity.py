@@ -8,6 +8,7 @@ import pytest
 from servers.domain.run_events import Completed, ToolCalled
 from servers.domain.runs import Durability, RunFilter, RunRequest, RunState
 from servers.kernel.errors import Exhausted
+from tests.patience import PATIENCE
 from tests.scripted.http_server import Call, Reply, Then
 from tests.unit.agents.troubled import ASK, FULL, HANGS, ME, NAMED, ended, idle, seen, settled
 
@@ -136,7 +137,7 @@ class TestARequestId:
             first.cancel()
             await settled()
             go.set()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 assert (await second).answer == "Hello there"
             assert len(model.requests) == 1
 
@@ -148,7 +149,7 @@ class TestARequestId:
             await settled()
             store.errors["create"] = FULL
             go.set()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 told = await asyncio.gather(*both, return_exceptions=True)
             assert [type(each) for each in told] == [Exhausted, Exhausted]
             assert await idle(runtime)

@@ -7,6 +7,7 @@ import pytest
 
 from servers.domain.run_events import ModelReplied
 from servers.domain.runs import RunRequest
+from tests.patience import PATIENCE
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply, Then, refuses
 from tests.scripted.knowing_server import knowing_server, last_of
@@ -43,7 +44,7 @@ def planning(tmp_path):
 
 
 async def asked(model, number):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while len(model.requests) < number:
             model.asked.clear()
             await model.asked.wait()

@@ -10,6 +10,7 @@ import pytest
 from servers.agents.adapters.opening import open_stores
 from servers.domain.run_events import SubRunStarted, ToolReturned
 from servers.domain.runs import Decision, RunFilter, RunRequest, RunState, Verdict
+from tests.patience import PATIENCE
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Call, Reply
 from tests.scripted.openai_server import openai_server
@@ -43,7 +44,7 @@ def world(tmp_path):
 
 
 async def until(condition):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110  # the model server tells nobody
             await asyncio.sleep(0.01)
 

@@ -21,6 +21,7 @@ from servers.domain.runs import RunRequest
 from servers.kernel.errors import Exhausted
 from servers.kernel.sqlite import open_database
 from servers.mesh import open_mesh
+from tests.patience import PATIENCE
 from tests.scripted.http_server import Reply, Then
 
 ME = Caller("acme")
@@ -121,7 +122,7 @@ def _new_id():
 
 
 async def seen(events):
-    async with asyncio.timeout(10), aclosing(events):
+    async with asyncio.timeout(PATIENCE), aclosing(events):
         return [event async for event in events]
 
 
@@ -136,6 +137,6 @@ async def settled():
 
 async def idle(runtime):
     """Nothing of a run is left but what is kept on purpose."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await runtime._active.drained(10)
     return not runtime._active._runs and not runtime._sessions._lines

@@ -7,6 +7,7 @@ import pytest
 from servers.domain.semantic import SourceFailure
 from servers.kernel.errors import Unavailable
 from servers.memory.gathering import gathered
+from tests.patience import PATIENCE
 
 
 async def talk():
@@ -41,7 +42,7 @@ async def test_they_work_at_the_same_time():
     met = asyncio.Barrier(3)
 
     async def waits():
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await met.wait()
         return "met"
 

@@ -8,6 +8,7 @@ import pytest
 from servers.kernel.errors import Denied, InvalidInput, Unavailable
 from servers.kernel.netguard import Guard, allow, guarded_client
 from servers.tools.adapters.http_get import HttpGet
+from tests.patience import PATIENCE
 
 
 def page(
@@ -41,7 +42,7 @@ async def site(answer: bytes, *, endless: bool = False, seen: list[str] | None =
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/page"
         if endless:
-            await asyncio.wait_for(finished.wait(), 5)
+            await asyncio.wait_for(finished.wait(), PATIENCE)
 
 
 async def fetched(url: str, guard: Guard | None = None, max_bytes: int = 1000) -> str:

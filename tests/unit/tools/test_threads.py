@@ -7,11 +7,12 @@ import threading
 import pytest
 
 from servers.tools.threads import Threads
+from tests.patience import PATIENCE
 
 
 async def test_the_loop_is_not_blocked():
     go = threading.Event()
-    running = asyncio.create_task(Threads().run(lambda: go.wait(10)))
+    running = asyncio.create_task(Threads().run(lambda: go.wait(PATIENCE)))
     await asyncio.sleep(0)  # the loop turns while the function waits for it
     go.set()
     assert await running is True
@@ -38,7 +39,7 @@ async def test_a_function_nobody_waits_for_keeps_its_place_until_it_returns():
 
     def stuck() -> None:
         started.set()
-        go.wait(10)
+        go.wait(PATIENCE)
         order.append("stuck")
 
     abandoned = asyncio.create_task(threads.run(stuck))
@@ -55,7 +56,7 @@ async def test_a_function_nobody_waits_for_keeps_its_place_until_it_returns():
 
 async def test_a_function_that_waits_in_line_can_be_cancelled():
     threads, go = Threads(limit=1), threading.Event()
-    busy = asyncio.create_task(threads.run(lambda: go.wait(10)))
+    busy = asyncio.create_task(threads.run(lambda: go.wait(PATIENCE)))
     ran = []
     waiting = asyncio.create_task(threads.run(lambda: ran.append(1)))
     await asyncio.sleep(0)
