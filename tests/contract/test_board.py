@@ -79,7 +79,7 @@ async def replica(redis: RedisServer, folder, endpoint: str, clock: Clock | None
 async def heard_by(redis: RedisServer, count: int) -> None:
     """Return once so many replicas listen: what is said before that they don't hear."""
     async with open_redis(redis.url) as client, asyncio.timeout(PATIENCE):
-        while dict(await client.pubsub_numsub(CHANGES))[CHANGES] < count:
+        while dict(await client.pubsub_numsub(CHANGES))[CHANGES] < count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -90,7 +90,7 @@ async def breaker(router: ModelRouter):
 
 async def until(router: ModelRouter, state: BreakerState) -> None:
     async with asyncio.timeout(PATIENCE):
-        while await breaker(router) is not state:
+        while await breaker(router) is not state:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from servers.domain.chat import FinishReason, Role, Sampling, TextPiece, says
 from servers.kernel.errors import DataLost, NotReady
@@ -20,7 +21,7 @@ from servers.router.adapters.openai.llamacpp import LlamaCpp
 from servers.router.ports import Ask, ProviderDown
 from tests.patience import PATIENCE
 
-pytestmark = pytest.mark.local_model
+pytestmark = [pytest.mark.local_model, pytest.mark.asyncio(loop_scope="module")]
 
 SHORT = Sampling(temperature=0, max_tokens=8)
 
@@ -29,13 +30,14 @@ def ask(text: str = "Say hello.", **more) -> Ask:
     return Ask(**{"model": MODEL, "messages": (says(Role.USER, text),), "sampling": SHORT, **more})
 
 
-@pytest.fixture
-async def model(tmp_path):
-    async with open_local_model(tmp_path) as model:
+# One for all: it takes seconds to load.
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def model(tmp_path_factory):
+    async with open_local_model(tmp_path_factory.mktemp("model")) as model:
         yield model
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def local(model: LocalModel):
     async with open_http() as http:
         yield Local("local:", http, model)
@@ -81,9 +83,9 @@ async def test_it_may_be_asked_for_constrained_json_in_place_of_tools(local):
 class TestItsServer:
     """The real llama.cpp, as one would reach it anywhere."""
 
-    @pytest.fixture
+    @pytest_asyncio.fixture(loop_scope="module")
     async def provider(self, model):
-        address = await model.ready(60)
+        address = await model.ready(PATIENCE)
         async with open_http() as http:
             yield LlamaCpp(address.endpoint, http), address.api_key
 
@@ -128,10 +130,12 @@ async def test_it_is_free_for_others_after_a_stream_was_left(local):
         assert (await local.complete(ask())).message.text
 
 
-async def test_an_answer_ends_where_nobody_says_when(local):
+async def test_an_answer_ends_where_nobody_says_when(model):
     endless = Sampling(temperature=0, extra={"ignore_eos": True})
-    completion = await local.complete(ask(sampling=endless))
-    assert completion.finish.usage.completion_tokens == 512
+    async with open_http() as http:
+        local = Local("local:", http, model, bounded=Sampling(max_tokens=20))
+        completion = await local.complete(ask(sampling=endless))
+    assert completion.finish.usage.completion_tokens == 20
 
 
 async def test_it_has_only_its_own_model(local):
@@ -155,7 +159,7 @@ async def test_it_is_started_again_after_its_process_died(local, model):
 
 async def test_it_ends_with_its_owner(tmp_path):
     async with open_local_model(tmp_path) as model:
-        await model.ready(60)
+        await model.ready(PATIENCE)
         pid = model.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -208,10 +212,10 @@ async def test_damaged_weights_are_never_loaded(tmp_path):
         model_file.verified(damaged, tmp_path / "memo.json")
     async with open_local_model(tmp_path, find=lambda: damaged) as model:
         with pytest.raises(NotReady, match="damaged"):
-            await model.ready(20)
+            await model.ready(PATIENCE)
 
 
-def test_a_checksum_is_computed_once(tmp_path):
+async def test_a_checksum_is_computed_once(tmp_path):
     weights, memo = tmp_path / "weights.gguf", tmp_path / "memo.json"
     weights.write_bytes(b"x")
     sha = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
@@ -221,7 +225,7 @@ def test_a_checksum_is_computed_once(tmp_path):
     assert memo.stat().st_mtime_ns == before
 
 
-def test_a_changed_file_is_computed_again(tmp_path):
+async def test_a_changed_file_is_computed_again(tmp_path):
     weights, memo = tmp_path / "weights.gguf", tmp_path / "memo.json"
     weights.write_bytes(b"x")
     sha = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"

@@ -32,9 +32,12 @@ class Local:
     endpoint = "local:"
     needs: ClassVar = ("http", "local")
 
-    def __init__(self, endpoint: str, http: Http, model: LocalModel) -> None:
+    def __init__(
+        self, endpoint: str, http: Http, model: LocalModel, bounded: Sampling = _BOUNDED
+    ) -> None:
         self._http = http
         self._model = model
+        self._bounded = bounded
         self._spoken: tuple[Address, LlamaCpp] | None = None
 
     async def complete(self, ask: Ask) -> Completion:
@@ -65,5 +68,5 @@ class Local:
         address = await self._model.ready(ask.timeouts.first_token)
         if self._spoken is None or self._spoken[0] != address:
             self._spoken = address, LlamaCpp(address.endpoint, self._http)
-        sampling = ask.sampling.over(_BOUNDED)
+        sampling = ask.sampling.over(self._bounded)
         return self._spoken[1], replace(ask, api_key=address.api_key, sampling=sampling)
