@@ -89,6 +89,7 @@ class AgentRuntime:
         )
         self._keeping: asyncio.Task[None] | None = None
         self._stopping = False
+        self._left: set[str] = set()  # runs that the next process goes on with
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -118,12 +119,11 @@ class AgentRuntime:
             self._keeping.cancel()
             with suppress(asyncio.CancelledError):
                 await self._keeping
-        mine = [execution.id for execution in self._active]
         self._leave_all()
         # Our runs end. The group would wrap what went wrong outside of them.
         await self._tasks.__aexit__(None, None, None)
-        if mine and self._leases.shared:
-            await self._leases.release(mine)
+        if self._leases.shared:
+            await self._leases.release(self._left)
 
     async def drain(self, hurry: bool = False) -> None:
         """Take no new runs, and give those at work some seconds to end. What is on record
@@ -134,6 +134,7 @@ class AgentRuntime:
 
     def _leave_all(self) -> None:
         for execution in self._active:
+            self._left.add(execution.id)
             execution.leave_for_later()
 
     # -- runs ------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tests.scripted.openai_server import openai_server
 
 ME = Caller()
 ASK = RunRequest("helper", "hello?")
+LONG = 600  # seconds of a lease that no test waits for
 HANGS = Reply(("Once",), then=Then.HANG)
 
 
@@ -55,10 +55,10 @@ async def replica(folder: Path):
 
 
 @asynccontextmanager
-async def both(folder: Path, dsn: str, *replies: Reply):
+async def both(folder: Path, dsn: str, *replies: Reply, **runs):
     async with openai_server(*replies) as model:
         for name in ("one", "two"):
-            write_config(folder / name, model.endpoint, dsn=dsn, lease_seconds=1)
+            write_config(folder / name, model.endpoint, dsn=dsn, **runs)
         async with replica(folder / "one") as one, replica(folder / "two") as two:
             yield one, two, model
 
@@ -106,32 +106,29 @@ class TestTwoReplicas:
         assert said == ["be brief", "be long"]
 
     async def test_cancel_each_others_runs_at_once(self, tmp_path, postgres):
-        async with both(tmp_path, postgres.schema(), HANGS) as (one, two, model):
+        leased = both(tmp_path, postgres.schema(), HANGS, lease_seconds=LONG)
+        async with leased as (one, two, model):
             run = await one.agents.create_run(ME, ASK)
             await asked(model)
-            started = time.monotonic()
             cancelled = await two.agents.cancel(ME, run.id)
-            took = time.monotonic() - started
         assert cancelled.state is RunState.CANCELLED
-        assert took < 5
 
     async def test_go_on_with_the_runs_of_one_that_was_killed(self, tmp_path, postgres):
         replies = (HANGS, Reply(("It", " is", " done")))
-        async with both(tmp_path, postgres.schema(), *replies) as (one, two, model):
+        leased = both(tmp_path, postgres.schema(), *replies, lease_seconds=2)
+        async with leased as (one, two, model):
             run = await one.agents.create_run(ME, ASK)
             await asked(model)
             one.mesh.signal(signal.SIGKILL)
-            killed = time.monotonic()
             events = await two.ended(run.id)
-            took = time.monotonic() - killed
-        (restart,) = [e.payload for e in events if isinstance(e.payload, Restarted)]
+        restart, *_ = [e.payload for e in events if isinstance(e.payload, Restarted)]
         assert restart.attempt == 2
         assert events[-1].payload.run.answer == "It is done"
-        assert took < 10  # the lease is one second
 
     async def test_hand_over_when_one_is_stopped(self, tmp_path, postgres):
         replies = (HANGS, Reply(("It", " is", " done")))
-        async with both(tmp_path, postgres.schema(), *replies) as (one, two, model):
+        leased = both(tmp_path, postgres.schema(), *replies, lease_seconds=LONG)
+        async with leased as (one, two, model):
             run = await one.agents.create_run(ME, ASK)
             await asked(model)
             one.mesh.signal(signal.SIGTERM)
