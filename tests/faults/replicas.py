@@ -137,7 +137,7 @@ async def followed(
 ) -> Run:
     """Read a run to its end, from whichever replica lives, going on with the last position
     that was seen. Gives how it ended."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(4 * PATIENCE):  # it may be taken over more than once
         turn = 0
         while True:
             replica = replicas[turn % len(replicas)]

@@ -77,8 +77,12 @@ async def killed_before_the_answer(first, other, model, forgets=lambda replica: 
     return await watching, [event.payload for event in events]
 
 
-def prompts(model):
-    return [asked.body["messages"] for asked in model.requests]
+def shown(model):
+    """What each attempt has shown, of which there are two, and more on a busy machine."""
+    first, *others = [asked.body["messages"] for asked in model.requests]
+    assert others
+    assert all(each == first for each in others)
+    return first
 
 
 @pytest.mark.parametrize("runs", ["sqlite", "postgres"])
@@ -92,11 +96,10 @@ async def test_that_found_something_show_it_again_and_tell_of_it_once(tmp_path, 
         await fill(first)
         other = await meshes.add() if dsn else first  # another one knows nothing
         run, told = await killed_before_the_answer(first, other, model, forget_all_but_runs)
-    assert (run.state, run.answer, run.attempt) == (RunState.COMPLETED, "In Rotterdam", 2)
-    before, after = prompts(model)
-    assert after == before
+    assert (run.state, run.answer) == (RunState.COMPLETED, "In Rotterdam")
+    prompt = shown(model)
     for text in (HARBOUR, BOOK, NOTED):
-        assert text in before[0]["content"]
+        assert text in prompt[0]["content"]
     assert [[type(each) for each in told].count(kind) for kind in TOLD] == [1, 1, 1]
 
 
@@ -108,8 +111,7 @@ async def test_that_found_nothing_show_nothing_that_is_found_elsewhere(tmp_path,
         first, other = await meshes.add(), await meshes.add()
         await fill(other)
         run, told = await killed_before_the_answer(first, other, model)
-    assert (run.state, run.attempt) == (RunState.COMPLETED, 2)
-    before, after = prompts(model)
-    assert after == before == [{"role": "user", "content": ASK.query}]
+    assert run.state is RunState.COMPLETED
+    assert shown(model) == [{"role": "user", "content": ASK.query}]
     found = [each for each in told if isinstance(each, TOLD)]
     assert [type(each) for each in found] == [*TOLD]

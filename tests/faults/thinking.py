@@ -3,6 +3,7 @@
 Runs of several processes can share it: it keeps no count of its own.
 """
 
+import asyncio
 import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -28,10 +29,11 @@ def mails(
     steps: int,
     pieces: tuple[str, ...] = ("All ", "sent"),
     pause: Callable[[], float] = lambda: 0.0,
+    hold: asyncio.Event | None = None,
 ) -> Callable[[Asked], Reply]:
     """Sends so many mails, one after the other, each to an address of its own; then answers.
 
-    `pause`: seconds before each piece of what it says."""
+    `pause`: seconds before each piece of what it says; `hold`: what its answer waits for."""
 
     def think(asked: Asked) -> Reply:
         query, done = _state(asked.body["messages"])
@@ -39,7 +41,7 @@ def mails(
             to = json.dumps({"to": f"{query}-{done}"})
             calls = [Call("send_mail", to, f"c{done}")]
             return Reply(("Well ",), calls=calls, pause=pause())
-        return Reply(pieces, pause=pause())
+        return Reply(pieces, pause=pause(), hold=hold)
 
     return think
 

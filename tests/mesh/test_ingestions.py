@@ -26,6 +26,7 @@ from tests.mesh.mesh_process import mesh_process, services
 from tests.mesh.program import invoked
 from tests.patience import PATIENCE
 from tests.running import agent, mesh_of, write_agents
+from tests.scripted.held_texts import embeds_with, held_texts
 from tests.scripted.http_server import Reply
 from tests.scripted.openai_server import openai_server
 
@@ -33,10 +34,10 @@ ME = Caller()
 HOLIDAYS = "Everybody has thirty days of holiday a year."
 
 
-def declare(folder, *agents):
+def declare(folder, *agents, **spec):
     config = write_agents(folder, *agents)
     (config / "rag").mkdir()
-    (config / "rag" / f"{P}.rag.yaml").write_text(yaml.safe_dump(pipeline()))
+    (config / "rag" / f"{P}.rag.yaml").write_text(yaml.safe_dump(pipeline(**spec)))
     return config
 
 
@@ -163,24 +164,26 @@ async def several(count):
 
 async def test_it_goes_on_after_the_mesh_was_stopped_and_has_every_document_once(tmp_path):
     """For one that is killed see tests/faults/test_ingestions.py."""
-    declare(tmp_path)
-    args = services(tmp_path)
-    with mesh_process(tmp_path, args) as mesh:
-        async with channel_to(mesh) as channel:
-            ingestions = RemoteIngestions(channel)
-            given = await ingestions.start(ME, P, several(60), "r1")
-            async for told in ingestions.watch(ME, given.name):
-                if told.done >= 5:
-                    break
-            mesh.signal(signal.SIGTERM)
-            code = await mesh.ended()
-    assert (told.done < 60, code) == (True, 0)
-    with mesh_process(tmp_path, args) as mesh:
-        async with channel_to(mesh) as channel:
-            ended = await RemoteIngestions(channel).wait(ME, given.name, PATIENCE)
-            again = await RemoteIngestions(channel).start(ME, P, several(60), "r1")
-            page = await RemoteRag(channel).documents(ME, P, 1000)
-            chunks = (await RemoteRag(channel).pipeline(ME, P)).chunks
+    stopped = asyncio.Event()
+    async with held_texts({"rule 5.": stopped}) as model:
+        declare(tmp_path, embeddings=embeds_with(model))
+        args = services(tmp_path)
+        with mesh_process(tmp_path, args) as mesh:
+            async with channel_to(mesh) as channel:
+                ingestions = RemoteIngestions(channel)
+                given = await ingestions.start(ME, P, several(60), "r1")
+                async for told in ingestions.watch(ME, given.name):
+                    if told.done == 5:
+                        break
+                mesh.signal(signal.SIGTERM)
+                stopped.set()
+                assert await mesh.ended() == 0
+        with mesh_process(tmp_path, args) as mesh:
+            async with channel_to(mesh) as channel:
+                ended = await RemoteIngestions(channel).wait(ME, given.name, PATIENCE)
+                again = await RemoteIngestions(channel).start(ME, P, several(60), "r1")
+                page = await RemoteRag(channel).documents(ME, P, 1000)
+                chunks = (await RemoteRag(channel).pipeline(ME, P)).chunks
     assert (ended.state, ended.done, ended.failed) == (IngestionState.DONE, 60, 0)
     assert ended.created + ended.unchanged == 60
     assert again.name == given.name

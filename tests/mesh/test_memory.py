@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import pytest_asyncio
 import yaml
 
 from servers.agents.remote import RemoteAgents
@@ -21,15 +22,14 @@ from tests.scripted.openai_server import openai_server
 ME = Caller("acme", "ada")
 
 
-def write_config(folder: Path, endpoint: str, kept: dict, **spec) -> None:
-    config = write_agents(folder, agent("helper", endpoint, memory={"conversational": kept}))
+def write_config(folder: Path, agents: list[dict], **spec) -> None:
     runtime = {
         "apiVersion": "astromesh/v1",
         "kind": "RuntimeConfig",
         "metadata": {"name": "r"},
         "spec": spec,
     }
-    (config / "runtime.yaml").write_text(yaml.safe_dump(runtime))
+    (write_agents(folder, *agents) / "runtime.yaml").write_text(yaml.safe_dump(runtime))
 
 
 @asynccontextmanager
@@ -38,13 +38,48 @@ async def agents_at(address: str):
         yield RemoteAgents(channel)
 
 
-async def asked(address: str, query: str) -> None:
+async def asked(address: str, agent: str, query: str) -> None:
     async with agents_at(address) as agents:
-        await agents.run(ME, RunRequest("helper", query, session="s"))
+        await agents.run(ME, RunRequest(agent, query, session="s"))
 
 
 def shown(request) -> list[str]:
     return [m["content"] for m in request.body["messages"] if m["role"] != "system"]
+
+
+BACKENDS = ("sqlite", "redis", "archive")
+STRATEGIES = ("sliding_window", "token_budget", "summary")
+KEPT = {
+    f"{backend}-{strategy.replace('_', '-')}": {"backend": backend, "strategy": strategy}
+    for backend in BACKENDS
+    for strategy in STRATEGIES
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def second_prompts(tmp_path_factory, postgres):
+    """What each agent's model was shown by a mesh whose first life ended after one question."""
+    folder = tmp_path_factory.mktemp("memory")
+    async with openai_server(Reply(("Hello",))) as model, redis_server(folder) as redis:
+        agents = [
+            agent(name, model.endpoint, memory={"conversational": kept})
+            for name, kept in KEPT.items()
+        ]
+        backends = {"redis": {"url": redis.url}, "archive": {"url": postgres.schema()}}
+        write_config(folder, agents, memory={"backends": backends})
+        for query in ("one", "two"):
+            with mesh_process(folder, command(folder, "--no-envoy")) as mesh:
+                for name in KEPT:
+                    await asked(mesh.address, name, f"{query}, {name}?")
+                mesh.signal(signal.SIGKILL)
+                await mesh.ended()
+        prompts = [shown(request) for request in model.requests]
+        yield {name: each for name in KEPT for each in prompts if each[-1] == f"two, {name}?"}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_conversation_goes_on_after_the_mesh_was_killed(second_prompts, name):
+    assert second_prompts[name] == [f"one, {name}?", "Hello", f"two, {name}?"]
 
 
 @pytest.fixture
@@ -53,42 +88,18 @@ async def redis(tmp_path):
         yield server
 
 
-@pytest.fixture(params=["sqlite", "redis", "postgres"])
-def backends(request):
-    """What runtime.yaml says of the backend, and its name."""
-    if request.param == "sqlite":
-        return "sqlite", {}
-    if request.param == "redis":
-        return "redis", {"redis": {"url": request.getfixturevalue("redis").url}}
-    dsn = request.getfixturevalue("postgres").schema()
-    return "archive", {"archive": {"url": dsn}}
-
-
-@pytest.mark.parametrize("strategy", ["sliding_window", "token_budget", "summary"])
-async def test_a_conversation_goes_on_after_the_mesh_was_killed(tmp_path, backends, strategy):
-    name, configured = backends
-    async with openai_server(Reply(("Hello",))) as model:
-        kept = {"backend": name, "strategy": strategy}
-        write_config(tmp_path, model.endpoint, kept, memory={"backends": configured})
-        for query in ("one", "two"):
-            with mesh_process(tmp_path, command(tmp_path, "--no-envoy")) as mesh:
-                await asked(mesh.address, query)
-                mesh.signal(signal.SIGKILL)
-                await mesh.ended()
-    assert shown(model.requests[1]) == ["one", "Hello", "two"]
-
-
 async def test_the_memory_of_another_process_knows_the_addresses_of_files(tmp_path, redis):
     one, two = free_port(), free_port()
     async with openai_server(Reply(("Hello",))) as model:
         kept = {"backend": "redis", "connection": {"url": redis.url}}
         places = {"memory": f"127.0.0.1:{one}", "agents": f"127.0.0.1:{two}"}
-        write_config(tmp_path, model.endpoint, kept, services=places)
+        helper = agent("helper", model.endpoint, memory={"conversational": kept})
+        write_config(tmp_path, [helper], services=places)
         apart = services(tmp_path, "memory", port=one)
         rest = services(tmp_path, "agents", "router", "tools", port=two)
         with mesh_process(tmp_path, apart), mesh_process(tmp_path, rest):
             for query in ("one", "two"):
-                await asked(f"127.0.0.1:{two}", query)
+                await asked(f"127.0.0.1:{two}", "helper", query)
     assert shown(model.requests[1]) == ["one", "Hello", "two"]
 
 

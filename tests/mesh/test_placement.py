@@ -92,13 +92,24 @@ async def memory(placed):
         yield RemoteMemory(channel)
 
 
+async def back(ask):
+    """The answer of a mesh that finds its parts again."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                return await ask()
+            except Unavailable:
+                await asyncio.sleep(0.05)
+
+
 @pytest.fixture
 async def helper(agents):
     """Declares `helper` on a model server."""
 
-    async def declare(model, **spec):
-        await agents.update(ME, agent("helper", model.endpoint, **spec), allow_missing=True)
-        return RunRequest("helper", "hello?", session="s")
+    async def declare(model, session="s", **spec):
+        declared = agent("helper", model.endpoint, **spec)
+        await back(lambda: agents.update(ME, declared, allow_missing=True))
+        return RunRequest("helper", "hello?", session=session)
 
     return declare
 
@@ -110,8 +121,8 @@ async def ended(agents, run_id):
 
 async def test_a_run_uses_the_services_of_other_processes(agents, memory, helper):
     async with openai_server(ADD, Reply(("It is 5",))) as model:
-        run = await agents.run(ME, await helper(model, tools=TOOLS, memory=MEMORY))
-    turns = (await memory.turns(SessionKey("default", "helper", "s"))).turns
+        run = await agents.run(ME, await helper(model, "five", tools=TOOLS, memory=MEMORY))
+    turns = (await memory.turns(SessionKey("default", "helper", "five"))).turns
     assert (run.state, run.answer) == (RunState.COMPLETED, "It is 5")
     assert model.requests[1].body["messages"][-1]["content"] == "5"
     assert [turn.message.text for turn in turns] == ["hello?", "It is 5"]
@@ -168,23 +179,13 @@ def without(placed):
     return stopped
 
 
-async def back(agents, work):
-    """The run of a mesh that finds its parts again."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                return await agents.run(ME, work)
-            except Unavailable:
-                await asyncio.sleep(0.05)
-
-
 @pytest.mark.parametrize("part", ["router", "memory"])
 async def test_a_service_that_is_gone_is_named_until_it_is_back(agents, helper, without, part):
     async with openai_server() as model:
         work = await helper(model, memory=MEMORY)
         with without(part), pytest.raises(Unavailable, match=part) as failed:
             await agents.run(ME, work)
-        run = await back(agents, work)
+        run = await back(lambda: agents.run(ME, work))
     assert (failed.value.reason, failed.value.facts["service"]) == ("NOT_SERVING", part)
     assert run.state is RunState.COMPLETED
 
