@@ -1,7 +1,8 @@
 """How long tests wait for what must happen: a busy machine is slow, and that is nobody's fault."""
 
 import asyncio
-from collections.abc import Callable
+import inspect
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 PATIENCE = 60.0  # seconds until a test gives up
@@ -15,8 +16,25 @@ PROMPTLY = 20.0
 SOON_ENOUGH = (0.3, 3.0, 30.0)
 
 
-async def until(holds: Callable[[], Any]) -> None:
-    """Return when it holds, for what sets no event: another process, a file, a server."""
+async def given_enough(
+    runs_out: Callable[[float], Awaitable[Any]], happened: Callable[[], Any]
+) -> None:
+    """Give it more and more seconds to run out of, until they were enough for this to happen."""
+    for seconds in SOON_ENOUGH:
+        await runs_out(seconds)
+        if happened():
+            return
+    raise AssertionError(f"{seconds:g} seconds were not enough")
+
+
+async def until(holds: Callable[[], Any]) -> Any:
+    """What it gives once that is true, for what sets no event: another process, a file, a server.
+    It may have to be awaited."""
     async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110
+        while not (found := await _given(holds())):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        return found
+
+
+async def _given(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value

@@ -24,6 +24,7 @@ from servers.memory.places import Places
 from servers.memory.remote import RemoteMemory
 from servers.memory.service import ConversationMemory
 from servers.memory.servicer import MemoryServicer
+from tests.patience import PATIENCE
 
 START = 1_700_000_000.25
 KEY = SessionKey("acme", "helper", "s1")
@@ -52,6 +53,7 @@ class Database:
     where: str  # a folder, or an address
     clock: Clock = field(default_factory=Clock)
     prefix: str = field(default_factory=lambda: f"p{uuid4().hex[:8]}")
+    patience: float = PATIENCE  # seconds that it waits for a server that is away
 
     @asynccontextmanager
     async def store(self):
@@ -60,17 +62,24 @@ class Database:
             async with open_database(path, sqlite.MIGRATIONS, erasing=True) as database:
                 yield SqliteConversations(database, self.clock)
         elif self.kind == "redis":
-            async with open_redis_conversations(self.where, "a test", self.prefix) as store:
+            conversations = open_redis_conversations(
+                self.where, "a test", self.prefix, self.patience
+            )
+            async with conversations as store:
                 yield store
         else:
-            async with open_postgres_conversations(self.where, "a test", self.clock) as store:
+            conversations = open_postgres_conversations(
+                self.where, "a test", self.clock, self.patience
+            )
+            async with conversations as store:
                 yield store
 
     @asynccontextmanager
     async def episodes(self):
         """In the same database, or, beside Redis, in a file."""
         if self.kind == "postgres":
-            async with open_postgres_episodes(self.where, "a test", self.clock) as store:
+            episodes = open_postgres_episodes(self.where, "a test", self.clock, self.patience)
+            async with episodes as store:
                 yield store
             return
         with TemporaryDirectory() as elsewhere:

@@ -183,7 +183,8 @@ async def test_documents_are_named_to_those_who_may_see_them(reached, tmp_path, 
 
 class TestTheEndOfTheProcess:
     async def test_leaves_time_to_the_document_in_hand(self, tmp_path, router, slow):
-        async with taking_in(tmp_path, router, Work(), slow.pipeline) as (_, ingestions):
+        patient = Work(drain=PATIENCE)
+        async with taking_in(tmp_path, router, patient, slow.pipeline) as (_, ingestions):
             name = (await begun(ingestions)).name
             asyncio.get_running_loop().call_later(0.05, slow.let.set)
         async with taking_in(tmp_path, router, Work(), slow.pipeline) as (rag, ingestions):

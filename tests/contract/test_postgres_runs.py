@@ -26,7 +26,7 @@ from tests.contract.run_fixture import (
 )
 from tests.patience import PATIENCE
 
-LEASE = 0.5
+LONG = 600.0  # seconds that no test waits for
 
 
 @pytest.fixture
@@ -35,11 +35,25 @@ def database(postgres):
 
 
 @pytest.fixture
+def passes(postgres, database):
+    """Lets so many seconds of every lease pass."""
+    schema = database.rpartition("=")[2]
+
+    def passes(seconds):
+        postgres.psql(
+            f"UPDATE {schema}.astromesh_run SET lease_until = lease_until - {seconds} "
+            "WHERE lease_until <> 0"
+        )
+
+    return passes
+
+
+@pytest.fixture
 async def process(database):
     """Opens the stores of one more process."""
     async with AsyncExitStack() as stack:
 
-        async def process(lease=15.0):
+        async def process(lease=LONG):
             return await stack.enter_async_context(run_fixture.postgres(database, lease))
 
         yield process
@@ -71,14 +85,12 @@ class TestTheLogOfAnotherProcess:
 
     async def test_wakes_who_waits_for_it(self, ours, theirs):
         await ours.runs.create(a_run(), events=[STARTED])
-        waiting = asyncio.create_task(theirs.runs.changed("r1", 1, 60.0))
+        waiting = asyncio.create_task(theirs.runs.changed("r1", 1, LONG))
         await asyncio.sleep(0.2)
         assert not waiting.done()
-        started = time.monotonic()
         await ours.runs.append("r1", said(2, 3))
         async with asyncio.timeout(PATIENCE):
             await waiting
-        assert time.monotonic() - started < 5
 
     async def test_has_the_same_run_for_the_same_request(self, ours, theirs):
         made = await asyncio.gather(
@@ -94,32 +106,28 @@ class TestALease:
         await ours.runs.create(a_run())
         assert await theirs.leases.claim((), 10) == []
 
-    async def test_keeps_others_off_as_long_as_it_is_renewed(self, process):
-        ours, theirs = await process(LEASE), await process()
+    async def test_keeps_others_off_as_long_as_it_is_renewed(self, ours, theirs, passes):
         await ours.runs.create(a_run())
-        for _ in range(8):
-            await asyncio.sleep(LEASE / 4)
+        for _ in range(3):
+            passes(LONG / 2)
             assert await ours.leases.renew(["r1"]) == Beat()
             assert await theirs.leases.claim((), 10) == []
 
-    async def test_that_ran_out_lets_another_go_on(self, process):
-        ours, theirs = await process(LEASE), await process()
+    async def test_that_ran_out_lets_another_go_on(self, ours, theirs, passes):
         await ours.runs.create(a_run(), events=[STARTED])
-        await asyncio.sleep(2 * LEASE)
+        passes(LONG)
         assert await theirs.leases.claim((), 10) == [(a_run(), [STARTED])]
 
-    async def test_that_ran_out_can_be_renewed_while_nobody_else_came(self, process):
-        ours, theirs = await process(LEASE), await process()
+    async def test_that_ran_out_can_be_renewed_while_nobody_else_came(self, ours, theirs, passes):
         await ours.runs.create(a_run())
-        await asyncio.sleep(2 * LEASE)
+        passes(LONG)
         assert await ours.leases.renew(["r1"]) == Beat()
         assert await theirs.leases.claim((), 10) == []
         await ours.runs.append("r1", [STARTED])
 
-    async def test_that_was_lost_stops_its_former_owner(self, process):
-        ours, theirs = await process(LEASE), await process()
+    async def test_that_was_lost_stops_its_former_owner(self, ours, theirs, passes):
         await ours.runs.create(a_run(), events=[STARTED])
-        await asyncio.sleep(2 * LEASE)
+        passes(LONG)
         await theirs.leases.claim((), 10)
         assert await ours.leases.renew(["r1"]) == Beat(lost=frozenset({"r1"}))
         with pytest.raises(Conflict):
@@ -127,10 +135,9 @@ class TestALease:
         await theirs.runs.append("r1", [event(1001, Restarted(2, 1))])
         assert await ours.runs.last_sequence("r1") == 1001
 
-    async def test_is_still_lost_when_the_new_owner_is_done(self, process):
-        ours, theirs = await process(LEASE), await process()
+    async def test_is_still_lost_when_the_new_owner_is_done(self, ours, theirs, passes):
         await ours.runs.create(a_run())
-        await asyncio.sleep(2 * LEASE)
+        passes(LONG)
         await theirs.leases.claim((), 10)
         await theirs.runs.append("r1", [STARTED], ended(a_run()))
         assert (await ours.leases.renew(["r1"])).lost == {"r1"}
@@ -144,14 +151,14 @@ class TestALease:
     async def test_that_is_released_is_news_for_others(self, ours, theirs):
         await ours.runs.create(a_run())
         await theirs.leases.news(0.2)
-        hearing = asyncio.create_task(theirs.leases.news(60.0))
+        hearing = asyncio.create_task(theirs.leases.news(LONG))
         await ours.leases.release(["r1"])
         async with asyncio.timeout(PATIENCE):
             await hearing
 
     async def test_that_is_released_at_the_end_of_a_process_is_news_too(self, database, theirs):
         await theirs.leases.news(0.2)
-        hearing = asyncio.create_task(theirs.leases.news(60.0))
+        hearing = asyncio.create_task(theirs.leases.news(LONG))
         async with run_fixture.postgres(database) as ours:
             await ours.runs.create(a_run())
             await ours.leases.release(["r1"])
@@ -232,13 +239,12 @@ class TestAWaitingRun:
         outcomes = await asyncio.gather(*taken, return_exceptions=True)
         assert len([each for each in outcomes if isinstance(each, NotReady)]) == 7
 
-    async def test_that_was_taken_can_be_taken_again_after_the_lease(self, process):
-        ours, theirs = await process(LEASE), await process()
+    async def test_that_was_taken_can_be_taken_again_after_the_lease(self, ours, theirs, passes):
         await ours.runs.create(waiting_run())
         await ours.leases.take("acme", "r1")
         with pytest.raises(NotReady):
             await theirs.leases.take("acme", "r1")
-        await asyncio.sleep(2 * LEASE)
+        passes(LONG)
         assert ids([await theirs.leases.take("acme", "r1")]) == ["r1"]
 
     async def test_goes_on_by_its_timer_in_one_process(self, ours, process):
@@ -263,18 +269,15 @@ class TestACancel:
     async def test_is_news_for_the_owner_at_once(self, ours, theirs):
         await ours.runs.create(a_run())
         await ours.leases.news(0.2)
-        hearing = asyncio.create_task(ours.leases.news(60.0))
-        started = time.monotonic()
+        hearing = asyncio.create_task(ours.leases.news(LONG))
         await theirs.leases.ask_cancel("acme", "r1", "")
         async with asyncio.timeout(PATIENCE):
             await hearing
-        assert time.monotonic() - started < 5
 
-    async def test_reaches_who_takes_the_run_over(self, process):
-        ours, theirs = await process(LEASE), await process()
+    async def test_reaches_who_takes_the_run_over(self, ours, theirs, passes):
         await ours.runs.create(a_run())
         await ours.leases.ask_cancel("acme", "r1", "no longer wanted")
-        await asyncio.sleep(2 * LEASE)
+        passes(LONG)
         await theirs.leases.claim((), 10)
         assert (await theirs.leases.renew(["r1"])).cancelled == {"r1": "no longer wanted"}
         assert (await ours.leases.renew(["r1"])).cancelled == {}
@@ -372,8 +375,7 @@ class TestWritesTogether:
         await ours.runs.append("r1", said(2, 3))
         assert await ours.runs.events("r1") == [STARTED, *said(2, 3)]
 
-    async def test_and_renewals_do_not_get_in_each_others_way(self, process):
-        ours = await process(LEASE)
+    async def test_and_renewals_do_not_get_in_each_others_way(self, ours):
         names = [f"r{number}" for number in range(16)]
         for name in names:
             await ours.runs.create(a_run(name))

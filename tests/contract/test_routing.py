@@ -10,8 +10,17 @@ from servers.domain.embeddings import CountRequest
 from servers.domain.models import BreakerState
 from servers.kernel.errors import InvalidInput, NotReady, Unavailable
 from servers.router.ports import ModelSettings, Price, ProviderSettings
-from tests.contract.router_fixture import QUICK, able, answered, ask, opened, provider, streamed
-from tests.patience import PATIENCE, PROMPTLY
+from tests.contract.router_fixture import (
+    QUICK,
+    Clock,
+    able,
+    answered,
+    ask,
+    opened,
+    provider,
+    streamed,
+)
+from tests.patience import PATIENCE, PROMPTLY, until
 from tests.scripted.http_server import Reply, Then, refuses
 from tests.scripted.openai_server import openai_server
 
@@ -59,13 +68,21 @@ class TestAStrategy:
             assert await answered(models, ask("b", "a", strategy="quality_first")) == "a"
 
     async def test_takes_the_fastest_once_all_are_measured(self, opened):
+        clock, hold = Clock(), asyncio.Event()
         async with (
-            openai_server(Reply(pause=0.05)) as slow,
+            openai_server(Reply(hold=hold)) as slow,
             openai_server() as fast,
-            opened(provider("slow", slow.endpoint), provider("fast", fast.endpoint)) as models,
+            opened(
+                provider("slow", slow.endpoint), provider("fast", fast.endpoint), clock=clock
+            ) as models,
         ):
             request = ask("slow", "fast", strategy="latency_optimized")
-            assert [await answered(models, request) for _ in range(3)] == ["slow", "fast", "fast"]
+            first = asyncio.create_task(answered(models, request))
+            await asyncio.wait_for(slow.asked.wait(), PATIENCE)
+            clock.now += 1.0
+            hold.set()
+            assert await first == "slow"
+            assert [await answered(models, request) for _ in range(2)] == ["fast", "fast"]
 
     async def test_takes_who_declares_what_is_needed(self, opened):
         async with (
@@ -190,12 +207,12 @@ class TestWhatIsTaken:
             await asyncio.wait_for(server.asked.wait(), PATIENCE)
             waiting.cancel()
             await asyncio.wait_for(server.left.wait(), PROMPTLY)
-            for _ in range(500):
+
+            async def idle():
                 (info,) = await models.providers()
-                if not info.active:
-                    break
-                await asyncio.sleep(0.01)
-        assert info.active == 0
+                return not info.active
+
+            await until(idle)
 
 
 class TestLatency:

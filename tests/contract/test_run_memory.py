@@ -14,7 +14,7 @@ from servers.domain.runs import RunRequest, RunState
 from servers.domain.usage import UsageQuery
 from servers.kernel.errors import InvalidInput, NotReady
 from servers.mesh import open_mesh
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.redis_server import redis_server
 from tests.running import agent, in_process, over_the_wire, write_agents
 from tests.scripted.http_server import Reply, refuses
@@ -179,8 +179,9 @@ class TestASummary:
         async with done as (agents, memory, _, summarizer, _):
             await self.talk(agents, 1, 3)
             await asked_of(summarizer)
-            await asyncio.sleep(0.1)
-            await self.talk(agents, 4, 4)
+            async with asyncio.timeout(PATIENCE):
+                while not (await memory.context(KEY, Strategy("summary"))).summary:
+                    await self.talk(agents, 4, 4)  # the first time it may not have failed yet
             await self.until(memory, "Now.")
 
     async def test_does_not_outlive_its_session(self, world):
@@ -213,14 +214,14 @@ class TestASummary:
         async with done as (agents, memory, _, _, mesh):
             await self.talk(agents, 1, 3)
             await self.until(memory, "They talked.")
-            await asyncio.sleep(0.1)
-            rows = await mesh.router.usage(
-                UsageQuery(where={"tenant": "acme"}, group_by=("model", "principal"))
-            )
-        assert {(row.group["model"], row.group["principal"]) for row in rows} == {
-            ("m", "ada"),
-            ("small", "ada"),
-        }
+            by = UsageQuery(where={"tenant": "acme"}, group_by=("model", "principal"))
+
+            async def told():
+                rows = await mesh.router.usage(by)
+                accounts = {(row.group["model"], row.group["principal"]) for row in rows}
+                return accounts == {("m", "ada"), ("small", "ada")}
+
+            await until(told)
 
 
 class TestWhereItIsKept:
@@ -265,9 +266,12 @@ class TestABackendThatIsAway:
                 assert refused.value.reason == "AGENT_NOT_READY"
                 assert model.requests == []
                 await server.start()
-                await asyncio.sleep(1.1)
+
+                async def ready():
+                    return (await agents.get(ME, "helper")).ready
+
+                await until(ready)
                 assert (await agents.run(ME, asking("one"))).state is RunState.COMPLETED
-                assert (await agents.get(ME, "helper")).ready
 
     async def test_shows_no_password(self, world):
         backends = {"chats": {"url": "redis://:secret@127.0.0.1:1/0"}}

@@ -346,6 +346,9 @@ class TestLine:
         assert await store.line("acme", "helper", "s") == ["r1"]
 
 
+LONG = 600.0  # seconds that no test waits for
+
+
 @pytest.fixture
 def waited(store):
     """Seconds that `changed` took."""
@@ -365,29 +368,29 @@ class TestChanged:
         await store.create(a_run(), events=[STARTED])
 
     async def test_returns_at_once_where_there_are_events(self, waited):
-        assert await waited("r1", 0, 60.0) < 5
+        await waited("r1", 0, LONG)
 
     async def test_returns_when_events_come(self, store, waited):
-        waiting = asyncio.create_task(waited("r1", 1, 60.0))
+        waiting = asyncio.create_task(waited("r1", 1, LONG))
         await asyncio.sleep(0.05)
         assert not waiting.done()
         await store.append("r1", [event(2, REPLIED)])
-        assert await waiting < 5
+        await waiting
 
     async def test_returns_to_all_who_wait(self, store, waited):
-        waiting = [asyncio.create_task(waited("r1", 1, 60.0)) for _ in range(3)]
+        waiting = [asyncio.create_task(waited("r1", 1, LONG)) for _ in range(3)]
         await asyncio.sleep(0.05)
         await store.append("r1", [event(2, REPLIED)])
-        assert max(await asyncio.gather(*waiting)) < 5
+        await asyncio.gather(*waiting)
 
     async def test_returns_when_the_log_begins(self, store, waited):
-        waiting = asyncio.create_task(waited("r2", 0, 60.0))
+        waiting = asyncio.create_task(waited("r2", 0, LONG))
         await asyncio.sleep(0.05)
         await store.create(a_run("r2"), events=[event(1, REPLIED, "r2")])
-        assert await waiting < 5
+        await waiting
 
     async def test_returns_after_so_many_seconds(self, waited):
-        assert 0.2 <= await waited("r1", 1, 0.2) < 5
+        assert await waited("r1", 1, 0.2) >= 0.2
 
     async def test_waits_on_while_another_log_grows(self, store, waited):
         waiting = asyncio.create_task(waited("r1", 1, 0.5))

@@ -26,7 +26,7 @@ from tests.contract.team_fixture import (
     seen,
     world,
 )
-from tests.patience import PROMPTLY
+from tests.patience import PROMPTLY, SOON_ENOUGH
 from tests.running import agent, mesh_of
 from tests.scripted.http_server import Call, Reply, Then, refuses
 
@@ -173,12 +173,15 @@ class TestAnAgentThatGivesNoAnswer:
         assert "its time was over" in observed(above)
 
     async def test_was_out_of_the_time_of_its_parent(self, world):
-        hangs, short = (Reply(("Hm",), then=Then.HANG),), {"timeout_seconds": 0.5}
-        leads = LEADS[0], *hangs
-        async with world(leads, hangs, lead={"orchestration": short}) as (agents, _, below):
-            run = await agents.run(ME, ASK)
-            await asyncio.wait_for(below.left.wait(), PROMPTLY)
-            (child,) = await children(agents, run.id)
+        hangs = (Reply(("Hm",), then=Then.HANG),)
+        for seconds in SOON_ENOUGH:
+            lead = {"orchestration": {"timeout_seconds": seconds}}
+            async with world((LEADS[0], *hangs), hangs, lead=lead) as (agents, _, below):
+                run = await agents.run(ME, ASK)
+                if below.asked.is_set():  # by then
+                    await asyncio.wait_for(below.left.wait(), PROMPTLY)
+                    (child,) = await children(agents, run.id)
+                    break
         assert (run.state, child.state) == (RunState.TIMED_OUT, RunState.TIMED_OUT)
 
     async def test_was_cancelled_alone(self, world):

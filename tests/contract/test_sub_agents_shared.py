@@ -18,7 +18,7 @@ LEADS = Reply((), calls=[Call("worker", '{"query": "find out"}')]), Reply(("All 
 PAYS = [{"name": "calculator", "requires_approval": True}]
 SUM = Reply((), calls=[Call("calculator", '{"expression": "2+3"}')])
 APPROVE = Decision("", Verdict.APPROVE)
-LEASE = 2.0
+LEASE = 600.0  # seconds that no test waits for
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def world(tmp_path, postgres):
     """Two runtimes with `lead` and its sub-agent `worker`, and the model of the worker."""
 
     @contextlib.asynccontextmanager
-    async def made(*works, **worker):
+    async def made(*works, lease=LEASE, **worker):
         dsn = postgres.schema()
         async with (
             openai_server(*LEADS) as above,
@@ -39,7 +39,7 @@ def world(tmp_path, postgres):
                 tools = [{"name": "worker", "type": "agent"}]
                 lead = agent("lead", above.endpoint, tools=tools)
                 write_agents(folder, lead, agent("worker", below.endpoint, **worker))
-                here = World(folder, below, dsn, LEASE)
+                here = World(folder, below, dsn, lease)
                 runtime, store = await stack.enter_async_context(here.runtime())
                 runtimes.append(runtime)
                 stores.append(store)
@@ -85,7 +85,8 @@ class TestTwoProcesses:
             assert (await ended(one, child.id)).state is RunState.CANCELLED
 
     async def test_a_tree_of_one_that_died_is_finished_by_the_other(self, world):
-        async with world(HANGS, Reply(("Nothing",))) as (one, two, below, stores):
+        died = world(HANGS, Reply(("Nothing",)), lease=2.0)
+        async with died as (one, two, below, stores):
             run = await one.create_run(ME, ASK)
             await below.asked.wait()
             stores[0].errors["append"] = FULL

@@ -99,7 +99,7 @@ class TestASubAgentThatGoesOn:
         both = Reply((), calls=[asks(id="c1"), asks("wait", "other", id="c2")])
         tools = [*WORKER, {"name": "other", "type": "agent", "agent": "worker"}]
         works = ASKS_FIRST[0], Reply((), then=Then.HANG), Reply((), then=Then.HANG)
-        lead = {"tools": tools, "orchestration": {"timeout_seconds": 1.5}}
+        lead = {"tools": tools, "orchestration": {"timeout_seconds": 5}}
         async with world((both,), works, lead=lead, tools=PAYS) as (agents, _, _):
             parent = await agents.create_run(ME, ASK)
             async with asyncio.timeout(PATIENCE):

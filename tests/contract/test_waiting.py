@@ -262,7 +262,7 @@ class TestAClientsTool:
 
 class TestATimer:
     async def test_makes_its_run_go_on_by_itself(self, world):
-        wants = Reply((), calls=[Call("wait", '{"seconds": 0.2}')])
+        wants = Reply((), calls=[Call("wait", '{"seconds": 2}')])
         async with world(wants, DONE, tools=TIMER) as (agents, model, _):
             run = await agents.run(ME, ASK)
             assert (run.state, run.waiting[0].kind) == (RunState.WAITING_TIMER, AskKind.TIMER)

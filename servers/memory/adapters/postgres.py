@@ -202,9 +202,9 @@ class PostgresConversations:
 
 @asynccontextmanager
 async def open_postgres_conversations(
-    dsn: str, said_in: str, now: Callable[[], float]
+    dsn: str, said_in: str, now: Callable[[], float], patience: float = _PATIENCE
 ) -> AsyncIterator[PostgresConversations]:
     """Raises Unavailable (STORE_UNAVAILABLE), NotReady (STATE_TOO_NEW, STATE_NOT_WRITABLE)."""
-    async with open_postgres(dsn, said_in, _PATIENCE) as postgres:
+    async with open_postgres(dsn, said_in, patience) as postgres:
         await migrate(postgres, "conversations", MIGRATIONS)
         yield PostgresConversations(postgres, now)

@@ -158,9 +158,9 @@ def _numbered(sql: str) -> str:
 
 @asynccontextmanager
 async def open_postgres_episodes(
-    dsn: str, said_in: str, now: Callable[[], float]
+    dsn: str, said_in: str, now: Callable[[], float], patience: float = _PATIENCE
 ) -> AsyncIterator[PostgresEpisodes]:
     """Raises Unavailable (STORE_UNAVAILABLE), NotReady (STATE_TOO_NEW, STATE_NOT_WRITABLE)."""
-    async with open_postgres(dsn, said_in, _PATIENCE) as postgres:
+    async with open_postgres(dsn, said_in, patience) as postgres:
         await migrate(postgres, "episodes", MIGRATIONS)
         yield PostgresEpisodes(postgres, now)

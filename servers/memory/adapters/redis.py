@@ -49,8 +49,9 @@ _CHUNK: Final = 500  # turns, or places, that are read together
 class RedisConversations:
     """Made by `open_redis_conversations`."""
 
-    def __init__(self, redis: Redis, prefix: str, where: str) -> None:
+    def __init__(self, redis: Redis, prefix: str, where: str, patience: float) -> None:
         self._redis, self._prefix, self._where = redis, prefix, where
+        self._patience = patience
         self._append = redis.register_script(scripts.APPEND)
         self._clear = redis.register_script(scripts.CLEAR)
         self._summarise = redis.register_script(scripts.SUMMARISE)
@@ -234,7 +235,7 @@ class RedisConversations:
     async def _steadily(self, work: Callable[[], Awaitable[Any]]) -> Any:
         """Work that may as well be done twice, over restarts of the server."""
         loop = asyncio.get_running_loop()
-        end, pause = loop.time() + _PATIENCE, _PAUSE
+        end, pause = loop.time() + self._patience, _PAUSE
         with _in_our_words(self._where):
             while True:
                 try:
@@ -262,7 +263,7 @@ def _in_our_words(where: str) -> Iterator[None]:
 
 @asynccontextmanager
 async def open_redis_conversations(
-    url: str, said_in: str, prefix: str
+    url: str, said_in: str, prefix: str, patience: float = _PATIENCE
 ) -> AsyncIterator[RedisConversations]:
     """Raises Unavailable (STORE_UNAVAILABLE) where nobody answers, or refuses the password."""
     parts = urlsplit(url)  # the URL itself may hold a password
@@ -286,6 +287,6 @@ async def open_redis_conversations(
                 reason="STORE_UNAVAILABLE",
                 retry_after=1.0,
             ) from error
-        yield RedisConversations(redis, prefix, where)
+        yield RedisConversations(redis, prefix, where, patience)
     finally:
         await redis.aclose()
