@@ -17,7 +17,6 @@ EXTRAS := edge local onnx genai triton redis postgres tokens otel client rag fai
 # Tests wait for something half of their time: two processes run them. 0: this one does.
 WORKERS ?= 2
 # Brings ctest along.
-CMAKE := $(UV) tool run --quiet --from "cmake>=3.21"
 
 export UV_HTTP_TIMEOUT ?= 300
 export UV_PYTHON_DOWNLOADS ?= never
@@ -64,9 +63,9 @@ gen: $(READY) ## write gen/ anew from protos/
 	@$(BIN)/python protos/generate.py
 
 native: $(READY) ## test the C++ alone, under the sanitizers
-	@$(CMAKE) cmake -S native_cpp/tests -B build/native
-	@$(CMAKE) cmake --build build/native
-	@$(CMAKE) ctest --test-dir build/native --output-on-failure
+	@$(BIN)/cmake -S native_cpp/tests -B build/native
+	@$(BIN)/cmake --build build/native
+	@$(BIN)/ctest --test-dir build/native --output-on-failure
 
 .PHONY: faults
 faults: $(READY) ## kill, stop and starve what runs, a hundred times at random (an hour)
