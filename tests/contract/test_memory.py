@@ -74,9 +74,8 @@ class TestAppend:
         async with database.memory(asked) as memory:
             assert await memory.append(KEY, EXCHANGE, "run-1") == 2
 
+    @pytest.mark.parametrize("database", ["redis", "postgres"], indirect=True)
     async def test_by_several_processes_gives_every_turn_its_own_index(self, database, asked):
-        if database.kind == "sqlite":
-            pytest.skip("a file is one process's")
         async with database.memory(asked) as one, database.memory(asked) as two:
             writes = [m.append(KEY, EXCHANGE, f"r{n}") for n in range(20) for m in (one, two)]
             await asyncio.gather(*writes)  # each run twice, once by each

@@ -96,12 +96,14 @@ class TestASessionWithATime:
             assert len(await store.page(OTHER, -1, 9)) == 2
 
 
+only_redis = pytest.mark.parametrize("database", ["redis"], indirect=True)
+
+
 class TestNames:
     """What a list of names says must not outlive what it names: Redis keeps lists of its own."""
 
+    @only_redis
     async def test_are_gone_with_the_last_session(self, database, pass_time):
-        if database.kind != "redis":
-            pytest.skip("has no lists besides the sessions")
         async with database.memory() as memory:
             await memory.append(session("long"), EXCHANGE, "", Details("ada", ttl=50.0))
             await memory.append(session("short"), EXCHANGE, "", Details("ada", ttl=10.0))
@@ -113,9 +115,8 @@ class TestNames:
             await store.sweep()
         assert await keys_of(database) == []
 
+    @only_redis
     async def test_stay_with_a_session_that_has_no_end(self, database, pass_time):
-        if database.kind != "redis":
-            pytest.skip("has no lists besides the sessions")
         async with database.memory() as memory:
             await memory.append(session("long"), EXCHANGE, "", Details("ada"))
             await memory.append(session("short"), EXCHANGE, "", Details("ada", ttl=10.0))

@@ -46,7 +46,7 @@ class OverHttp:
     @asynccontextmanager
     async def embedding(self, folder: Path) -> AsyncIterator[Embedding]:
         async with self.server() as server, open_http() as http:
-            yield Embedding(self.adapter(server.endpoint, http), shorter=5)
+            yield Embedding(self.adapter(server.endpoint, http))
 
     @asynccontextmanager
     async def ranking(self, folder: Path) -> AsyncIterator[Ranking]:

@@ -9,7 +9,6 @@ from servers.router.ports import Embedder, Reranker
 class Embedding:
     embedder: Embedder
     model: str = "m"
-    shorter: int | None = None  # a number of dimensions that it can be asked for; None: no other
 
 
 @dataclass(frozen=True)
