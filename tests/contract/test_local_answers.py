@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from servers.domain.chat import (
     ChatRequest,
@@ -22,7 +23,7 @@ from servers.router.ports import RouterSettings
 from servers.router.service import ModelRouter
 from servers.router.wrappers.structured import StructuredRouter
 
-pytestmark = [pytest.mark.local_model, pytest.mark.timeout(300)]  # a busy machine thinks slowly
+pytestmark = [pytest.mark.local_model, pytest.mark.asyncio(loop_scope="module")]
 
 REVIEW = {
     "type": "object",
@@ -47,9 +48,10 @@ TOOLS = (
 QUESTIONS = ("How is the weather in Rome?", "Say hello.")
 
 
-@pytest.fixture
-async def models(tmp_path) -> AsyncIterator[Router]:
-    async with open_providers(tmp_path) as pool:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def models(tmp_path_factory) -> AsyncIterator[Router]:
+    """For all tests, as it takes seconds to load."""
+    async with open_providers(tmp_path_factory.mktemp("local")) as pool:
         yield StructuredRouter(ModelRouter(RouterSettings(), pool, env={}))
 
 
