@@ -59,6 +59,7 @@ async def called(
     where: str,
     threads: ThreadPoolExecutor,
     function: Callable[..., Any],
+    /,
     *args: Any,
     **kwargs: Any,
 ) -> Any:
