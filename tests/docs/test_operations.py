@@ -11,7 +11,7 @@ from tests.docs.blocks import blocks_of
 from tests.docs.tour import ROOT
 
 BLOCKS = blocks_of(ROOT / "docs" / "operations.md")
-NAMES = ("runs", "memory", "agents", "usage")
+NAMES = ("runs", "memory", "agents", "usage", "lessons", "ingestions")
 
 
 def typed(command: str, folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from servers.cli import failures
 from tests.contract.rag_fixture import pipeline
 from tests.mesh.mesh_process import mesh_process
 from tests.mesh.program import Done, invoked
@@ -76,7 +77,7 @@ def fill(folder: Path) -> Path:
 STORES = ("faiss", "pgvector", "qdrant", "chroma")
 
 
-def write_pipelines(folder: Path, database: str) -> None:
+def write_pipelines(folder: Path, database: str, model: str) -> None:
     """`handbook` with all that can be had, and one on each store that differ in a line or two."""
     full = pipeline(reranking={}, retrieval={"top_k": 3, "hybrid": True})
     address = {"pgvector": {"dsn": database}}
@@ -86,8 +87,9 @@ def write_pipelines(folder: Path, database: str) -> None:
     ]
     various = pipeline("various", retrieval={"top_k": 3, "mmr": {}})
     alike = pipeline("alike", vector_store={"collection": "various"}, retrieval={"top_k": 3})
+    slow = pipeline("slow", embeddings={"provider": "openai_compat", "endpoint": model})
     folder.mkdir()
-    for said in (full, *plain, various, alike):
+    for said in (full, *plain, various, alike, slow):
         (folder / f"{said['metadata']['name']}.rag.yaml").write_text(yaml.safe_dump(said))
 
 
@@ -108,7 +110,8 @@ async def world(tmp_path_factory, postgres):
         agents = [
             agent(name, model.endpoint, knowledge={"pipeline": p}) for name, p in helpers.items()
         ]
-        write_pipelines(write_agents(folder, *agents) / "rag", postgres.schema())
+        config = write_agents(folder, *agents)
+        write_pipelines(config / "rag", postgres.schema(), model.endpoint)
         documents = fill(folder / "documents")
         with mesh_process(folder) as mesh:
             world = World(documents, mesh, model)
@@ -123,6 +126,22 @@ async def test_a_folder_is_taken_in_and_what_can_t_be_is_told(world):
     assert world.first.code != 0
     assert "the document 'junk.txt' can't be read: it holds NUL bytes" in world.first.err
     assert "the document 'broken.pdf' can't be read" in world.first.err
+
+
+async def test_what_became_of_a_folder_is_told_to_programs(world):
+    words = ("rag", "ingest", str(world.documents), "-p", "handbook", "-o", "json")
+    done = await world.cli(*words, "--uri", "https://wiki", "--meta", "kind=handbook")
+    told = json.loads(done.out)
+    assert (told["unchanged"], told["failed"], done.code) == (7, 2, failures.FAILED)
+    assert [each["document"] for each in told["failures"]] == ["broken.pdf", "junk.txt"]
+
+
+async def test_an_operation_is_told_to_programs(world):
+    words = ("rag", "ingest", str(world.documents / "holidays.md"), "-p", "on-faiss")
+    begun = json.loads((await world.cli(*words, "--background", "-o", "json")).out)
+    waited = await world.cli("rag", "operations", "wait", begun["name"], "-o", "json")
+    ended = json.loads(waited.out)
+    assert (ended["done"], ended["metadata"]["done"], waited.code) == (True, 1, 0)
 
 
 async def test_the_same_folder_again_changes_nothing(world):
@@ -225,7 +244,13 @@ async def test_the_seeds_paths_work_over_rest(world):
     assert bad.status_code == 400
     assert [(each["name"], each["ready"]) for each in pipelines] == [
         (name, True)
-        for name in ("alike", "handbook", *sorted(f"on-{store}" for store in STORES), "various")
+        for name in (
+            "alike",
+            "handbook",
+            *sorted(f"on-{store}" for store in STORES),
+            "slow",
+            "various",
+        )
     ]
 
 
