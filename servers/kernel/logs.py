@@ -25,8 +25,17 @@ _SECRET_KEY = re.compile(_SECRET, re.IGNORECASE)
 _SECRET_TEXT = re.compile(
     rf"""({_SECRET}[\w-]*["']?\s*[:=]\s*["']?)(?:(Bearer|Basic)\s+)?[^\s"',;&]+""", re.IGNORECASE
 )
-# At their info level these tell of every single request.
-_CHATTY = ("httpx", "httpcore", "aiohttp.access", "asyncio", "watchfiles", "grpc._cython.cygrpc")
+# At their info level these tell of every single request, and FAISS of each processor that it
+# isn't made for.
+_CHATTY = (
+    "httpx",
+    "httpcore",
+    "aiohttp.access",
+    "asyncio",
+    "watchfiles",
+    "grpc._cython.cygrpc",
+    "faiss",
+)
 
 
 def configure_logs(

@@ -72,6 +72,11 @@ class TestJsonLines:
         logging.getLogger("httpx").info("HTTP Request: GET http://127.0.0.1")
         assert lines(stream) == []
 
+    def test_of_processors_that_faiss_is_not_made_for_are_left_out(self, stream):
+        configure_logs("json", stream=stream)
+        logging.getLogger("faiss.loader").info("Could not load library with AVX512 support")
+        assert lines(stream) == []
+
 
 class TestSecrets:
     @pytest.mark.parametrize(
