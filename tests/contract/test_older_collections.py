@@ -10,7 +10,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from servers.kernel.errors import NotReady
 from servers.kernel.sqlite import open_database
-from servers.kernel.vectors import chroma, payloads, rows
+from servers.kernel.vectors import chroma_points, payloads, rows
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.opening import open_collection
 from servers.kernel.vectors.ports import Scope
@@ -93,7 +93,7 @@ async def test_a_collection_of_chroma_still_works_and_refuses_words(tmp_path):
         ids=["v/0"],
         embeddings=[list(EAST)],
         documents=[point.text],
-        metadatas=[chroma._flat(said) | without_text],
+        metadatas=[chroma_points.flat(said) | without_text],
     )
     await asyncio.to_thread(client.close)
     await _refuses(Collection("old", tmp_path), "chroma", ["first"])

@@ -219,14 +219,14 @@ async def _write(backend, store, kept, late) -> None:
         ]
         await store._client.upsert(store._name, structs, wait=True)
     else:
-        from servers.kernel.vectors.chroma import _flat
+        from servers.kernel.vectors.chroma_points import flat
 
         await asyncio.to_thread(
-            store._collection.upsert,
+            store._in._points.upsert,
             ids=[f"torn {kept.id}/{p.index}" for p in late],
             embeddings=[list(p.vector) for p in late],
             documents=[p.text for p in late],
-            metadatas=[_flat(said) | payloads.of_point(p) for p in late],
+            metadatas=[flat(said) | payloads.of_point(p) for p in late],
         )
 
 
@@ -286,7 +286,7 @@ async def test_a_chroma_server_that_hangs_keeps_nobody_else_waiting(tmp_path):
         async with open_collection("chroma", Collection("hung", tmp_path, server.address)) as store:
             await store.prepare(SPACE)
             await store.replace("acme", record("a"), points(EAST))
-            assert all(each.timeout.read for each in sessions(store._client))
+            assert all(each.timeout.read for each in sessions(store._in.client))
             with server.hung():
                 asked = [asyncio.create_task(store.count("acme")) for _ in range(40)]
                 await asyncio.sleep(0)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import chromadb
 import httpx
 from chromadb.config import Settings
-from chromadb.errors import ChromaError, NotFoundError
+from chromadb.errors import ChromaError, InternalError, NotFoundError
 
 from servers.kernel.errors import InvalidInput, Unavailable
 from servers.kernel.vectors.collection import Collection
@@ -70,18 +70,28 @@ async def called(
             return await loop.run_in_executor(threads, partial(function, *args, **kwargs))
 
 
+class PointGone(Exception):
+    """A point that was asked for by its id isn't there any more."""
+
+
+def _unusable(where: str, error: Exception) -> Unavailable:
+    return Unavailable(
+        f"{where} can't be used: {str(error)[:300]}", reason="STORE_UNAVAILABLE", retry_after=1.0
+    )
+
+
 @contextmanager
 def _named(where: str) -> Iterator[None]:
     try:
         yield
     except NotFoundError:
         raise
+    except InternalError as error:
+        if "finding id" in str(error):
+            raise PointGone from error
+        raise _unusable(where, error) from error
     except (ChromaError, httpx.HTTPError, OSError) as error:
-        raise Unavailable(
-            f"{where} can't be used: {str(error)[:300]}",
-            reason="STORE_UNAVAILABLE",
-            retry_after=1.0,
-        ) from error
+        raise _unusable(where, error) from error
     except ValueError as error:  # of its client, where nobody answers
         if "connect" not in str(error).lower():
             raise

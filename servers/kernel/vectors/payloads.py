@@ -95,7 +95,7 @@ def of_tenants(swept: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]
 def left_behind(heads: Sequence[Head], now: float) -> list[str]:
     """Older versions of records whose newest one is over by `now`."""
     last = newest(heads)
-    over = {name for name, (record, _) in last.items() if _is_over(record, now)}
+    over = {name for name, (record, _) in last.items() if is_over(record, now)}
     return [
         version for record, version in heads if record.id in over and version != last[record.id][1]
     ]
@@ -103,10 +103,10 @@ def left_behind(heads: Sequence[Head], now: float) -> list[str]:
 
 def is_seen(scope: Scope, record: Record) -> bool:
     mine = scope.principal is None or not record.acl or scope.principal in record.acl
-    return mine and (scope.now is None or not _is_over(record, scope.now))
+    return mine and (scope.now is None or not is_over(record, scope.now))
 
 
-def _is_over(record: Record, now: float) -> bool:
+def is_over(record: Record, now: float) -> bool:
     return record.expires_at is not None and record.expires_at <= now
 
 
