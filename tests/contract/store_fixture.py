@@ -21,6 +21,7 @@ BACKENDS = (
     "pgvector",
     "qdrant",
     "chroma",
+    "emulated",
     "qdrant server",
     "chroma server",
 )

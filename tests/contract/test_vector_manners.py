@@ -245,7 +245,7 @@ async def _write(store) -> None:
 
 async def _delete_collection(backend, store, folder) -> None:
     if backend == "qdrant":  # nobody else can open its folder
-        await store._client.delete_collection("gone")
+        await store._in.client.delete_collection("gone")
         return
     settings = chromadb.Settings(anonymized_telemetry=False)
     other = chromadb.PersistentClient(str(folder), settings=settings)

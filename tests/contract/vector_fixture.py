@@ -35,8 +35,25 @@ class Backend:
             async with open_faiss(named.folder, named.name, new_index=index) as store:
                 yield store
             return
+        if self.name == "emulated":
+            async with emulated_server(named) as store:
+                yield store
+            return
         async with open_collection(self.name, named) as store:
             yield store
+
+
+@asynccontextmanager
+async def emulated_server(collection: Collection) -> AsyncIterator[VectorStore]:
+    """What asks a Qdrant server, over what Qdrant's own library makes of its filters."""
+    from servers.kernel.vectors.qdrant import QdrantStore  # needs its extra
+    from servers.kernel.vectors.qdrant_library import Library
+
+    library = Library(collection.folder / collection.name)
+    try:
+        yield QdrantStore(library, collection, indexed=False)
+    finally:
+        await library.close()
 
 
 def unit(*numbers: float) -> "array[float]":

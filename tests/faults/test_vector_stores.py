@@ -217,7 +217,7 @@ async def _write(backend, store, kept, late) -> None:
             )
             for p in late
         ]
-        await store._client.upsert(store._name, structs, wait=True)
+        await store._in.client.upsert(store._in.name, structs, wait=True)
     else:
         from servers.kernel.vectors.chroma_points import flat
 

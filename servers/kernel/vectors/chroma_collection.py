@@ -23,8 +23,9 @@ _MOST_WRITERS: Final = 32  # whose marks are left there
 
 
 class ChromaCollection:
-    """`called` works in a thread. `writer` names this process, and no other one. `on_found` is told when the collection is
-    found, or found again after it was gone."""
+    """`where`: for messages. `called` works in a thread. `writer` names this process, and no
+    other one. `on_found` is told when the collection is found, or found again after it was
+    gone."""
 
     def __init__(
         self,

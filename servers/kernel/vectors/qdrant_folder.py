@@ -1,151 +1,198 @@
-"""Qdrant's library in a folder, where it emulates the server in Python.
+"""A store in a folder of Qdrant's library, which compares a filter with each of its points.
 
-It takes each point into a transaction of its own and compares a filter with every point there
-is. So its SQLite file writes ahead, with one sync for all points of a call, and what belongs to a
-record is known here by its ids.
+So what is asked for often is held in memory beside it (`qdrant_kept`): all who write to the folder
+are here, as nobody else can open it. Each call is one piece of work in the thread of the library,
+so that a search sees a record before or after it is replaced, and nothing between.
 """
 
 import asyncio
-import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
-from typing import Any, TypeAlias
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from heapq import nsmallest
+from typing import Any, TypeVar
 
-from qdrant_client import QdrantClient
+from qdrant_client import models as q
 
-from servers.kernel.errors import NotReady, Unavailable
+from servers.domain.embeddings import Vector
+from servers.domain.rag import Where
+from servers.kernel.vectors import payloads, words
+from servers.kernel.vectors.collection import Collection
+from servers.kernel.vectors.index import best_index
+from servers.kernel.vectors.ports import (
+    NO_FILTER,
+    Found,
+    Point,
+    Record,
+    Scope,
+    Space,
+    check_space,
+    unchanged,
+    without_words,
+)
+from servers.kernel.vectors.qdrant_collection import BATCH, QdrantCollection
+from servers.kernel.vectors.qdrant_kept import Kept, Near
+from servers.kernel.vectors.qdrant_library import Library
+from servers.kernel.vectors.qdrant_points import payload, said_by, structs
+
+T = TypeVar("T")
 
 _ALL = 2**31  # points in one answer: each answer puts all of them in order first
 
 
-class Folder:
-    """The library, with the methods of the client. It works in the thread that calls it, which
-    is one of its own, and takes one call at a time."""
+class QdrantFolder:
+    """Made by `servers.kernel.vectors.qdrant.open_at`."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._thread = ThreadPoolExecutor(1, "qdrant")
-        self._client: QdrantClient | None = None
+    def __init__(self, library: Library, collection: Collection) -> None:
+        self._in = QdrantCollection(
+            library, collection, indexed=False
+        )  # the library has no indexes
+        self._library = library
+        self._kept: Kept | None = None  # of the library's thread alone
+        self._lock = asyncio.Lock()  # of two writers of a record one must be last
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        return partial(self._run, self._call, name)
+    async def space(self) -> Space | None:
+        return await self._in.space()
 
-    async def close(self) -> None:
-        await self._run(self._close)
-        self._thread.shutdown(wait=False)
+    async def prepare(self, space: Space) -> None:
+        if (kept := await self.space()) is None:
+            async with self._lock:
+                if await self.space() is None:
+                    await self._in.make(space)
+            kept = await self.space()
+        check_space(kept, space, f"collection {self._in.name!r}")
 
-    async def _run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, partial(function, *args, **kwargs))
+    async def _work(self, work: Callable[[Kept], T], otherwise: T) -> T:
+        """In the library's thread, all of it also where its caller goes away. `otherwise`: where
+        there is no collection yet."""
+        space = await self.space()
+        if space is None:
+            return otherwise
+        with self._in.named():
+            return await self._library.run(self._with_kept, work, space)
 
-    def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        if self._client is None:
-            self._folder.parent.mkdir(parents=True, exist_ok=True)
-            self._client = _opened(self._folder)
-        answer = getattr(self._client, name)(*args, **kwargs)
-        if name in ("collection_exists", "create_collection"):
-            for file in _files(self._client):
-                _set_up(file)
-        elif name in ("upsert", "delete"):
-            for file in _files(self._client):
-                _write_out(file)
-        return answer
-
-    def _close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-
-
-def _opened(folder: Path) -> QdrantClient:
-    try:
-        return QdrantClient(path=str(folder))
-    except RuntimeError as error:
-        if "already accessed" not in str(error):
+    def _with_kept(self, work: Callable[[Kept], T], space: Space) -> T:
+        try:
+            if self._kept is None:
+                self._kept = self._read(space)
+            return work(self._kept)
+        except BaseException:
+            self._kept = None  # it may not be what is in the folder
             raise
-        raise NotReady(
-            f"another process has {str(folder)!r} open: stop it, name another path, or let both "
-            "use a Qdrant server (vector_store.url)",
-            reason="STATE_IN_USE",
-            folder=str(folder),
-        ) from error
 
+    def _read(self, space: Space) -> Kept:
+        points, _ = self._do("scroll", limit=_ALL, with_payload=True, with_vectors=True)
+        kept = Kept(best_index()(space.dimension))
+        kept.put([(str(each.id), each.payload, each.vector) for each in points])
+        return kept
 
-def _files(client: Any) -> list[sqlite3.Connection]:
-    """It has no settings for these."""
-    return [each.storage.storage for each in client._client.collections.values()]
+    def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self._library.do(method, self._in.name, *args, **kwargs)
 
+    async def replace(
+        self, tenant: str, record: Record, points: Sequence[Point], over: Record | None = None
+    ) -> bool:
+        version = uuid.uuid4().hex
+        said = payload(tenant, record, version, len(points))
+        made = structs(said, list(reversed(points)), self._in.has_words)  # 0 makes it seen
+        batches = [made[at : at + BATCH] for at in range(0, len(made), BATCH)]
 
-def _set_up(file: sqlite3.Connection) -> None:
-    """What is deleted is written over. Commits don't wait for the disk, where there can be a log
-    that `_write_out` brings there, in order."""
-    file.execute("PRAGMA secure_delete = ON")
-    (mode,) = file.execute("PRAGMA journal_mode = WAL").fetchone()
-    if mode == "wal":
-        file.execute("PRAGMA synchronous = NORMAL")
-        file.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # of one who was killed
+        def first(batch: list[q.PointStruct]) -> Callable[[Kept], None]:
+            return lambda kept: self._store(kept, batch)
 
+        def last(kept: Kept) -> None:
+            self._store(kept, batches[-1] if batches else [])
+            self._delete(kept, kept.ids(tenant, [record.id], but=version))
 
-def _write_out(file: sqlite3.Connection) -> None:
-    """Bring all commits to the disk, and empty the log, which has what was deleted."""
-    busy, *_ = file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise Unavailable(
-            "somebody else reads the files of Qdrant's folder: ask again",
-            reason="STORAGE_BUSY",
-            retry_after=1.0,
-        )
+        async with self._lock:
+            if over and not unchanged(await self.record(Scope(tenant), over.id), over):
+                return False
+            for batch in batches[:-1]:
+                await self._work(first(batch), None)
+            await self._work(last, None)
+            return True
 
+    def _store(self, kept: Kept, batch: list[q.PointStruct]) -> None:
+        if batch:
+            self._do("upsert", batch, wait=True)
+            kept.put([(str(each.id), each.payload or {}, each.vector) for each in batch])
 
-Call: TypeAlias = Callable[..., Awaitable[Any]]  # of a method of the client, for a collection
+    def _delete(self, kept: Kept, ids: Sequence[str]) -> None:
+        if ids:
+            self._do("delete", points_selector=q.PointIdsList(points=list(ids)), wait=True)
+            kept.remove(ids)
 
+    async def delete(self, tenant: str, *records: str) -> int:
+        def remove(kept: Kept) -> int:
+            newest = [kept.heads(tenant).newest(each) for each in records]
+            self._delete(kept, kept.ids(tenant, records))
+            return sum(head[0].points for head in newest if head)
 
-class Known:
-    """Which points there are of each record, and which of them are points 0. All who write to
-    the folder are here: nobody else can open it. It may name points that are gone."""
+        async with self._lock:
+            return await self._work(remove, 0)
 
-    def __init__(self) -> None:
-        self._of: dict[tuple[str, str], dict[str, bool]] | None = None
-        self._reading = asyncio.Lock()
+    async def sweep(self, now: float) -> int:
+        def remove(kept: Kept) -> int:
+            records, ids = kept.over(now)
+            self._delete(kept, ids)
+            return records
 
-    def forget(self) -> None:
-        self._of = None
+        async with self._lock:
+            return await self._work(remove, 0)
 
-    async def ids(
-        self, call: Call, tenant: str, records: Iterable[str], heads: bool = False
-    ) -> list[str]:
-        of = await self._read(call)
-        return [
-            name
-            for record in records
-            for name, is_head in of.get((tenant, record), {}).items()
-            if is_head or not heads
-        ]
+    async def record(self, scope: Scope, record: str) -> Record | None:
+        head = await self._work(lambda kept: kept.heads(scope.tenant).newest(record), None)
+        return head[0] if head and payloads.is_seen(scope, head[0]) else None
 
-    async def add(
-        self, call: Call, tenant: str, record: str, ids: Iterable[tuple[str, bool]]
-    ) -> None:
-        """Before they are stored: who stores them may not hear of it."""
-        of = await self._read(call)
-        of.setdefault((tenant, record), {}).update(ids)
+    async def records(
+        self, scope: Scope, after: str, limit: int, where: Where = NO_FILTER
+    ) -> Sequence[Record]:
+        def listed(kept: Kept) -> list[Record]:
+            seen = kept.heads(scope.tenant).seen(scope, where)
+            later = (record for record, _ in seen if record.id > after)
+            return nsmallest(limit, later, key=lambda each: each.id)
 
-    async def remove(
-        self, call: Call, tenant: str, records: Iterable[str], but: frozenset[str]
-    ) -> None:
-        of = await self._read(call)
-        for key in [(tenant, record) for record in records]:
-            of[key] = {name: head for name, head in of.get(key, {}).items() if name in but}
-            if not of[key]:
-                del of[key]
+        return await self._work(listed, [])
 
-    async def _read(self, call: Call) -> dict[tuple[str, str], dict[str, bool]]:
-        async with self._reading:
-            if self._of is None:
-                wanted = ["tenant", "record", "index"]
-                points, _ = await call("scroll", limit=_ALL, with_payload=wanted)
-                self._of = {}
-                for each in points:
-                    key = each.payload["tenant"], each.payload["record"]
-                    self._of.setdefault(key, {})[each.id] = each.payload["index"] == 0
-            return self._of
+    async def search(
+        self,
+        scope: Scope,
+        vector: Vector,
+        limit: int,
+        where: Where,
+        with_vectors: bool = False,
+    ) -> Sequence[Found]:
+        def look(kept: Kept) -> list[Found]:
+            seen = kept.heads(scope.tenant).seen(scope, where)
+            return self._found(kept.nearest(seen, vector, limit), with_vectors)
+
+        return await self._work(look, [])
+
+    async def keywords(
+        self, scope: Scope, text: str, limit: int, where: Where, with_vectors: bool = False
+    ) -> Sequence[Found]:
+        asked = words.asked(text)
+        if await self.space() is None or not asked:
+            return []
+        if not self._in.has_words:
+            raise without_words(self._in.name)
+
+        def look(kept: Kept) -> list[Found]:
+            seen = kept.heads(scope.tenant).seen(scope, where)
+            return self._found(kept.saying(seen, asked, limit), with_vectors)
+
+        found: list[Found] = await self._work(look, [])
+        scored = ((each.similarity, replace(each, similarity=0.0)) for each in found)
+        return words.in_order(scored, limit)
+
+    def _found(self, near: Near, with_vectors: bool) -> list[Found]:
+        ids = [name for name, _ in near]
+        answer = self._do("retrieve", ids, with_vectors=with_vectors)
+        said = {str(each.id): said_by(each) for each in answer}
+        return [payloads.found_from(said[name], score) for name, score in near if name in said]
+
+    async def knows(self, tenant: str, key: str) -> bool:
+        return await self._work(lambda kept: kept.heads(tenant).knows(key), False)
+
+    async def count(self, tenant: str) -> int:
+        return await self._work(lambda kept: kept.heads(tenant).points(), 0)
