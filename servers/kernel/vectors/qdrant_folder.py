@@ -44,9 +44,8 @@ class QdrantFolder:
     """Made by `servers.kernel.vectors.qdrant.open_at`."""
 
     def __init__(self, library: Library, collection: Collection) -> None:
-        self._in = QdrantCollection(
-            library, collection, indexed=False
-        )  # the library has no indexes
+        # The library has no indexes.
+        self._in = QdrantCollection(library, collection, indexed=False)
         self._library = library
         self._kept: Kept | None = None  # of the library's thread alone
         self._lock = asyncio.Lock()  # of two writers of a record one must be last
