@@ -6,14 +6,16 @@ after that sync. What the SQL means is the caller's business.
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from servers.kernel.errors import AstromeshError, DataLost, Exhausted, NotReady, Unavailable
+from servers.kernel.sqlite_pages import scrub
 from servers.kernel.sqlite_thread import Outcome, Work, Workers, attempt
 from servers.kernel.state_lock import exclusive, unwritable
 
@@ -51,15 +53,23 @@ class Database:
     async def write_out(self) -> None:
         """Bring all finished writes into the file and empty the log, which has older pages.
 
-        With `erasing`, what was removed before is then in no file any more. Others write
-        between two tries. Raises Unavailable (STORAGE_BUSY) where somebody reads an old view
-        for a second and more.
+        With `erasing`, what was removed before is then in no file any more, but for copies of
+        some rows that SQLite has moved. Others write between two tries. Raises Unavailable
+        (STORAGE_BUSY) where somebody reads an old view for a second and more.
         """
+        await self._tried(_write_out)
+
+    async def wipe(self) -> None:
+        """As `write_out`, and leave none of these copies either. It looks at the whole file, a
+        second or two for each gigabyte, in which nobody writes."""
+        await self._tried(_wipe)
+
+    async def _tried(self, work: Callable[[sqlite3.Connection], bool]) -> None:
         for pause in _READERS_GET:
-            if await self._writer.submit(_write_out):
+            if await self._writer.submit(work):
                 return
             await asyncio.sleep(pause)
-        if not await self._writer.submit(_write_out):
+        if not await self._writer.submit(work):
             raise Unavailable(
                 "somebody reads what was removed: ask again", reason="STORAGE_BUSY", retry_after=1.0
             )
@@ -94,7 +104,7 @@ async def open_database(
 
 @contextmanager
 def _writing(path: Path, migrations: Sequence[str], erasing: bool) -> Iterator[sqlite3.Connection]:
-    with exclusive(path), closing(_connect(path, "rwc")) as connection:
+    with exclusive(path), ExitStack() as last, closing(_connect(path, "rwc")) as connection:
         path.chmod(0o600)  # conversations are private
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -103,6 +113,9 @@ def _writing(path: Path, migrations: Sequence[str], erasing: bool) -> Iterator[s
         # A burst must not leave a huge log file behind for good.
         connection.execute("PRAGMA journal_size_limit = 67108864")
         _migrate(connection, path, migrations)
+        connection.file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        # After the connections: to close a file takes SQLite's locks on it from this process.
+        last.callback(os.close, connection.file)
         yield connection
 
 
@@ -112,10 +125,15 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+class _Connection(sqlite3.Connection):
+    file = -1  # of the one that writes: the database, as the system has it
+
+
+def _connect(path: Path, mode: str) -> _Connection:
     address = f"{path.absolute().as_uri()}?mode={mode}"
-    # Transactions are ours.
-    return sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY / 1000)
+    connection = _Connection(address, timeout=_BUSY / 1000, uri=True)
+    connection.isolation_level = None  # transactions are ours
+    return connection
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
@@ -141,13 +159,28 @@ def _write_out(connection: sqlite3.Connection) -> bool:
     return not busy
 
 
+def _wipe(connection: sqlite3.Connection) -> bool:
+    """The same, and what is unused is zeros. Nobody writes meanwhile: this thread does."""
+    if not _write_out(connection):
+        return False
+    # What it has read before it must not write again.
+    connection.execute("PRAGMA shrink_memory")
+    if isinstance(connection, _Connection) and scrub(connection.file):
+        return True
+    connection.execute("VACUUM")
+    return _write_out(connection)
+
+
+_APART = (_write_out, _wipe)
+
+
 def _apply(connection: sqlite3.Connection, works: Sequence[Work]) -> Sequence[Outcome]:
-    if _write_out not in works:
+    if not any(work in _APART for work in works):
         return _commit(connection, works)
-    writes = [work for work in works if work is not _write_out]
+    writes = [work for work in works if work not in _APART]
     outcomes = iter(_commit(connection, writes) if writes else ())
-    written_out = attempt(_write_out, connection)
-    return [written_out if work is _write_out else next(outcomes) for work in works]
+    done = attempt(_wipe if _wipe in works else _write_out, connection)
+    return [done if work in _APART else next(outcomes) for work in works]
 
 
 def _commit(connection: sqlite3.Connection, works: Sequence[Work]) -> Sequence[Outcome]:
@@ -202,6 +235,8 @@ def _undo(connection: sqlite3.Connection) -> None:
 
 def _named(path: Path, error: Exception) -> Exception:
     """What SQLite could not do, in our words. Errors of the SQL itself stay as they are."""
+    if isinstance(error, OSError):
+        return Unavailable(f"{str(path)!r}: {error}", reason="STORAGE_FAILED")
     if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.IntegrityError):
         return error
     said, where = f"{str(path)!r}: {error}", str(path.parent)

@@ -6,7 +6,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -212,6 +214,93 @@ class TestWritingOut:
             await erasing.write_out()
         assert caught.value.reason == "STORAGE_BUSY"
         reader.close()
+
+
+class TestWiping:
+    """Of a database in which rows were moved from page to page before they were removed."""
+
+    ROWS = (
+        "CREATE TABLE run(id TEXT PRIMARY KEY, body BLOB NOT NULL);"
+        "CREATE TABLE log(id TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, "
+        "PRIMARY KEY(id, seq)) WITHOUT ROWID;"
+    )
+
+    def writing(self, random: Random, names: list[str]):
+        """Their rows grow and shrink, in an order of their own each time."""
+
+        def work(c: sqlite3.Connection) -> None:
+            for name in random.sample(names, len(names)):
+                body = f"secret of {name} ".encode() + bytes([120]) * random.choice((9, 700, 9_000))
+                c.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (name, body))
+                seq = random.randrange(4)
+                c.execute("INSERT OR REPLACE INTO log VALUES (?, ?, ?)", (name, seq, body[:900]))
+
+        return work
+
+    async def rounds(self, db, random: Random, names: list[str]) -> None:
+        for _ in range(5):
+            await db.write(self.writing(random, names))
+
+    def removing(self, names: list[str]):
+        def work(c: sqlite3.Connection) -> None:
+            for table in ("run", "log"):
+                c.executemany(f"DELETE FROM {table} WHERE id = ?", [(name,) for name in names])
+
+        return work
+
+    def still_there(self, path, names: list[str]) -> list[str]:
+        data = b"".join(each.read_bytes() for each in path.parent.iterdir())
+        return [name for name in names if name.encode() in data]
+
+    @pytest.mark.parametrize("page", [512, 4096, 65536])
+    async def test_leaves_what_was_removed_in_no_file(self, path, page):
+        random = Random(page)
+        names = [f"{random.getrandbits(128):032x}" for _ in range(150)]
+        path.parent.mkdir()
+        with closing(sqlite3.connect(path)) as first:
+            first.execute(f"PRAGMA page_size = {page}")
+            first.execute("VACUUM")
+        async with open_database(path, [self.ROWS], erasing=True) as db:
+            while names:
+                await self.rounds(db, random, names)
+                gone, names = names[:50], names[50:]
+                await db.write(self.removing(gone))
+                await db.wipe()
+                assert self.still_there(path, gone) == []
+                assert self.still_there(path, names) == names
+                kept = await db.read(lambda c: c.execute("SELECT count(*) FROM run").fetchone()[0])
+                sound = await db.read(lambda c: c.execute("PRAGMA integrity_check").fetchone()[0])
+                assert (kept, sound) == (len(names), "ok")
+
+    async def test_takes_what_lay_in_unused_pages_before(self, path):
+        names = [f"{n:032x}" for n in range(150)]
+        async with open_database(path, [self.ROWS]) as db:
+            await db.write(self.writing(Random(1), names))
+            await db.write(self.removing(names[:75]))
+            assert self.still_there(path, names[:75]) != []
+            await db.wipe()
+            assert self.still_there(path, names[:75]) == []
+            assert (
+                await db.read(lambda c: c.execute("PRAGMA integrity_check").fetchone()[0]) == "ok"
+            )
+
+    async def test_does_it_also_where_pages_may_be_moved(self, path):
+        """By writing the whole file anew: there a page tells of others, and looks like a tree's."""
+        path.parent.mkdir()
+        with closing(sqlite3.connect(path)) as first:
+            first.execute("PRAGMA auto_vacuum = FULL")
+            first.execute("VACUUM")
+        names = [f"{n:032x}" for n in range(150)]
+        async with open_database(path, [self.ROWS], erasing=True) as db:
+            await self.rounds(db, Random(1), names)
+            await db.write(self.removing(names[:75]))
+            await db.wipe()
+            assert self.still_there(path, names[:75]) == []
+            assert self.still_there(path, names[75:]) == names[75:]
+
+    async def test_of_an_empty_file_does_nothing(self, path):
+        async with open_database(path) as db:
+            await db.wipe()
 
 
 async def test_a_closed_database_says_so(path):
