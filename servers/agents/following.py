@@ -81,17 +81,23 @@ class Following:
                 self._check_open(run_id)
                 await self._changed(run_id, after)
 
-    async def so_far(self, tenant: str, run_id: str) -> AsyncGenerator[RunEvent, None]:
-        """The events that a run's log has by now."""
+    async def so_far(
+        self, tenant: str, run_id: str, after: int = 0
+    ) -> AsyncGenerator[RunEvent, None]:
+        """The events that a run's log has by now after a position."""
+        if after < 0:
+            raise _refused("is a position in the log, 0 or more")
         if execution := self._active.get(tenant, run_id):
             for event in tuple(execution.log.events):
-                yield event
+                if event.sequence > after:
+                    yield event
         elif kept := self._active.kept(tenant, run_id):
-            for event in kept.events:
-                yield event
+            async with aclosing(_replayed(kept, after)) as events:
+                async for event in events:
+                    yield event
         else:
             run = await self._store.get(tenant, run_id)
-            async with aclosing(self._stored(run, 0, first=True)) as events:
+            async with aclosing(self._stored(run, after, first=True)) as events:
                 async for event in events:
                     yield event
 

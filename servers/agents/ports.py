@@ -6,7 +6,7 @@ from typing import Protocol
 
 from servers.domain.chat import Json
 from servers.domain.run_events import RunEvent
-from servers.domain.runs import Run, RunFilter, RunPage
+from servers.domain.runs import Run, RunFilter, RunPage, RunSelection
 from servers.domain.semantic import Erasure
 
 
@@ -198,6 +198,10 @@ class Lessons(Protocol):
         (STORAGE_BUSY) where that has to be asked for again."""
         ...
 
+    async def drop_of(self, run_ids: Collection[str]) -> None:
+        """As `drop`, for those of runs that are deleted."""
+        ...
+
     async def again(self, run_id: str, at: float) -> None:
         """It did not work: it is due at that time."""
         ...
@@ -257,6 +261,43 @@ class AgentStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Kin:
+    """A run, as one of its tree."""
+
+    run_id: str
+    root: str
+    ended: bool
+
+
+class RunTrees(Protocol):
+    """Runs to be deleted: a run goes with all the runs of its tree, or not at all.
+
+    Specification: tests/contract/test_run_trees.py.
+    """
+
+    async def roots(
+        self, tenant: str, which: RunSelection, after: str, limit: int
+    ) -> Sequence[str]:
+        """The names of trees whose first run is selected, in order, after one of them. Of a tree
+        that has lost its first run any run may be selected."""
+        ...
+
+    async def kin(self, tenant: str, roots: Collection[str]) -> Sequence[Kin]:
+        """All runs of these trees."""
+        ...
+
+    async def delete(self, tenant: str, roots: Collection[str]) -> int:
+        """Delete the trees of which every run has ended, with the logs, together or none of them.
+        Returns how many runs that were."""
+        ...
+
+    async def wipe(self) -> None:
+        """What was deleted is in no file of this process any more. Raises Unavailable
+        (STORAGE_BUSY) where that has to be asked for again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Stores:
     """All that is kept of runs, and of agents that were declared through the API."""
 
@@ -265,4 +306,5 @@ class Stores:
     versions: AgentVersions
     outbox: Outbox
     retention: Retention
+    trees: RunTrees
     agents: AgentStore

@@ -4,7 +4,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import grpc
-from astromesh.agents.v1 import agent_pb2, agent_service_pb2_grpc, graph_pb2, run_event_pb2, run_pb2
+from astromesh.agents.v1 import (
+    agent_pb2,
+    agent_service_pb2_grpc,
+    graph_pb2,
+    run_deletion_pb2,
+    run_event_pb2,
+    run_pb2,
+)
 from astromesh.agents.v1 import agent_service_pb2 as pb
 from google.protobuf import field_mask_pb2, json_format
 
@@ -18,7 +25,16 @@ from servers.domain.caller import Caller
 from servers.domain.chat import Json
 from servers.domain.graphs import Graph
 from servers.domain.run_events import RunEvent
-from servers.domain.runs import Decision, OnDisconnect, Run, RunFilter, RunPage, RunRequest
+from servers.domain.runs import (
+    Decision,
+    OnDisconnect,
+    Purged,
+    Run,
+    RunFilter,
+    RunPage,
+    RunRequest,
+    RunSelection,
+)
 from servers.kernel.calls import metadata_of
 from servers.kernel.errors import InvalidInput
 from servers.kernel.status import domain_errors
@@ -73,10 +89,12 @@ class RemoteAgents:
         return convert_runs.runs_from(wire, caller.tenant)
 
     async def events(
-        self, caller: Caller, run_id: str, after_sequence: int = 0
+        self, caller: Caller, run_id: str, after_sequence: int = 0, past_only: bool = False
     ) -> AsyncGenerator[RunEvent, None]:
         call = self._stub.StreamRunEvents(
-            run_event_pb2.StreamRunEventsRequest(run=run_id, after_sequence=after_sequence),
+            run_event_pb2.StreamRunEventsRequest(
+                run=run_id, after_sequence=after_sequence, past_only=past_only
+            ),
             metadata=metadata_of(caller),
         )
         async with aclosing(_heard(call, caller)) as events:
@@ -96,6 +114,24 @@ class RemoteAgents:
                 run_pb2.CancelRunRequest(run=run_id, reason=reason), metadata=metadata_of(caller)
             )
         return convert_runs.run_from(wire, caller.tenant)
+
+    async def delete_run(self, caller: Caller, run_id: str, force: bool = False) -> None:
+        request = run_deletion_pb2.DeleteRunRequest(run=run_id, force=force)
+        with domain_errors():
+            await self._stub.DeleteRun(request, metadata=metadata_of(caller))
+
+    async def purge_runs(
+        self,
+        caller: Caller,
+        which: RunSelection,
+        *,
+        force: bool = False,
+        validate_only: bool = False,
+    ) -> Purged:
+        request = convert.selection_to(which, force, validate_only)
+        with domain_errors():
+            wire = await self._stub.PurgeRuns(request, metadata=metadata_of(caller))
+        return convert.purged_from(wire)
 
     async def resume(
         self, caller: Caller, run_id: str, decision: Decision, wait: bool = False

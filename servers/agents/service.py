@@ -16,11 +16,12 @@ from servers.agents.background.keeper import Keeper
 from servers.agents.background.webhooks import NO_WEBHOOKS, Policy
 from servers.agents.catalogue.catalogue import Catalogue
 from servers.agents.catalogue.versions import Versions
+from servers.agents.deleting import Deleting, Unlearn, nothing_to_unlearn
 from servers.agents.following import Following, stopped
 from servers.agents.graphs.drawing import Drawing
 from servers.agents.launching import Launching, joined
 from servers.agents.planning import Planner
-from servers.agents.ports import Leases, RunStore
+from servers.agents.ports import Leases, RunStore, RunTrees
 from servers.agents.resuming import Resuming
 from servers.agents.runs.active import ActiveRuns
 from servers.agents.runs.execution import Execution
@@ -34,7 +35,16 @@ from servers.domain.caller import Caller
 from servers.domain.chat import Json
 from servers.domain.graphs import Graph
 from servers.domain.run_events import RunEvent
-from servers.domain.runs import Decision, OnDisconnect, Run, RunFilter, RunPage, RunRequest
+from servers.domain.runs import (
+    Decision,
+    OnDisconnect,
+    Purged,
+    Run,
+    RunFilter,
+    RunPage,
+    RunRequest,
+    RunSelection,
+)
 from servers.kernel.errors import NotReady, Unavailable
 
 
@@ -55,10 +65,12 @@ class AgentRuntime:
         versions: Versions,
         store: RunStore,
         leases: Leases,
+        trees: RunTrees,
         now: Callable[[], float],
         new_id: Callable[[], str],
         limits: Limits = Limits(),  # frozen
         webhooks: Policy = NO_WEBHOOKS,
+        unlearn: Unlearn = nothing_to_unlearn,
     ) -> None:
         self._catalogue = catalogue
         self._planner = planner
@@ -87,6 +99,7 @@ class AgentRuntime:
         self._keeper = Keeper(
             leases, self._active, resuming.take_up, lambda: self._stopping, resuming.taking
         )
+        self._deleting = Deleting(trees, self._active, self._following, self._end, unlearn)
         self._keeping: asyncio.Task[None] | None = None
         self._stopping = False
         self._left: set[str] = set()  # runs that the next process goes on with
@@ -195,9 +208,10 @@ class AgentRuntime:
         return kept.run if kept else stored
 
     async def events(
-        self, caller: Caller, run_id: str, after_sequence: int = 0
+        self, caller: Caller, run_id: str, after_sequence: int = 0, past_only: bool = False
     ) -> AsyncGenerator[RunEvent, None]:
-        source = self._following.events(caller.tenant, run_id, after_sequence)
+        past = self._following.so_far if past_only else self._following.events
+        source = past(caller.tenant, run_id, after_sequence)
         async with aclosing(source) as events:
             async for event in events:
                 yield event
@@ -214,6 +228,19 @@ class AgentRuntime:
                 state=run.state.value,
             )
         return run
+
+    async def delete_run(self, caller: Caller, run_id: str, force: bool = False) -> None:
+        await self._deleting.one(caller.tenant, run_id, force)
+
+    async def purge_runs(
+        self,
+        caller: Caller,
+        which: RunSelection,
+        *,
+        force: bool = False,
+        validate_only: bool = False,
+    ) -> Purged:
+        return await self._deleting.all(caller.tenant, which, force, validate_only)
 
     async def resume(
         self, caller: Caller, run_id: str, decision: Decision, wait: bool = False

@@ -8,6 +8,7 @@ from astromesh.agents.v1 import (
     agent_service_pb2_grpc,
     ask_pb2,
     graph_pb2,
+    run_deletion_pb2,
     run_event_pb2,
     run_pb2,
 )
@@ -74,7 +75,10 @@ class AgentServicer(agent_service_pb2_grpc.AgentServiceServicer):
         self, request: run_event_pb2.StreamRunEventsRequest, context: Context
     ) -> AsyncGenerator[run_event_pb2.RunEvent, None]:
         events = self._agents.events(
-            caller_from(context), bare(request.run, "runs"), request.after_sequence
+            caller_from(context),
+            bare(request.run, "runs"),
+            request.after_sequence,
+            request.past_only,
         )
         async with aclosing(_told(events)) as told:
             async for event in told:
@@ -91,6 +95,24 @@ class AgentServicer(agent_service_pb2_grpc.AgentServiceServicer):
         run_id = bare(request.run, "runs")
         run = await self._agents.cancel(caller_from(context), run_id, request.reason)
         return convert_runs.run_to(run)
+
+    async def DeleteRun(
+        self, request: run_deletion_pb2.DeleteRunRequest, context: Context
+    ) -> empty_pb2.Empty:
+        run_id = bare(request.run, "runs")
+        await self._agents.delete_run(caller_from(context), run_id, request.force)
+        return empty_pb2.Empty()
+
+    async def PurgeRuns(
+        self, request: run_deletion_pb2.PurgeRunsRequest, context: Context
+    ) -> run_deletion_pb2.PurgeRunsResponse:
+        purged = await self._agents.purge_runs(
+            caller_from(context),
+            convert.selection_from(request),
+            force=request.force,
+            validate_only=request.validate_only,
+        )
+        return convert.purged_to(purged)
 
     async def ResumeRun(self, request: ask_pb2.ResumeRunRequest, context: Context) -> run_pb2.Run:
         run_id, decision = bare(request.run, "runs"), convert.decision_from(request)

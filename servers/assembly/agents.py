@@ -78,10 +78,12 @@ async def open_agents(
         versions,
         stores.runs,
         stores.leases,
+        stores.trees,
         time.time,
         new_id,
         limits,
         webhooks,
+        learning.drop_of,
     )
     learning.start(Teacher(memory, router, catalogue.runnable, learning.found).teach)
     await enter(runtime)

@@ -223,6 +223,35 @@ class RunFilter:
     states: tuple[RunState, ...] = ()
     parent: str = ""  # sub-agents' runs of this run
     root: str = ""  # all runs of this tree
+    principal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSelection:
+    """Trees of runs, by what is said of the first run of each. What is empty selects all."""
+
+    principal: str = ""
+    session: str = ""
+    agent: str = ""
+    ended_before: float | None = None  # seconds since the epoch
+    all: bool = False  # whoever says nothing else has to mean it
+
+    def takes(self, first: Run) -> bool:
+        before = self.ended_before
+        return (
+            self.principal in ("", first.principal)
+            and self.session in ("", first.session)
+            and self.agent in ("", first.agent)
+            and (before is None or (first.ended_at is not None and first.ended_at < before))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """How many runs were deleted, and how many trees were left since they have not ended."""
+
+    runs: int
+    left: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,16 @@ from servers.domain.rag import (
     StoredDocument,
 )
 from servers.domain.run_events import RunEvent
-from servers.domain.runs import Decision, OnDisconnect, Run, RunFilter, RunPage, RunRequest
+from servers.domain.runs import (
+    Decision,
+    OnDisconnect,
+    Purged,
+    Run,
+    RunFilter,
+    RunPage,
+    RunRequest,
+    RunSelection,
+)
 from servers.domain.semantic import NOTHING_BESIDES, Besides, Erased, SemanticMemory
 from servers.domain.tools import Tool, ToolRequest, ToolResult
 from servers.domain.usage import BudgetState, UsageQuery, UsageRow
@@ -286,13 +295,30 @@ class Agents(Protocol):
         ...
 
     def events(
-        self, caller: Caller, run_id: str, after_sequence: int = 0
+        self, caller: Caller, run_id: str, after_sequence: int = 0, past_only: bool = False
     ) -> AsyncGenerator[RunEvent, None]:
-        """Watch from a position in the log to the end of the run. Leaving doesn't cancel."""
+        """Watch from a position in the log to the end of the run; with `past_only`, to where the
+        log is by now. Leaving doesn't cancel."""
         ...
 
     async def cancel(self, caller: Caller, run_id: str, reason: str = "") -> Run:
         """Returns the run once it has ended. A finished run is NotReady."""
+        ...
+
+    async def delete_run(self, caller: Caller, run_id: str, force: bool = False) -> None:
+        """Forget a run that has ended, with its sub-agents' runs. `force`: cancel it before."""
+        ...
+
+    async def purge_runs(
+        self,
+        caller: Caller,
+        which: RunSelection,
+        *,
+        force: bool = False,
+        validate_only: bool = False,
+    ) -> Purged:
+        """The same for all that are selected; those that have not ended are left, unless
+        `force`. With `validate_only` nothing is deleted, and only counted."""
         ...
 
     async def run_tree(self, caller: Caller, run_id: str) -> Graph:

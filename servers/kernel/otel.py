@@ -26,6 +26,7 @@ _UNITS = {
     "lost": "{call}",
     "failures": "{failure}",
     "reloads": "{reload}",
+    "deleted": "{run}",
 }
 _PATIENCE = 2  # seconds for one batch: what is left at the end must not hold up the end
 

@@ -38,7 +38,8 @@ OUTCOME: Final = "astromesh.rag.outcome"  # created, replaced, unchanged or fail
 RELOAD_KIND: Final = "astromesh.reload.kind"  # agent or pipeline
 RELOAD_OUTCOME: Final = "astromesh.reload.outcome"  # taken, removed or refused
 
-# Histograms, in seconds unless they end in usage, usd, refusals, lost, failures or reloads.
+# Histograms, in seconds unless they end in usage, usd, refusals, lost, failures, reloads
+# or deleted.
 CALL_DURATION: Final = "rpc.server.call.duration"
 MODEL_DURATION: Final = "gen_ai.client.operation.duration"
 FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
@@ -49,6 +50,7 @@ DOCUMENT_DURATION: Final = "astromesh.rag.document.duration"
 REFUSALS: Final = "astromesh.budget.refusals"  # 1 for each budget that was short
 USAGE_LOST: Final = "astromesh.usage.lost"  # calls that could not be put on record
 SWEEPS_FAILED: Final = "astromesh.memory.sweep.failures"  # 1 for each store, by its kind
+RUNS_DELETED: Final = "astromesh.runs.deleted"  # by somebody's wish, at once
 RELOADS: Final = "astromesh.reloads"  # 1 for each agent and pipeline, when files are read again
 
 Attribute: TypeAlias = str | bool | int | float | list[str]

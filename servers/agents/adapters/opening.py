@@ -11,6 +11,7 @@ from servers.agents.adapters.sqlite.outbox import SqliteOutbox
 from servers.agents.adapters.sqlite.retention import SqliteRetention, SqliteVersions
 from servers.agents.adapters.sqlite.runs import SqliteRuns
 from servers.agents.adapters.sqlite.schema import MIGRATIONS
+from servers.agents.adapters.sqlite.trees import SqliteTrees
 from servers.agents.ports import Stores
 from servers.kernel.errors import NotReady
 from servers.kernel.sqlite import open_database
@@ -54,7 +55,7 @@ def _in_postgres(dsn: str, lease: float, owner: str) -> AbstractAsyncContextMana
 @asynccontextmanager
 async def _in_sqlite(folder: Path, now: Callable[[], float], owner: str) -> AsyncIterator[Stores]:
     async with (
-        open_database(folder / "runs.db", MIGRATIONS) as database,
+        open_database(folder / "runs.db", MIGRATIONS, erasing=True) as database,
         open_database(folder / "agents.db", sqlite_agents.MIGRATIONS) as agents,
     ):
         yield Stores(
@@ -63,5 +64,6 @@ async def _in_sqlite(folder: Path, now: Callable[[], float], owner: str) -> Asyn
             SqliteVersions(database, now),
             SqliteOutbox(database, now),
             SqliteRetention(database, now),
+            SqliteTrees(database),
             SqliteAgents(agents),
         )

@@ -23,6 +23,7 @@ class RunRow(NamedTuple):
     wake_at: float | None  # when a waiting run goes on by itself
     ended_at: float | None  # None: it has not ended
     agent_digest: str
+    principal: str
     body: bytes
 
 
@@ -38,6 +39,7 @@ def run_row(run: Run) -> RunRow:
         _wake_at(run),
         _ended_at(run),
         run.agent_digest,
+        run.principal,
         run_body(run),
     )
 

@@ -5,18 +5,20 @@ from enum import Enum
 from typing import TypeAlias, TypeVar
 
 from astromesh.agents.v1 import agent_service_pb2 as pb
-from astromesh.agents.v1 import ask_pb2, run_pb2
+from astromesh.agents.v1 import ask_pb2, run_deletion_pb2, run_pb2
 
 from servers.agents.convert.runs import STATES, WIRE_STATES
 from servers.domain.runs import (
     Decision,
     Durability,
     OnDisconnect,
+    Purged,
     RunFilter,
     RunRequest,
+    RunSelection,
     Verdict,
 )
-from servers.kernel.chat_wire import json_from, json_to, refused
+from servers.kernel.chat_wire import json_from, json_to, refused, time_from, time_to
 
 E = TypeVar("E", bound=Enum)
 Work: TypeAlias = pb.RunAgentRequest | pb.StreamAgentRequest | pb.ChatRequest | pb.CreateRunRequest
@@ -117,7 +119,8 @@ def filter_from(wire: run_pb2.ListRunsRequest) -> RunFilter:
         raise refused("states", "states to list; RUN_STATE_UNSPECIFIED is none")
     states = tuple(STATES[state] for state in wire.states)
     parent = bare(wire.parent_run_id, "runs")
-    return RunFilter(bare(wire.agent, "agents"), wire.session_id, states, parent)
+    agent = bare(wire.agent, "agents")
+    return RunFilter(agent, wire.session_id, states, parent, principal=wire.principal)
 
 
 def filter_to(where: RunFilter, page_size: int, page_token: str) -> run_pb2.ListRunsRequest:
@@ -128,4 +131,34 @@ def filter_to(where: RunFilter, page_size: int, page_token: str) -> run_pb2.List
         session_id=where.session,
         states=[WIRE_STATES[state] for state in where.states],
         parent_run_id=where.parent,
+        principal=where.principal,
     )
+
+
+def selection_from(wire: run_deletion_pb2.PurgeRunsRequest) -> RunSelection:
+    before = time_from(wire.ended_before) if wire.HasField("ended_before") else None
+    agent = bare(wire.agent, "agents")
+    return RunSelection(wire.principal, wire.session_id, agent, before, wire.all)
+
+
+def selection_to(
+    which: RunSelection, force: bool, validate_only: bool
+) -> run_deletion_pb2.PurgeRunsRequest:
+    before = which.ended_before
+    return run_deletion_pb2.PurgeRunsRequest(
+        principal=which.principal,
+        session_id=which.session,
+        agent=which.agent,
+        ended_before=None if before is None else time_to(before),
+        all=which.all,
+        force=force,
+        validate_only=validate_only,
+    )
+
+
+def purged_to(purged: Purged) -> run_deletion_pb2.PurgeRunsResponse:
+    return run_deletion_pb2.PurgeRunsResponse(deleted_runs=purged.runs, left_runs=purged.left)
+
+
+def purged_from(wire: run_deletion_pb2.PurgeRunsResponse) -> Purged:
+    return Purged(wire.deleted_runs, wire.left_runs)

@@ -86,6 +86,25 @@ class ActiveRuns:
         kept = self._kept.get(run_id)
         return kept if kept and kept.run.tenant == tenant else None
 
+    def roots_kept(self, tenant: str) -> list[str]:
+        """Of the trees of which only memory knows a run."""
+        runs = (each.run for each in self._kept.values())
+        return list(dict.fromkeys(run.tree for run in runs if run.tenant == tenant))
+
+    def tree_kept(self, tenant: str, root: str) -> list[Run]:
+        """The first run of the tree first, where it is among them."""
+        runs = (each.run for each in self._kept.values())
+        kin = [run for run in runs if (run.tenant, run.tree) == (tenant, root)]
+        return sorted(kin, key=lambda run: run.depth)
+
+    def forget(self, tenant: str, root: str) -> list[str]:
+        """Its runs that only memory knows. Returns their ids."""
+        kin = self.tree_kept(tenant, root)
+        for run in kin:
+            del self._kept[run.id]
+            self._forget_request(run)
+        return [run.id for run in kin]
+
     def requested(self, tenant: str, request_id: str, request_hash: str) -> Execution | Run | None:
         """The run of this request id. Another request under the same id is refused."""
         if not request_id or (tenant, request_id) not in self._requests:

@@ -107,9 +107,11 @@ class World:
                 versions,
                 store,
                 self.leases,
+                stores.trees,
                 time.time,
                 _new_id,
                 Limits(**limits),
+                unlearn=learning.drop_of,
             ) as runtime:
                 yield runtime, store
 

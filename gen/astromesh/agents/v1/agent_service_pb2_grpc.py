@@ -7,6 +7,7 @@ from astromesh.agents.v1 import agent_pb2 as astromesh_dot_agents_dot_v1_dot_age
 from astromesh.agents.v1 import agent_service_pb2 as astromesh_dot_agents_dot_v1_dot_agent__service__pb2
 from astromesh.agents.v1 import ask_pb2 as astromesh_dot_agents_dot_v1_dot_ask__pb2
 from astromesh.agents.v1 import graph_pb2 as astromesh_dot_agents_dot_v1_dot_graph__pb2
+from astromesh.agents.v1 import run_deletion_pb2 as astromesh_dot_agents_dot_v1_dot_run__deletion__pb2
 from astromesh.agents.v1 import run_event_pb2 as astromesh_dot_agents_dot_v1_dot_run__event__pb2
 from astromesh.agents.v1 import run_pb2 as astromesh_dot_agents_dot_v1_dot_run__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
@@ -92,6 +93,16 @@ class AgentServiceStub:
                 '/astromesh.agents.v1.AgentService/CancelRun',
                 request_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.Run.FromString,
+                _registered_method=True)
+        self.DeleteRun = channel.unary_unary(
+                '/astromesh.agents.v1.AgentService/DeleteRun',
+                request_serializer=astromesh_dot_agents_dot_v1_dot_run__deletion__pb2.DeleteRunRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.PurgeRuns = channel.unary_unary(
+                '/astromesh.agents.v1.AgentService/PurgeRuns',
+                request_serializer=astromesh_dot_agents_dot_v1_dot_run__deletion__pb2.PurgeRunsRequest.SerializeToString,
+                response_deserializer=astromesh_dot_agents_dot_v1_dot_run__deletion__pb2.PurgeRunsResponse.FromString,
                 _registered_method=True)
         self.ResumeRun = channel.unary_unary(
                 '/astromesh.agents.v1.AgentService/ResumeRun',
@@ -231,7 +242,7 @@ class AgentServiceServicer:
         The stream of a run that waits stays open until the run has gone on and ended.
 
         Errors:
-        * NOT_FOUND: no run has that id.
+        * NOT_FOUND: no run has that id; in the middle of a stream, it was deleted meanwhile.
         * INVALID_ARGUMENT: a negative after_sequence, or one beyond the end of a log that has
         ended (CURSOR_BEYOND_END).
         """
@@ -256,6 +267,35 @@ class AgentServiceServicer:
         Errors:
         * NOT_FOUND: no run has that id.
         * FAILED_PRECONDITION: it has ended already (RUN_ENDED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRun(self, request, context):
+        """DeleteRun forgets a run that has ended, and the runs of its sub-agents: what was asked and
+        answered, its events, the end that a webhook has not been told yet, what it has left to be
+        learned, and its request_id, which may be used again. It is gone from the files when this
+        returns. What memory has of it stays: see MemoryService.ErasePrincipal.
+
+        Errors:
+        * NOT_FOUND: no run has that id.
+        * FAILED_PRECONDITION: it has not ended (RUN_NOT_ENDED): cancel it first, or set `force`. Or
+        it is a tool call of another run (RUN_IS_PART): delete the first run of its tree.
+        * UNAVAILABLE (STORAGE_BUSY): it is deleted, but may be in a file yet. The next deletion
+        sees to that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurgeRuns(self, request, context):
+        """PurgeRuns forgets runs as DeleteRun does, and returns when all are gone. A call that breaks
+        off has deleted some of them wholly: ask again for the others.
+
+        Errors:
+        * INVALID_ARGUMENT: nothing is said of the runs, and `all` is not set; or both.
+        * UNAVAILABLE (STORAGE_BUSY): they are deleted, but may be in a file yet. Ask again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -396,6 +436,16 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.CancelRun,
                     request_deserializer=astromesh_dot_agents_dot_v1_dot_run__pb2.CancelRunRequest.FromString,
                     response_serializer=astromesh_dot_agents_dot_v1_dot_run__pb2.Run.SerializeToString,
+            ),
+            'DeleteRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRun,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_run__deletion__pb2.DeleteRunRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'PurgeRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeRuns,
+                    request_deserializer=astromesh_dot_agents_dot_v1_dot_run__deletion__pb2.PurgeRunsRequest.FromString,
+                    response_serializer=astromesh_dot_agents_dot_v1_dot_run__deletion__pb2.PurgeRunsResponse.SerializeToString,
             ),
             'ResumeRun': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumeRun,
@@ -684,6 +734,60 @@ class AgentService:
             '/astromesh.agents.v1.AgentService/CancelRun',
             astromesh_dot_agents_dot_v1_dot_run__pb2.CancelRunRequest.SerializeToString,
             astromesh_dot_agents_dot_v1_dot_run__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.agents.v1.AgentService/DeleteRun',
+            astromesh_dot_agents_dot_v1_dot_run__deletion__pb2.DeleteRunRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/astromesh.agents.v1.AgentService/PurgeRuns',
+            astromesh_dot_agents_dot_v1_dot_run__deletion__pb2.PurgeRunsRequest.SerializeToString,
+            astromesh_dot_agents_dot_v1_dot_run__deletion__pb2.PurgeRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,6 +13,7 @@ from astromesh.agents.v1 import agent_pb2 as _agent_pb2
 from astromesh.agents.v1 import agent_service_pb2 as _agent_service_pb2
 from astromesh.agents.v1 import ask_pb2 as _ask_pb2
 from astromesh.agents.v1 import graph_pb2 as _graph_pb2
+from astromesh.agents.v1 import run_deletion_pb2 as _run_deletion_pb2
 from astromesh.agents.v1 import run_event_pb2 as _run_event_pb2
 from astromesh.agents.v1 import run_pb2 as _run_pb2
 from collections import abc as _abc
@@ -102,7 +103,7 @@ class AgentServiceStub:
     The stream of a run that waits stays open until the run has gone on and ended.
 
     Errors:
-      * NOT_FOUND: no run has that id.
+      * NOT_FOUND: no run has that id; in the middle of a stream, it was deleted meanwhile.
       * INVALID_ARGUMENT: a negative after_sequence, or one beyond the end of a log that has
         ended (CURSOR_BEYOND_END).
     """
@@ -119,6 +120,27 @@ class AgentServiceStub:
     Errors:
       * NOT_FOUND: no run has that id.
       * FAILED_PRECONDITION: it has ended already (RUN_ENDED).
+    """
+    DeleteRun: _aio.UnaryUnaryMultiCallable[_run_deletion_pb2.DeleteRunRequest, _empty_pb2.Empty]
+    """DeleteRun forgets a run that has ended, and the runs of its sub-agents: what was asked and
+    answered, its events, the end that a webhook has not been told yet, what it has left to be
+    learned, and its request_id, which may be used again. It is gone from the files when this
+    returns. What memory has of it stays: see MemoryService.ErasePrincipal.
+
+    Errors:
+      * NOT_FOUND: no run has that id.
+      * FAILED_PRECONDITION: it has not ended (RUN_NOT_ENDED): cancel it first, or set `force`. Or
+        it is a tool call of another run (RUN_IS_PART): delete the first run of its tree.
+      * UNAVAILABLE (STORAGE_BUSY): it is deleted, but may be in a file yet. The next deletion
+        sees to that.
+    """
+    PurgeRuns: _aio.UnaryUnaryMultiCallable[_run_deletion_pb2.PurgeRunsRequest, _run_deletion_pb2.PurgeRunsResponse]
+    """PurgeRuns forgets runs as DeleteRun does, and returns when all are gone. A call that breaks
+    off has deleted some of them wholly: ask again for the others.
+
+    Errors:
+      * INVALID_ARGUMENT: nothing is said of the runs, and `all` is not set; or both.
+      * UNAVAILABLE (STORAGE_BUSY): they are deleted, but may be in a file yet. Ask again.
     """
     ResumeRun: _aio.UnaryUnaryMultiCallable[_ask_pb2.ResumeRunRequest, _run_pb2.Run]
     """ResumeRun answers what a run waits for, and lets it go on. It goes on in this process,
@@ -299,7 +321,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         The stream of a run that waits stays open until the run has gone on and ended.
 
         Errors:
-          * NOT_FOUND: no run has that id.
+          * NOT_FOUND: no run has that id; in the middle of a stream, it was deleted meanwhile.
           * INVALID_ARGUMENT: a negative after_sequence, or one beyond the end of a log that has
             ended (CURSOR_BEYOND_END).
         """
@@ -328,6 +350,39 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
           * NOT_FOUND: no run has that id.
           * FAILED_PRECONDITION: it has ended already (RUN_ENDED).
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteRun(
+        self,
+        request: _run_deletion_pb2.DeleteRunRequest,
+        context: _aio.ServicerContext[_run_deletion_pb2.DeleteRunRequest, _abc.Awaitable[_empty_pb2.Empty]],
+    ) -> _abc.Awaitable[_empty_pb2.Empty]:
+        """DeleteRun forgets a run that has ended, and the runs of its sub-agents: what was asked and
+        answered, its events, the end that a webhook has not been told yet, what it has left to be
+        learned, and its request_id, which may be used again. It is gone from the files when this
+        returns. What memory has of it stays: see MemoryService.ErasePrincipal.
+
+        Errors:
+          * NOT_FOUND: no run has that id.
+          * FAILED_PRECONDITION: it has not ended (RUN_NOT_ENDED): cancel it first, or set `force`. Or
+            it is a tool call of another run (RUN_IS_PART): delete the first run of its tree.
+          * UNAVAILABLE (STORAGE_BUSY): it is deleted, but may be in a file yet. The next deletion
+            sees to that.
+        """
+
+    @_abc_1.abstractmethod
+    def PurgeRuns(
+        self,
+        request: _run_deletion_pb2.PurgeRunsRequest,
+        context: _aio.ServicerContext[_run_deletion_pb2.PurgeRunsRequest, _abc.Awaitable[_run_deletion_pb2.PurgeRunsResponse]],
+    ) -> _abc.Awaitable[_run_deletion_pb2.PurgeRunsResponse]:
+        """PurgeRuns forgets runs as DeleteRun does, and returns when all are gone. A call that breaks
+        off has deleted some of them wholly: ask again for the others.
+
+        Errors:
+          * INVALID_ARGUMENT: nothing is said of the runs, and `all` is not set; or both.
+          * UNAVAILABLE (STORAGE_BUSY): they are deleted, but may be in a file yet. Ask again.
         """
 
     @_abc_1.abstractmethod

@@ -32,7 +32,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#astromesh/agents/v1/run_event.proto\x12\x13\x61stromesh.agents.v1\x1a\x1d\x61stromesh/agents/v1/ask.proto\x1a\x1d\x61stromesh/agents/v1/run.proto\x1a astromesh/agents/v1/source.proto\x1a\x1e\x61stromesh/common/v1/chat.proto\x1a%astromesh/tools/v1/tool_service.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xee\x08\n\x08RunEvent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x05\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x0cstate_change\x18\x04 \x01(\x0b\x32 .astromesh.agents.v1.StateChangeH\x00\x12\x34\n\ntext_delta\x18\x05 \x01(\x0b\x32\x1e.astromesh.agents.v1.TextDeltaH\x00\x12>\n\x0freasoning_delta\x18\x06 \x01(\x0b\x32#.astromesh.agents.v1.ReasoningDeltaH\x00\x12\x36\n\x0bmodel_reply\x18\x07 \x01(\x0b\x32\x1f.astromesh.agents.v1.ModelReplyH\x00\x12\x39\n\ttool_call\x18\x08 \x01(\x0b\x32$.astromesh.agents.v1.ToolCallStartedH\x00\x12\x39\n\x0btool_result\x18\t \x01(\x0b\x32\".astromesh.agents.v1.ToolCallEndedH\x00\x12\x31\n\x05usage\x18\n \x01(\x0b\x32 .astromesh.agents.v1.UsageReportH\x00\x12-\n\x06notice\x18\x0b \x01(\x0b\x32\x1b.astromesh.agents.v1.NoticeH\x00\x12\x31\n\trestarted\x18\x0c \x01(\x0b\x32\x1c.astromesh.agents.v1.RestartH\x00\x12-\n\tcompleted\x18\r \x01(\x0b\x32\x18.astromesh.agents.v1.RunH\x00\x12:\n\x0e\x62ranch_started\x18\x0e \x01(\x0b\x32 .astromesh.agents.v1.BranchStartH\x00\x12\x36\n\x0c\x62ranch_ended\x18\x0f \x01(\x0b\x32\x1e.astromesh.agents.v1.BranchEndH\x00\x12;\n\x0fsub_run_started\x18\x10 \x01(\x0b\x32 .astromesh.agents.v1.SubRunStartH\x00\x12)\n\x05\x61sked\x18\x11 \x01(\x0b\x32\x18.astromesh.agents.v1.AskH\x00\x12\x30\n\x07\x64\x65\x63ided\x18\x12 \x01(\x0b\x32\x1d.astromesh.agents.v1.DecisionH\x00\x12\x33\n\x07guarded\x18\x13 \x01(\x0b\x32 .astromesh.agents.v1.GuardReportH\x00\x12\x39\n\tknowledge\x18\x14 \x01(\x0b\x32$.astromesh.agents.v1.KnowledgeReportH\x00\x12\x33\n\x06memory\x18\x15 \x01(\x0b\x32!.astromesh.agents.v1.MemoryReportH\x00\x12\x36\n\x08\x65pisodes\x18\x16 \x01(\x0b\x32\".astromesh.agents.v1.EpisodeReportH\x00\x42\t\n\x07payload\"C\n\x16StreamRunEventsRequest\x12\x11\n\x03run\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x05\"E\n\x0cMemoryReport\x12\x35\n\x08memories\x18\x01 \x03(\x0b\x32#.astromesh.agents.v1.RecalledMemory\"G\n\rEpisodeReport\x12\x36\n\x08\x65pisodes\x18\x01 \x03(\x0b\x32$.astromesh.agents.v1.RecalledEpisode\"-\n\x0fRecalledEpisode\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"R\n\x0eRecalledMemory\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x12\n\nsimilarity\x18\x04 \x01(\x01\"b\n\x0fKnowledgeReport\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x02 \x01(\t\x12,\n\x07sources\x18\x03 \x03(\x0b\x32\x1b.astromesh.agents.v1.Source\"w\n\x0b\x42ranchStart\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12-\n\x04kind\x18\x03 \x01(\x0e\x32\x1f.astromesh.agents.v1.BranchKind\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\r\n\x05input\x18\x05 \x01(\t\"<\n\tBranchEnd\x12\x0c\n\x04node\x18\x01 \x01(\t\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"=\n\x0bSubRunStart\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\"\x83\x01\n\x0bGuardReport\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32#.astromesh.agents.v1.GuardDirection\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x05 \x01(\t\"K\n\x0bStateChange\x12,\n\x05state\x18\x01 \x01(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x0e\n\x06reason\x18\x02 \x01(\t\";\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nmodel_call\x18\x02 \x01(\x05\x12\x0c\n\x04node\x18\x03 \x01(\t\"@\n\x0eReasoningDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nmodel_call\x18\x02 \x01(\x05\x12\x0c\n\x04node\x18\x03 \x01(\t\"\xa5\x02\n\nModelReply\x12\x12\n\nmodel_call\x18\x01 \x01(\x05\x12-\n\x07message\x18\x02 \x01(\x0b\x32\x1c.astromesh.common.v1.Message\x12\x38\n\rfinish_reason\x18\x03 \x01(\x0e\x32!.astromesh.common.v1.FinishReason\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x18\n\x10\x64uration_seconds\x18\x07 \x01(\x01\x12\x16\n\x0e\x65mulated_tools\x18\x08 \x01(\x08\x12\x0e\n\x06\x63\x61\x63hed\x18\t \x01(\x08\x12\x0c\n\x04node\x18\n \x01(\t\"h\n\x0fToolCallStarted\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x15\n\rmodel_call_id\x18\x04 \x01(\t\x12\x0c\n\x04node\x18\x05 \x01(\t\"\xa5\x01\n\rToolCallEnded\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12\x30\n\x07outcome\x18\x04 \x01(\x0e\x32\x1f.astromesh.tools.v1.ToolOutcome\x12\x18\n\x10truncated_tokens\x18\x05 \x01(\x05\x12\x18\n\x10\x64uration_seconds\x18\x06 \x01(\x01\"i\n\x0bUsageReport\x12)\n\x05total\x18\x01 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12/\n\x06models\x18\x02 \x03(\x0b\x32\x1f.astromesh.agents.v1.ModelUsage\")\n\x06Notice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"1\n\x07Restart\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x15\n\rdiscard_after\x18\x02 \x01(\x05*\x87\x01\n\nBranchKind\x12\x1b\n\x17\x42RANCH_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42RANCH_KIND_STAGE\x10\x01\x12\x14\n\x10\x42RANCH_KIND_STEP\x10\x02\x12\x16\n\x12\x42RANCH_KIND_BRANCH\x10\x03\x12\x17\n\x13\x42RANCH_KIND_HANDOFF\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#astromesh/agents/v1/run_event.proto\x12\x13\x61stromesh.agents.v1\x1a\x1d\x61stromesh/agents/v1/ask.proto\x1a\x1d\x61stromesh/agents/v1/run.proto\x1a astromesh/agents/v1/source.proto\x1a\x1e\x61stromesh/common/v1/chat.proto\x1a%astromesh/tools/v1/tool_service.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xee\x08\n\x08RunEvent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x05\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x0cstate_change\x18\x04 \x01(\x0b\x32 .astromesh.agents.v1.StateChangeH\x00\x12\x34\n\ntext_delta\x18\x05 \x01(\x0b\x32\x1e.astromesh.agents.v1.TextDeltaH\x00\x12>\n\x0freasoning_delta\x18\x06 \x01(\x0b\x32#.astromesh.agents.v1.ReasoningDeltaH\x00\x12\x36\n\x0bmodel_reply\x18\x07 \x01(\x0b\x32\x1f.astromesh.agents.v1.ModelReplyH\x00\x12\x39\n\ttool_call\x18\x08 \x01(\x0b\x32$.astromesh.agents.v1.ToolCallStartedH\x00\x12\x39\n\x0btool_result\x18\t \x01(\x0b\x32\".astromesh.agents.v1.ToolCallEndedH\x00\x12\x31\n\x05usage\x18\n \x01(\x0b\x32 .astromesh.agents.v1.UsageReportH\x00\x12-\n\x06notice\x18\x0b \x01(\x0b\x32\x1b.astromesh.agents.v1.NoticeH\x00\x12\x31\n\trestarted\x18\x0c \x01(\x0b\x32\x1c.astromesh.agents.v1.RestartH\x00\x12-\n\tcompleted\x18\r \x01(\x0b\x32\x18.astromesh.agents.v1.RunH\x00\x12:\n\x0e\x62ranch_started\x18\x0e \x01(\x0b\x32 .astromesh.agents.v1.BranchStartH\x00\x12\x36\n\x0c\x62ranch_ended\x18\x0f \x01(\x0b\x32\x1e.astromesh.agents.v1.BranchEndH\x00\x12;\n\x0fsub_run_started\x18\x10 \x01(\x0b\x32 .astromesh.agents.v1.SubRunStartH\x00\x12)\n\x05\x61sked\x18\x11 \x01(\x0b\x32\x18.astromesh.agents.v1.AskH\x00\x12\x30\n\x07\x64\x65\x63ided\x18\x12 \x01(\x0b\x32\x1d.astromesh.agents.v1.DecisionH\x00\x12\x33\n\x07guarded\x18\x13 \x01(\x0b\x32 .astromesh.agents.v1.GuardReportH\x00\x12\x39\n\tknowledge\x18\x14 \x01(\x0b\x32$.astromesh.agents.v1.KnowledgeReportH\x00\x12\x33\n\x06memory\x18\x15 \x01(\x0b\x32!.astromesh.agents.v1.MemoryReportH\x00\x12\x36\n\x08\x65pisodes\x18\x16 \x01(\x0b\x32\".astromesh.agents.v1.EpisodeReportH\x00\x42\t\n\x07payload\"V\n\x16StreamRunEventsRequest\x12\x11\n\x03run\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x05\x12\x11\n\tpast_only\x18\x03 \x01(\x08\"E\n\x0cMemoryReport\x12\x35\n\x08memories\x18\x01 \x03(\x0b\x32#.astromesh.agents.v1.RecalledMemory\"G\n\rEpisodeReport\x12\x36\n\x08\x65pisodes\x18\x01 \x03(\x0b\x32$.astromesh.agents.v1.RecalledEpisode\"-\n\x0fRecalledEpisode\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"R\n\x0eRecalledMemory\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x12\n\nsimilarity\x18\x04 \x01(\x01\"b\n\x0fKnowledgeReport\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x02 \x01(\t\x12,\n\x07sources\x18\x03 \x03(\x0b\x32\x1b.astromesh.agents.v1.Source\"w\n\x0b\x42ranchStart\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12-\n\x04kind\x18\x03 \x01(\x0e\x32\x1f.astromesh.agents.v1.BranchKind\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\r\n\x05input\x18\x05 \x01(\t\"<\n\tBranchEnd\x12\x0c\n\x04node\x18\x01 \x01(\t\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"=\n\x0bSubRunStart\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\"\x83\x01\n\x0bGuardReport\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32#.astromesh.agents.v1.GuardDirection\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x05 \x01(\t\"K\n\x0bStateChange\x12,\n\x05state\x18\x01 \x01(\x0e\x32\x1d.astromesh.agents.v1.RunState\x12\x0e\n\x06reason\x18\x02 \x01(\t\";\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nmodel_call\x18\x02 \x01(\x05\x12\x0c\n\x04node\x18\x03 \x01(\t\"@\n\x0eReasoningDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nmodel_call\x18\x02 \x01(\x05\x12\x0c\n\x04node\x18\x03 \x01(\t\"\xa5\x02\n\nModelReply\x12\x12\n\nmodel_call\x18\x01 \x01(\x05\x12-\n\x07message\x18\x02 \x01(\x0b\x32\x1c.astromesh.common.v1.Message\x12\x38\n\rfinish_reason\x18\x03 \x01(\x0e\x32!.astromesh.common.v1.FinishReason\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x18\n\x10\x64uration_seconds\x18\x07 \x01(\x01\x12\x16\n\x0e\x65mulated_tools\x18\x08 \x01(\x08\x12\x0e\n\x06\x63\x61\x63hed\x18\t \x01(\x08\x12\x0c\n\x04node\x18\n \x01(\t\"h\n\x0fToolCallStarted\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x15\n\rmodel_call_id\x18\x04 \x01(\t\x12\x0c\n\x04node\x18\x05 \x01(\t\"\xa5\x01\n\rToolCallEnded\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12\x30\n\x07outcome\x18\x04 \x01(\x0e\x32\x1f.astromesh.tools.v1.ToolOutcome\x12\x18\n\x10truncated_tokens\x18\x05 \x01(\x05\x12\x18\n\x10\x64uration_seconds\x18\x06 \x01(\x01\"i\n\x0bUsageReport\x12)\n\x05total\x18\x01 \x01(\x0b\x32\x1a.astromesh.common.v1.Usage\x12/\n\x06models\x18\x02 \x03(\x0b\x32\x1f.astromesh.agents.v1.ModelUsage\")\n\x06Notice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"1\n\x07Restart\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x15\n\rdiscard_after\x18\x02 \x01(\x05*\x87\x01\n\nBranchKind\x12\x1b\n\x17\x42RANCH_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42RANCH_KIND_STAGE\x10\x01\x12\x14\n\x10\x42RANCH_KIND_STEP\x10\x02\x12\x16\n\x12\x42RANCH_KIND_BRANCH\x10\x03\x12\x17\n\x13\x42RANCH_KIND_HANDOFF\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,46 +41,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STREAMRUNEVENTSREQUEST'].fields_by_name['run']._loaded_options = None
   _globals['_STREAMRUNEVENTSREQUEST'].fields_by_name['run']._serialized_options = b'\342A\001\002'
-  _globals['_BRANCHKIND']._serialized_start=3255
-  _globals['_BRANCHKIND']._serialized_end=3390
+  _globals['_BRANCHKIND']._serialized_start=3274
+  _globals['_BRANCHKIND']._serialized_end=3409
   _globals['_RUNEVENT']._serialized_start=319
   _globals['_RUNEVENT']._serialized_end=1453
   _globals['_STREAMRUNEVENTSREQUEST']._serialized_start=1455
-  _globals['_STREAMRUNEVENTSREQUEST']._serialized_end=1522
-  _globals['_MEMORYREPORT']._serialized_start=1524
-  _globals['_MEMORYREPORT']._serialized_end=1593
-  _globals['_EPISODEREPORT']._serialized_start=1595
-  _globals['_EPISODEREPORT']._serialized_end=1666
-  _globals['_RECALLEDEPISODE']._serialized_start=1668
-  _globals['_RECALLEDEPISODE']._serialized_end=1713
-  _globals['_RECALLEDMEMORY']._serialized_start=1715
-  _globals['_RECALLEDMEMORY']._serialized_end=1797
-  _globals['_KNOWLEDGEREPORT']._serialized_start=1799
-  _globals['_KNOWLEDGEREPORT']._serialized_end=1897
-  _globals['_BRANCHSTART']._serialized_start=1899
-  _globals['_BRANCHSTART']._serialized_end=2018
-  _globals['_BRANCHEND']._serialized_start=2020
-  _globals['_BRANCHEND']._serialized_end=2080
-  _globals['_SUBRUNSTART']._serialized_start=2082
-  _globals['_SUBRUNSTART']._serialized_end=2143
-  _globals['_GUARDREPORT']._serialized_start=2146
-  _globals['_GUARDREPORT']._serialized_end=2277
-  _globals['_STATECHANGE']._serialized_start=2279
-  _globals['_STATECHANGE']._serialized_end=2354
-  _globals['_TEXTDELTA']._serialized_start=2356
-  _globals['_TEXTDELTA']._serialized_end=2415
-  _globals['_REASONINGDELTA']._serialized_start=2417
-  _globals['_REASONINGDELTA']._serialized_end=2481
-  _globals['_MODELREPLY']._serialized_start=2484
-  _globals['_MODELREPLY']._serialized_end=2777
-  _globals['_TOOLCALLSTARTED']._serialized_start=2779
-  _globals['_TOOLCALLSTARTED']._serialized_end=2883
-  _globals['_TOOLCALLENDED']._serialized_start=2886
-  _globals['_TOOLCALLENDED']._serialized_end=3051
-  _globals['_USAGEREPORT']._serialized_start=3053
-  _globals['_USAGEREPORT']._serialized_end=3158
-  _globals['_NOTICE']._serialized_start=3160
-  _globals['_NOTICE']._serialized_end=3201
-  _globals['_RESTART']._serialized_start=3203
-  _globals['_RESTART']._serialized_end=3252
+  _globals['_STREAMRUNEVENTSREQUEST']._serialized_end=1541
+  _globals['_MEMORYREPORT']._serialized_start=1543
+  _globals['_MEMORYREPORT']._serialized_end=1612
+  _globals['_EPISODEREPORT']._serialized_start=1614
+  _globals['_EPISODEREPORT']._serialized_end=1685
+  _globals['_RECALLEDEPISODE']._serialized_start=1687
+  _globals['_RECALLEDEPISODE']._serialized_end=1732
+  _globals['_RECALLEDMEMORY']._serialized_start=1734
+  _globals['_RECALLEDMEMORY']._serialized_end=1816
+  _globals['_KNOWLEDGEREPORT']._serialized_start=1818
+  _globals['_KNOWLEDGEREPORT']._serialized_end=1916
+  _globals['_BRANCHSTART']._serialized_start=1918
+  _globals['_BRANCHSTART']._serialized_end=2037
+  _globals['_BRANCHEND']._serialized_start=2039
+  _globals['_BRANCHEND']._serialized_end=2099
+  _globals['_SUBRUNSTART']._serialized_start=2101
+  _globals['_SUBRUNSTART']._serialized_end=2162
+  _globals['_GUARDREPORT']._serialized_start=2165
+  _globals['_GUARDREPORT']._serialized_end=2296
+  _globals['_STATECHANGE']._serialized_start=2298
+  _globals['_STATECHANGE']._serialized_end=2373
+  _globals['_TEXTDELTA']._serialized_start=2375
+  _globals['_TEXTDELTA']._serialized_end=2434
+  _globals['_REASONINGDELTA']._serialized_start=2436
+  _globals['_REASONINGDELTA']._serialized_end=2500
+  _globals['_MODELREPLY']._serialized_start=2503
+  _globals['_MODELREPLY']._serialized_end=2796
+  _globals['_TOOLCALLSTARTED']._serialized_start=2798
+  _globals['_TOOLCALLSTARTED']._serialized_end=2902
+  _globals['_TOOLCALLENDED']._serialized_start=2905
+  _globals['_TOOLCALLENDED']._serialized_end=3070
+  _globals['_USAGEREPORT']._serialized_start=3072
+  _globals['_USAGEREPORT']._serialized_end=3177
+  _globals['_NOTICE']._serialized_start=3179
+  _globals['_NOTICE']._serialized_end=3220
+  _globals['_RESTART']._serialized_start=3222
+  _globals['_RESTART']._serialized_end=3271
 # @@protoc_insertion_point(module_scope)

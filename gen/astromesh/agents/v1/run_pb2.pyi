@@ -458,6 +458,7 @@ class ListRunsRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     PARENT_RUN_ID_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most so many runs, 1000 at the most. 0: 100."""
     page_token: _builtins.str
@@ -468,6 +469,8 @@ class ListRunsRequest(_message.Message):
     """Only runs of this session."""
     parent_run_id: _builtins.str
     """Only runs that are tool calls of this run."""
+    principal: _builtins.str
+    """Only runs on behalf of this principal, those of sub-agents too."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___RunState.ValueType]:
         """Only runs in one of these states."""
@@ -481,10 +484,11 @@ class ListRunsRequest(_message.Message):
         session_id: _builtins.str = ...,
         states: _abc.Iterable[Global___RunState.ValueType] | None = ...,
         parent_run_id: _builtins.str = ...,
+        principal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "page_size", b"page_size", "page_token", b"page_token", "parent_run_id", b"parent_run_id", "session_id", b"session_id", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "page_size", b"page_size", "page_token", b"page_token", "parent_run_id", b"parent_run_id", "principal", b"principal", "session_id", b"session_id", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -532,6 +532,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     were forgotten.
     FAILED_PRECONDITION. Metadata: {"agent": "assistant"}
     """
+    ERROR_REASON_RUN_NOT_ENDED: _ErrorReason.ValueType  # 242
+    """A run that has not ended is not deleted: cancel it first (CancelRun), or set `force`.
+    FAILED_PRECONDITION. Metadata: {"run_id": "...", "state": "running"}
+    """
+    ERROR_REASON_RUN_IS_PART: _ErrorReason.ValueType  # 243
+    """The run of a sub-agent is deleted with the first run of its tree only.
+    FAILED_PRECONDITION. Metadata: {"run_id": "...", "root_run_id": "..."}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists why calls fail, for programs to branch on.
@@ -1053,5 +1061,13 @@ ERROR_REASON_MEMORIES_FORGOTTEN: ErrorReason.ValueType  # 241
 """A text is not remembered: it was said before the memories of its session, or all of them,
 were forgotten.
 FAILED_PRECONDITION. Metadata: {"agent": "assistant"}
+"""
+ERROR_REASON_RUN_NOT_ENDED: ErrorReason.ValueType  # 242
+"""A run that has not ended is not deleted: cancel it first (CancelRun), or set `force`.
+FAILED_PRECONDITION. Metadata: {"run_id": "...", "state": "running"}
+"""
+ERROR_REASON_RUN_IS_PART: ErrorReason.ValueType  # 243
+"""The run of a sub-agent is deleted with the first run of its tree only.
+FAILED_PRECONDITION. Metadata: {"run_id": "...", "root_run_id": "..."}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

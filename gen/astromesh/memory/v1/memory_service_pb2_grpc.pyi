@@ -158,6 +158,9 @@ class MemoryServiceStub:
     a backend can't be reached that is an error, and what was erased in others stays erased.
     What he has said before is refused by Remember from then on.
 
+    The logs of his runs stay, which have what he asked and was answered: AgentService.PurgeRuns
+    deletes them, best before this, since a run tells memory what happened when it ends.
+
     Errors:
       * INVALID_ARGUMENT: a malformed principal.
       * UNAVAILABLE (STORAGE_BUSY): it is erased, but may be in a file yet. Ask again.
@@ -439,6 +442,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         memories that others had a part in, too, he takes them along. And his episodes. Where
         a backend can't be reached that is an error, and what was erased in others stays erased.
         What he has said before is refused by Remember from then on.
+
+        The logs of his runs stay, which have what he asked and was answered: AgentService.PurgeRuns
+        deletes them, best before this, since a run tells memory what happened when it ends.
 
         Errors:
           * INVALID_ARGUMENT: a malformed principal.

@@ -160,22 +160,28 @@ class ErasePrincipalResponse(_message.Message):
     DELETED_TURNS_FIELD_NUMBER: _builtins.int
     DELETED_MEMORIES_FIELD_NUMBER: _builtins.int
     DELETED_EPISODES_FIELD_NUMBER: _builtins.int
+    REMAINS_FIELD_NUMBER: _builtins.int
     deleted_turns: _builtins.int
     """How many turns were deleted."""
     deleted_memories: _builtins.int
     """How many memories were deleted."""
     deleted_episodes: _builtins.int
     """How many episodes were deleted."""
+    @_builtins.property
+    def remains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What there may be of him elsewhere, which this service does not have, and how to delete it."""
+
     def __init__(
         self,
         *,
         deleted_turns: _builtins.int = ...,
         deleted_memories: _builtins.int = ...,
         deleted_episodes: _builtins.int = ...,
+        remains: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_episodes", b"deleted_episodes", "deleted_memories", b"deleted_memories", "deleted_turns", b"deleted_turns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_episodes", b"deleted_episodes", "deleted_memories", b"deleted_memories", "deleted_turns", b"deleted_turns", "remains", b"remains"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

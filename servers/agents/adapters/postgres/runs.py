@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from servers.agents.adapters.changes import Waiter
 from servers.agents.adapters.postgres.listening import Listening
+from servers.agents.adapters.postgres.principals import name_principals
 from servers.agents.adapters.postgres.statements import (
     Addition,
     Creation,
@@ -82,6 +83,8 @@ class PostgresRuns:
     ) -> RunPage:
         limit, scope = page_limit(page_size), (tenant, where)
         after = position(scope, page_token, float, str) if page_token else None
+        if where.principal:
+            await name_principals(self._postgres)
         sql, values = _selection(tenant, where, after, limit + 1)
         found = await self._postgres.fetch(sql, *values)
         some, more = fitting(found, limit, lambda row: len(row["body"]))
@@ -145,7 +148,7 @@ def _selection(
         values.append(value)
         conditions.append(condition.format(f"${len(values)}"))
 
-    for column in ("agent", "session", "parent", "root"):
+    for column in ("agent", "session", "parent", "root", "principal"):
         if wanted := getattr(where, column):
             # The last condition is what lets a partial index be used.
             also(f"{column} = {{}} AND {column} <> ''", wanted)

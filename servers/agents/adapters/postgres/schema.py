@@ -57,4 +57,11 @@ MIGRATIONS = (
         manifest bytea NOT NULL  -- as JSON
     );
     """,
+    # NULL: by a process of an older version, or before there was the column.
+    """
+    ALTER TABLE astromesh_run ADD COLUMN principal text COLLATE "C"; -- on whose behalf
+    CREATE INDEX astromesh_run_by_principal
+        ON astromesh_run(tenant, principal, created_at, run_id) WHERE principal <> '';
+    CREATE INDEX astromesh_run_unnamed ON astromesh_run(run_id) WHERE principal IS NULL;
+    """,
 )

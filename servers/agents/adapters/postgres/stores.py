@@ -12,6 +12,7 @@ from servers.agents.adapters.postgres.retention import PostgresRetention, Postgr
 from servers.agents.adapters.postgres.runs import PostgresRuns
 from servers.agents.adapters.postgres.schema import MIGRATIONS
 from servers.agents.adapters.postgres.statements import Statements
+from servers.agents.adapters.postgres.trees import PostgresTrees
 from servers.agents.adapters.postgres.writer import writing
 from servers.agents.ports import Stores
 from servers.kernel.postgres import PATIENCE, open_postgres
@@ -37,5 +38,6 @@ async def open_postgres_stores(
                 PostgresVersions(postgres),
                 PostgresOutbox(postgres),
                 PostgresRetention(postgres),
+                PostgresTrees(postgres),
                 PostgresAgents(postgres),
             )

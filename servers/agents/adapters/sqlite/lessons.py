@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -93,8 +93,14 @@ class SqliteLessons:
         agent, session = erasure.agent, erasure.session
         values = (erasure.tenant, erasure.principal, agent, agent, session, session)
         dropped = await self._database.write(lambda db: db.execute(sql, values).rowcount)
-        await self._database.write_out()  # also where an earlier try came to the first half only
+        await self._database.wipe()  # also where an earlier try came to the first half only
         return dropped
+
+    async def drop_of(self, run_ids: Collection[str]) -> None:
+        sql = "DELETE FROM lesson WHERE run_id IN (SELECT value FROM json_each(?))"
+        values = (json.dumps(list(run_ids)),)
+        await self._database.write(lambda db: db.execute(sql, values).rowcount)
+        await self._database.wipe()
 
     async def again(self, run_id: str, at: float) -> None:
         sql = "UPDATE lesson SET tries = tries + 1, due_at = ? WHERE run_id = ?"

@@ -103,8 +103,8 @@ def _compacted(connection: sqlite3.Connection, run_id: str) -> list[Row] | None:
 
 
 def _replace(connection: sqlite3.Connection, run_id: str, rows: Sequence[Row] | None) -> None:
-    connection.execute("UPDATE run SET compacted = 1 WHERE run_id = ?", (run_id,))
-    if rows is None:
+    marked = connection.execute("UPDATE run SET compacted = 1 WHERE run_id = ?", (run_id,))
+    if rows is None or marked.rowcount == 0:  # it was deleted meanwhile
         return
     connection.execute("DELETE FROM run_event WHERE run_id = ?", (run_id,))
     connection.executemany(

@@ -202,7 +202,7 @@ def _selection(
 ) -> tuple[str, list[Any]]:
     states = [state.value for state in where.states]
     conditions: list[tuple[str, list[Any]]] = [("tenant = ?", [tenant])]
-    for column in ("agent", "session", "parent", "root"):
+    for column in ("agent", "session", "parent", "root", "principal"):
         if wanted := getattr(where, column):
             # The last condition is what lets SQLite use a partial index.
             conditions.append((f"{column} = ? AND {column} != ''", [wanted]))

@@ -56,4 +56,11 @@ MIGRATIONS = (
         manifest BLOB NOT NULL   -- as JSON
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE run ADD COLUMN principal TEXT NOT NULL DEFAULT '';  -- on whose behalf
+    UPDATE run SET principal = ifnull(json_extract(CAST(body AS TEXT), '$.principal'), '')
+        WHERE json_valid(CAST(body AS TEXT));
+    CREATE INDEX run_by_principal ON run(tenant, principal, created_at, run_id)
+        WHERE principal != '';
+    """,
 )

@@ -7,7 +7,7 @@ known for eight (`servers.memory.marks`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, TypeAlias
@@ -72,6 +72,10 @@ class Learning:
             await self._lessons.found(lesson.run_id, facts)
         except AstromeshError as error:
             _log.warning("what was found is not written", run_id=lesson.run_id, error=error.message)
+
+    async def drop_of(self, run_ids: Collection[str]) -> None:
+        """As `drop`, of runs that are deleted."""
+        await self._lessons.drop_of(run_ids)
 
     async def _work(self, teach: Teach) -> None:
         async with asyncio.TaskGroup() as group:

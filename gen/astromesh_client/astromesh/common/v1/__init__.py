@@ -808,6 +808,18 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION. Metadata: {"agent": "assistant"}
     """
 
+    RUN_NOT_ENDED = 242
+    """
+    A run that has not ended is not deleted: cancel it first (CancelRun), or set `force`.
+    FAILED_PRECONDITION. Metadata: {"run_id": "...", "state": "running"}
+    """
+
+    RUN_IS_PART = 243
+    """
+    The run of a sub-agent is deleted with the first run of its tree only.
+    FAILED_PRECONDITION. Metadata: {"run_id": "...", "root_run_id": "..."}
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -935,6 +947,8 @@ class ErrorReason(betterproto2.Enum):
             220: "ERROR_REASON_OPERATION_GAVE_UP",
             240: "ERROR_REASON_PRINCIPAL_ERASED",
             241: "ERROR_REASON_MEMORIES_FORGOTTEN",
+            242: "ERROR_REASON_RUN_NOT_ENDED",
+            243: "ERROR_REASON_RUN_IS_PART",
         }
 
     @classmethod
@@ -1064,6 +1078,8 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_OPERATION_GAVE_UP": 220,
             "ERROR_REASON_PRINCIPAL_ERASED": 240,
             "ERROR_REASON_MEMORIES_FORGOTTEN": 241,
+            "ERROR_REASON_RUN_NOT_ENDED": 242,
+            "ERROR_REASON_RUN_IS_PART": 243,
         }
 
 

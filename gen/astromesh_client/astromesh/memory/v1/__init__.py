@@ -964,6 +964,11 @@ class ErasePrincipalResponse(betterproto2.Message):
     How many episodes were deleted.
     """
 
+    remains: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)
+    """
+    What there may be of him elsewhere, which this service does not have, and how to delete it.
+    """
+
 
 default_message_pool.register_message(
     "astromesh.memory.v1", "ErasePrincipalResponse", ErasePrincipalResponse
@@ -2639,6 +2644,9 @@ class MemoryServiceStub(betterproto2_grpclib.ServiceStub):
         memories that others had a part in, too, he takes them along. And his episodes. Where
         a backend can't be reached that is an error, and what was erased in others stays erased.
         What he has said before is refused by Remember from then on.
+
+        The logs of his runs stay, which have what he asked and was answered: AgentService.PurgeRuns
+        deletes them, best before this, since a run tells memory what happened when it ends.
 
         Errors:
           * INVALID_ARGUMENT: a malformed principal.
