@@ -11,6 +11,7 @@ from servers.cli import failures
 from servers.cli.choices import Drawn, LogFormat, Output
 from servers.cli.memory_commands import memory
 from servers.cli.options import HERE, Address, Form, Picture, PictureFile, done
+from servers.cli.principal_commands import principals
 from servers.cli.provider_commands import providers
 from servers.cli.rag_commands import rag
 from servers.cli.run_commands import runs
@@ -32,6 +33,7 @@ app.add_typer(tools, name="tools")
 app.add_typer(providers, name="providers")
 app.add_typer(rag, name="rag")
 app.add_typer(memory, name="memory")
+app.add_typer(principals, name="principals")
 app.add_typer(spending)  # usage, budgets
 app.add_typer(texts)  # embed, rerank
 

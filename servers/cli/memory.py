@@ -100,9 +100,16 @@ async def erase(address: str, principal: str) -> None:
     async with connected(address) as channel:
         request = principal_pb2.ErasePrincipalRequest(principal=principal)
         answer = await MemoryServiceStub(channel).ErasePrincipal(request, timeout=PATIENCE)
-    counts = [(getattr(answer, field.name), field.name) for field in answer.DESCRIPTOR.fields]
-    said = (f"{count} {name.removeprefix('deleted_')}" for count, name in counts)
-    print(f"{', '.join(said)} forgotten")
+    print(f"{forgotten(answer)} forgotten")
+    for each in answer.remains:
+        print(f"there may be {each}", file=sys.stderr)
+
+
+def forgotten(answer: principal_pb2.ErasePrincipalResponse) -> str:
+    return (
+        f"{answer.deleted_turns} turns, {answer.deleted_memories} memories, "
+        f"{answer.deleted_episodes} episodes"
+    )
 
 
 async def list_episodes(address: str, agent: str, wanted: Wanted, limit: int, form: Output) -> None:

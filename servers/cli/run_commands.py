@@ -1,4 +1,4 @@
-"""`astromesh runs`: look at runs, follow, answer, draw and cancel them."""
+"""`astromesh runs`: look at runs, follow, answer, draw, cancel and forget them."""
 
 from typing import Annotated
 
@@ -7,7 +7,9 @@ import typer
 from servers.cli.choices import Drawn, Output, State
 from servers.cli.options import HERE, Address, Form, Picture, PictureFile, done
 
-runs = typer.Typer(help="Look at runs, follow, answer and cancel them.", no_args_is_help=True)
+runs = typer.Typer(
+    help="Look at runs, follow, answer, cancel and forget them.", no_args_is_help=True
+)
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 
@@ -17,6 +19,7 @@ def runs_list(
     agent: Annotated[str, typer.Option(help="Only runs of this agent.")] = "",
     session: Annotated[str, typer.Option(help="Only runs of this session.")] = "",
     state: Annotated[list[State] | None, typer.Option(help="Only runs in this state.")] = None,
+    principal: Annotated[str, typer.Option(help="Only runs on behalf of this principal.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
     address: Address = HERE,
     output: Form = Output.TABLE,
@@ -24,7 +27,7 @@ def runs_list(
     """List runs, newest first."""
     from servers.cli.runs import list_runs
 
-    done(list_runs(address, agent, session, state or [], limit, output))
+    done(list_runs(address, agent, session, state or [], principal, limit, output))
 
 
 @runs.command("get")
@@ -59,6 +62,38 @@ def runs_cancel(
     from servers.cli.runs import cancel_run
 
     done(cancel_run(address, run, reason, output))
+
+
+@runs.command("delete")
+def runs_delete(
+    run: Annotated[
+        str, typer.Argument(metavar="[RUN]", help="The run's id.", show_default=False)
+    ] = "",
+    principal: Annotated[str, typer.Option(help="All runs on behalf of this principal.")] = "",
+    session: Annotated[str, typer.Option(help="All runs of this session.")] = "",
+    agent: Annotated[str, typer.Option(help="All runs of this agent.")] = "",
+    ended_before: Annotated[
+        str, typer.Option(metavar="TIME", help="All that ended before: 7d, 24h, 2026-11-24, ...")
+    ] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All runs.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Cancel those that have not ended before.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before.")] = False,
+    address: Address = HERE,
+) -> None:
+    """Forget a run, or all that fit what is said, with the runs of their sub-agents."""
+    from servers.cli.forgetting import Which, delete_run, purge_runs
+
+    which = Which(principal, session, agent, ended_before, everything)
+    if bool(run) == which.says_anything:
+        raise typer.BadParameter("say which: either the id of a RUN, or options such as --session")
+    if run:
+        if not yes:
+            typer.confirm(f"Forget run {run!r}?", abort=True)
+        done(delete_run(address, run, force))
+    else:
+        done(purge_runs(address, which, force, yes))
 
 
 @runs.command("resume")

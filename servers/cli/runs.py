@@ -80,12 +80,19 @@ _WHOLE: Columns = {
 
 
 async def list_runs(
-    address: str, agent: str, session: str, states: Sequence[State], limit: int, form: Output
+    address: str,
+    agent: str,
+    session: str,
+    states: Sequence[State],
+    principal: str,
+    limit: int,
+    form: Output,
 ) -> None:
     request = run_pb2.ListRunsRequest(
         agent=agent,
         session_id=session,
         states=[run_pb2.RunState.Value(f"RUN_STATE_{state.name}") for state in states],
+        principal=principal,
     )
     async with connected(address) as channel:
         ask = AgentServiceStub(channel).ListRuns

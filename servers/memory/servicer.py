@@ -91,6 +91,7 @@ class MemoryServicer(SemanticServicer):
             deleted_turns=erased.turns,
             deleted_memories=erased.memories,
             deleted_episodes=erased.episodes,
+            remains=convert.remains_to(request.principal),
         )
 
     # -- episodes --------------------------------------------------------------------------

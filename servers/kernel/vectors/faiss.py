@@ -194,7 +194,9 @@ class FaissStore:
                 removed = await self._database.write(write)
                 if removed:
                     await asyncio.to_thread(self._change, removed, [])
-        await self._database.write_out()
+            await self._database.write_out()
+        else:
+            await self._database.wipe()  # as whoever has deleted all there is asks at last
         return len(removed)
 
     async def _sweep(self, now: float) -> int:

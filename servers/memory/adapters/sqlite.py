@@ -180,7 +180,7 @@ class SqliteConversations:
 
     async def erase(self, tenant: str, principal: str, etag: str) -> int:
         turns = await self._database.write(lambda db: _erase(db, tenant, principal, etag))
-        await self._database.write_out()  # also where an earlier try came to the first half only
+        await self._database.wipe()  # also where an earlier try came to the first half only
         return turns
 
     async def sweep(self) -> int:

@@ -111,7 +111,7 @@ class SqliteEpisodes:
             return sum(ends is None or ends > self._now() for (ends,) in gone)
 
         erased = await self._database.write(work)
-        await self._database.write_out()  # also where an earlier try came to the first half only
+        await self._database.wipe()  # also where an earlier try came to the first half only
         return erased
 
     async def sweep(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Protocol
+from urllib.parse import quote
 
 from astromesh.memory.v1 import context_pb2, principal_pb2
 from astromesh.memory.v1 import conversation_pb2 as pb
@@ -223,3 +224,16 @@ def _session_to(session: SessionInfo) -> pb.Session:
         summary=session.summary,
         backend=session.backend,
     )
+
+
+def remains_to(principal: str) -> list[str]:
+    """What others may have of one whom this service has forgotten."""
+    path = quote(principal, safe="")
+    return [
+        "runs, with what was asked and answered: AgentService.PurgeRuns "
+        f"(DELETE /v1/principals/{path}/runs, astromesh principals erase)",
+        "documents of RAG pipelines that name the principal in their acl: "
+        "RagService.DeleteDocument",
+        "what calls have used, without any text, under the principal's name: until "
+        "spec.usage.keep_days of runtime.yaml are over",
+    ]
