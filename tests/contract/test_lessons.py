@@ -326,3 +326,12 @@ async def test_one_whose_work_somebody_else_cancelled_is_tried_later(lessons):
         await until_nothing_is_left(lessons)  # of what is due now
     (later,) = await lessons.due(10.0, 10)
     assert (tries, later.tries) == ([0], 1)
+
+
+async def test_what_runs_have_left_that_are_deleted_is_gone_from_the_files_too(lessons, tmp_path):
+    for name in ("r1", "r2", "r3"):
+        await lessons.put(replace(ONE, run_id=name, answer=f"because of {name}."))
+    await lessons.drop_of(["r1", "r3", "unknown"])
+    assert [each.run_id for each in await lessons.due(1.0, 10)] == ["r2"]
+    there = [name for name in ("r1", "r2", "r3") if f"of {name}.".encode() in written(tmp_path)]
+    assert there == ["r2"]

@@ -4,8 +4,8 @@
 
 `after:3` is when the third write is durable, `before:3` when it was about to be handed over;
 `told:1` is when the first run has told its episodes, and its end is not written yet; `stored:3`
-is when the third document is in its store, and its ingestion does not know of it yet. The
-stores themselves are the real ones.
+is when the third document is in its store, and its ingestion does not know of it yet;
+`deleted:1` is when the first runs of a purge are gone. The stores themselves are the real ones.
 """
 
 import os
@@ -25,8 +25,16 @@ _EPISODES = (
     ("servers.memory.adapters.postgres_episodes", "PostgresEpisodes"),
 )
 _SPOOL = (("servers.rag.adapters.spool", "SqliteSpool"),)
+_TREES = (
+    ("servers.agents.adapters.sqlite.trees", "SqliteTrees"),
+    ("servers.agents.adapters.postgres.trees", "PostgresTrees"),
+)
 _RUN_WRITES = (_STORES, ("create", "append"))
-_WRITES = {"told": (_EPISODES, ("record",)), "stored": (_SPOOL, ("settle",))}
+_WRITES = {
+    "told": (_EPISODES, ("record",)),
+    "stored": (_SPOOL, ("settle",)),
+    "deleted": (_TREES, ("delete",)),
+}
 
 
 class Doom:

@@ -25,7 +25,7 @@ from tests.mesh.mesh_process import MeshProcess, mesh_process, services
 from tests.patience import PATIENCE
 from tests.ports import free_port
 from tests.running import agent, write_agents
-from tests.scripted.http_server import Reply
+from tests.scripted.http_server import Call, Reply, Then
 from tests.scripted.openai_server import openai_server
 
 ADA = Caller("acme", "ada")
@@ -81,6 +81,59 @@ class TestFiles:
         assert {"memory.db-wal", "memories.db-wal"} <= set(holding(started, secret))
         assert await memory.erase("acme", "ada") == Erased(1, 3, 1)
         assert holding(started, secret) == []
+
+
+class TestAPerson:
+    """Who has talked with an agent that remembers, and wants to be forgotten."""
+
+    async def test_is_in_no_file_once_he_was_forgotten_over_rest(
+        self, started, http, channel, an_agent
+    ):
+        secret, name = a_secret(), f"ada-{uuid4().hex[:8]}"
+        call = Call("calculator", json.dumps({"expression": "1+1", "why": secret}))
+        replies = Reply((), calls=[call]), Reply((f"I know that {secret}.",))
+        kept = {"conversational": {}, "episodic": {}, "semantic": {"remember": {"min_tokens": 1}}}
+        helper = await an_agent(*replies, tools=[{"name": "calculator"}], memory=kept)
+        asks = RunRequest(helper.name, secret, session="s1", request_id=f"the {secret}")
+        run = await RemoteAgents(channel).run(Caller("default", name), asks)
+        person = f"/v1/principals/{name}"
+        assert [r["run_id"] for r in (await sent(http, "GET", f"{person}/runs"))["runs"]] == [
+            run.id
+        ]
+        assert any(file.startswith("runs.db") for file in holding(started, secret))
+        purged = await sent(http, "DELETE", f"{person}/runs")
+        assert purged == {"deleted_runs": 1, "left_runs": 0}
+        erased = await sent(http, "DELETE", f"{person}/memory")
+        assert any(f"{person}/runs" in each for each in erased["remains"])
+        assert holding(started, secret) == []
+        assert (await http.get(f"/v1/runs/{run.id}")).status_code == 404
+
+    async def test_has_one_run_deleted_over_rest_when_it_has_ended(
+        self, started, http, channel, an_agent
+    ):
+        secret = a_secret()
+        helper = await an_agent(Reply(("Yes",)), Reply((), then=Then.HANG))
+        asks = RunRequest(helper.name, secret)
+        agents, ada = RemoteAgents(channel), Caller("default", "ada")
+        run = await agents.run(ada, asks)
+        assert (await sent(http, "DELETE", f"/v1/runs/{run.id}")) == {}
+        assert holding(started, secret) == []
+        going = await agents.create_run(ada, asks)
+        refused = await http.delete(f"/v1/runs/{going.id}")
+        assert refused.status_code == 400
+        assert "RUN_NOT_ENDED" in refused.text
+        assert (await http.delete(f"/v1/runs/{going.id}?force=true")).status_code == 200
+        assert holding(started, secret) == []
+
+    async def test_has_to_be_named(self, http):
+        refused = await http.post("/v1/runs:purge", json={})
+        assert refused.status_code == 400
+        assert "INVALID_REQUEST" in refused.text
+        would = {"session_id": uuid4().hex, "validate_only": True}
+        assert await sent(http, "POST", "/v1/runs:purge", would) == {
+            "deleted_runs": 0,
+            "left_runs": 0,
+        }
 
 
 async def test_what_was_said_before_is_refused_over_rest_and_after_is_not(http):
