@@ -82,16 +82,19 @@ class Postgres:
 
         Raises Unavailable (STORE_UNAVAILABLE) where it stays away.
         """
-
-        async def attempt(_again: bool) -> T:
-            if self.pool.is_closing():
-                raise _closed()
-            async with self.pool.acquire(timeout=self.answer) as connection:
-                return await work(connection)
-
         end = asyncio.get_running_loop().time() + self.patience
         with _named(self.where):
-            return await retried(attempt, past(end))
+            return await retried(lambda _: self._once(work), past(end))
+
+    async def _once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        if self.pool.is_closing():
+            raise _closed()
+        async with asyncio.timeout(self.answer):
+            connection = await self.pool.acquire()
+        try:
+            return await work(connection)
+        finally:
+            await self.pool.release(connection)
 
     async def connect(self, **settings: str) -> "asyncpg.Connection[asyncpg.Record]":
         """A connection of its own, which the caller closes."""
@@ -127,6 +130,7 @@ async def open_postgres(
             command_timeout=answer,
             server_settings=dict(settings),
             init=ready,
+            reset=_as_it_was,
         )
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as e:
         # Of a mistake in the address the text would repeat the address.
@@ -143,6 +147,12 @@ async def open_postgres(
                 await pool.close()
         except TimeoutError:
             pool.terminate()
+
+
+async def _as_it_was(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """asyncpg has ended an open transaction already. It would ask the server for more, each time
+    a connection comes back: to undo settings, session locks and the like, which nobody here
+    leaves behind."""
 
 
 def place(dsn: str) -> str:
