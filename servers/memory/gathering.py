@@ -29,20 +29,21 @@ async def gathered(
     They run at the same time; nothing of them is left behind. Raises what the needed one
     raises. One of the others that fails, or is not done in time, costs nobody more than that.
     """
+    if not others:
+        return await needed, {}, ()
     failures: list[SourceFailure] = []
-    first = asyncio.create_task(needed)
     rest = {
         name: asyncio.create_task(_tried(name, other, patience, failures))
         for name, other in others.items()
     }
-    tasks = [first, *rest.values()]
     try:
-        answer = await first
+        answer = await needed
         found = {name: await task for name, task in rest.items()}
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if left := [task for task in rest.values() if not task.done()]:
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
     failed = {each.source for each in failures}
     given = {name: each for name, each in found.items() if name not in failed}
     return answer, given, tuple(sorted(failures, key=lambda each: each.source))
