@@ -22,6 +22,8 @@ Tree: TypeAlias = dict[str, Any]
 # library does: what it wrote begins with a space, so that it also reads it.
 _ODD = b" "
 
+_ROLES = {role.value: role for role in Role}  # much cheaper than Role(value)
+
 
 def dumps(value: object) -> bytes:
     try:
@@ -34,11 +36,21 @@ def loads(body: bytes) -> Any:
     return json.loads(body) if body.startswith(_ODD) else orjson.loads(body)
 
 
+def loads_joined(bodies: bytes) -> list[Any]:
+    """Several bodies with commas between them: at one go, which is cheaper."""
+    text = b"[" + bodies + b"]"
+    try:
+        return orjson.loads(text)  # type: ignore[no-any-return]
+    except orjson.JSONDecodeError:  # one of them is odd
+        return json.loads(text)  # type: ignore[no-any-return]
+
+
 def message_from(tree: Tree) -> Message:
+    calls = tree["tool_calls"]
     return Message(
-        Role(tree["role"]),
-        tuple(_part(part) for part in tree["parts"]),
-        tuple(ToolCall(**call) for call in tree["tool_calls"]),
+        _ROLES[tree["role"]],
+        tuple([_part(part) for part in tree["parts"]]),
+        tuple([ToolCall(**call) for call in calls]) if calls else (),
         tree["tool_call_id"],
         tree["reasoning"],
     )

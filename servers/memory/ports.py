@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from servers.domain.chat import Message
 from servers.domain.memory import Recorded, SessionInfo, SessionKey, Summary, Turn
+from servers.kernel.stored_json import loads, message_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +33,45 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """The end of a session at one moment, and what is known of the whole."""
+class Latest:
+    """The newest messages of a session, and what is known of the whole."""
 
-    turns: tuple[Turn, ...] = ()  # oldest first
+    messages: tuple[Message, ...] = ()  # oldest first
+    total: int = 0  # turns
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of a session besides its turns."""
+
     total: int = 0
     summary: str = ""
     until: int = 0  # turns below are in the summary
     etag: str = ""  # changes with the summary; of another session of that name it is another
+
+
+class StoredTurn(NamedTuple):
+    """As a row has it: more are looked at than shown, and only those that are shown are decoded."""
+
+    idx: int
+    body: bytes  # the message, see kernel/stored_json.py
+    created_at: float
+    run_id: str
+    principal: str
+    tokens: int
+    counted_by: str
+
+    def turn(self) -> Turn:
+        return Turn(self.idx, message_from(loads(self.body)), *self[2:])
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The end of a session, or of what comes before a turn of it."""
+
+    turns: Sequence[StoredTurn] = ()  # newest first
+    total: int = 0  # that the session has
 
 
 class Conversations(Protocol):
@@ -56,9 +88,15 @@ class Conversations(Protocol):
         """The first `limit` turns whose index is greater than `after`, oldest first."""
         ...
 
+    async def latest(self, key: SessionKey, limit: int, *, unsummarised: bool = False) -> Latest:
+        """The last `limit` messages; `unsummarised`: of those that are not in the summary."""
+        ...
+
     async def newest(self, key: SessionKey, limit: int, before: int | None = None) -> Window:
         """The last `limit` turns, of those whose index is less than `before`."""
         ...
+
+    async def standing(self, key: SessionKey) -> Standing: ...
 
     async def clear(self, key: SessionKey) -> int:
         """Forget the session. Returns how many turns it had."""

@@ -113,6 +113,8 @@ class ConversationMemory:
         strategy = strategies.settled(strategy)
         sources = self._sources(key, besides)
         needed = self._conversation(key, strategy, backend)
+        if not sources:
+            return await needed
         talk, found, failures = await gathered(needed, sources, besides.patience)
         memories, episodes = (tuple(found.get(each, ())) for each in ("semantic", "episodic"))
         return replace(talk, memories=memories, episodes=episodes, failures=failures)
@@ -166,10 +168,10 @@ class ConversationMemory:
         check_key(key)
         rolling = strategies.Rolling(strategies.settled(strategy).summary_threshold)
         store = await self._store(key, backend)
-        window = await store.newest(key, 1)
+        now = await store.standing(key)
         # A summary that is made meanwhile has another etag: this backlog is then refused.
-        turns = await store.page(key, window.until - 1, rolling.limit())
-        return rolling.backlog(window, turns)
+        turns = await store.page(key, now.until - 1, rolling.limit())
+        return rolling.backlog(now, turns)
 
     async def summarise(self, key: SessionKey, summary: Summary, backend: str = "") -> bool:
         check_key(key)
@@ -221,7 +223,7 @@ class ConversationMemory:
         names = self._places.names(key.agent)
         for name in names if len(names) > 1 else ():
             store = await self._places.store(name)
-            if (await store.newest(key, 1)).total:
+            if (await store.standing(key)).total:
                 return store
         return await self._places.store(DEFAULT)
 

@@ -1,18 +1,20 @@
 """How much of a conversation a model is shown, and what goes into its summary."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import dropwhile
 from typing import Final
 
 from servers.domain.chat import Message, Role
 from servers.domain.memory import Backlog, MemoryContext, SessionKey, Strategy, Turn
+from servers.kernel.stored_json import loads_joined, message_from
 from servers.memory.names import wrong
-from servers.memory.ports import Conversations, Window
+from servers.memory.ports import Conversations, Standing, StoredTurn
 
 KNOWN = ("sliding_window", "token_budget", "summary", "none")
 _DEFAULT = Strategy()
-_CHUNK: Final = 64  # turns that are read together
+_SHORT: Final = 48  # tokens of a turn that is rather short
+_FEW, _MANY, _MOST = 8, 64, 256  # turns that are read together: at least, at first, later
 _BYTES_PER_TOKEN: Final = 4
 _SUMMARISED: Final = 200  # turns at most that one summary takes in
 _VERBATIM: Final = 4  # of the threshold, the part that stays as it is: a fourth
@@ -26,14 +28,17 @@ def settled(strategy: Strategy) -> Strategy:
     name = strategy.name or _DEFAULT.name
     if name not in KNOWN:
         raise wrong("strategy", f"{name!r} is unknown, there is {', '.join(KNOWN)}")
-    filled = {
-        field: getattr(strategy, field) or getattr(_DEFAULT, field)
-        for field in ("max_turns", "max_tokens", "summary_threshold")
-    }
-    for field, value in filled.items():
-        if value < 1:
+    filled = Strategy(
+        name,
+        strategy.max_turns or _DEFAULT.max_turns,
+        strategy.max_tokens or _DEFAULT.max_tokens,
+        strategy.summary_threshold or _DEFAULT.summary_threshold,
+        strategy.counted_by,
+    )
+    for field in ("max_turns", "max_tokens", "summary_threshold"):
+        if (value := getattr(filled, field)) < 1:
             raise wrong(field, f"{value} is too few: 1 or more")
-    return replace(strategy, name=name, **filled)
+    return filled
 
 
 async def shown(store: Conversations, key: SessionKey, strategy: Strategy) -> MemoryContext:
@@ -42,23 +47,28 @@ async def shown(store: Conversations, key: SessionKey, strategy: Strategy) -> Me
         return await _within_budget(store, key, strategy)
     if strategy.name == "summary":
         # Where no summary could be made for long, the oldest are left out.
-        window = await store.newest(key, 2 * strategy.summary_threshold)
-        rest = [turn for turn in window.turns if turn.index >= window.until]
-        return MemoryContext(presentable(rest), window.total, window.summary)
-    window = await store.newest(key, strategy.max_turns)
-    return MemoryContext(presentable(window.turns), window.total)
+        most = 2 * strategy.summary_threshold
+        latest = await store.latest(key, most, unsummarised=True)
+        return MemoryContext(presentable(latest.messages), latest.total, latest.summary)
+    latest = await store.latest(key, strategy.max_turns)
+    return MemoryContext(presentable(latest.messages), latest.total)
 
 
 async def _within_budget(
     store: Conversations, key: SessionKey, strategy: Strategy
 ) -> MemoryContext:
-    window, budget = await store.newest(key, _CHUNK), _Budget(strategy)
-    turns: Sequence[Turn] = window.turns
-    while turns and budget.takes(turns):
-        turns = (await store.newest(key, _CHUNK, before=turns[0].index)).turns
-    return MemoryContext(
-        presentable(budget.taken[::-1]), window.total, uncounted=tuple(budget.uncounted)
-    )
+    budget, limit = _Budget(strategy), _guessed(strategy.max_tokens)
+    first = window = await store.newest(key, limit)
+    while budget.takes(window.turns) and len(window.turns) == limit:
+        limit = min(2 * limit, _MOST)
+        window = await store.newest(key, limit, before=window.turns[-1].idx)
+    uncounted = tuple(each.turn() for each in budget.uncounted)
+    return MemoryContext(presentable(budget.shown()), first.total, uncounted=uncounted)
+
+
+def _guessed(tokens: int) -> int:
+    """How many turns to read for that many tokens: as a rule all that fit, at one go."""
+    return min(max(tokens // _SHORT, _FEW), _MANY)
 
 
 class _Budget:
@@ -67,20 +77,24 @@ class _Budget:
 
     def __init__(self, strategy: Strategy) -> None:
         self._left, self._by = strategy.max_tokens, strategy.counted_by
-        self.taken: list[Turn] = []  # newest first
-        self.uncounted: list[Turn] = []
+        self._taken: list[StoredTurn] = []  # newest first
+        self.uncounted: list[StoredTurn] = []
 
-    def takes(self, turns: Sequence[Turn]) -> bool:
+    def takes(self, turns: Sequence[StoredTurn]) -> bool:
         """Whether all of them fit."""
-        for turn in reversed(turns):
+        for turn in turns:
             tokens = turn.tokens if self._by in ("", turn.counted_by) else 0
             if not tokens:
                 self.uncounted.append(turn)
-            self._left -= tokens or estimate(turn.message)
+            self._left -= tokens or estimate(turn.turn().message)
             if self._left < 0:
                 return False
-            self.taken.append(turn)
+            self._taken.append(turn)
         return True
+
+    def shown(self) -> tuple[Message, ...]:
+        bodies = b",".join([turn.body for turn in reversed(self._taken)])
+        return tuple(map(message_from, loads_joined(bodies)))
 
 
 def estimate(message: Message) -> int:
@@ -107,18 +121,17 @@ class Rolling:
         """How many turns behind the summary are looked at."""
         return self.threshold + _SUMMARISED
 
-    def backlog(self, window: Window, turns: Sequence[Turn]) -> Backlog:
+    def backlog(self, now: Standing, turns: Sequence[Turn]) -> Backlog:
         """`turns`: the first ones behind the summary, up to the limit."""
         if len(turns) <= self.threshold:
-            return Backlog(window.summary, (), window.etag)
+            return Backlog(now.summary, (), now.etag)
         due = turns[: len(turns) - self.kept][:_SUMMARISED]
-        return Backlog(window.summary, tuple(due), window.etag)
+        return Backlog(now.summary, tuple(due), now.etag)
 
 
-def presentable(window: Sequence[Turn]) -> tuple[Message, ...]:
-    """The window without leading tool results: their calls were cut off, and models refuse those.
+def presentable(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Without leading tool results: their calls were cut off, and models refuse those.
 
-    A result whose call is in the window always comes after it.
+    A result whose call is among the messages always comes after it.
     """
-    messages = [turn.message for turn in window]
     return tuple(dropwhile(lambda message: message.role is Role.TOOL, messages))

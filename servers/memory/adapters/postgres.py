@@ -7,8 +7,16 @@ from servers.domain.memory import Recorded, SessionInfo, SessionKey, Summary, Tu
 from servers.kernel.postgres import Connection, Postgres, open_postgres
 from servers.kernel.postgres_schema import migrate
 from servers.kernel.stored_json import dumps
-from servers.memory.adapters.rows import OF_T, TURN_COLUMNS, recorded_from, session_from, turn_from
-from servers.memory.ports import Exchange, Window
+from servers.memory.adapters.rows import (
+    OF_T,
+    TURN_COLUMNS,
+    messages_from,
+    recorded_from,
+    session_from,
+    turn_from,
+    window_from,
+)
+from servers.memory.ports import Exchange, Latest, Standing, Window
 
 MIGRATIONS = (
     """
@@ -77,11 +85,19 @@ _PAGE = (
     f"astromesh_session WHERE {_NAMED} AND {_ALIVE.format(now='$4')}) "
     "AND idx > $5 ORDER BY idx LIMIT $6"
 )
+_LATEST = (
+    "SELECT s.turns, s.summary, ARRAY(SELECT message FROM astromesh_turn WHERE session_id = s.id "
+    "AND idx >= CASE WHEN $5 THEN s.until ELSE 0 END ORDER BY idx DESC LIMIT $6) "
+    f"FROM astromesh_session AS s WHERE {_NAMED} AND {_ALIVE.format(now='$4')}"
+)
 _NEWEST = (
-    f"SELECT s.turns, s.summary, s.until, s.etag, {OF_T} FROM astromesh_session AS s LEFT JOIN "
-    "LATERAL (SELECT * FROM astromesh_turn WHERE session_id = s.id AND idx < $5 "
-    "ORDER BY idx DESC LIMIT $6) AS t ON true "
-    f"WHERE {_NAMED} AND {_ALIVE.format(now='$4')} ORDER BY t.idx"
+    f"SELECT s.turns, {OF_T} FROM astromesh_session AS s JOIN LATERAL (SELECT * "
+    "FROM astromesh_turn WHERE session_id = s.id AND idx < $5 ORDER BY idx DESC LIMIT $6) AS t "
+    f"ON true WHERE {_NAMED} AND {_ALIVE.format(now='$4')} ORDER BY t.idx DESC"
+)
+_STANDING = (
+    "SELECT turns, summary, until, etag FROM astromesh_session "
+    f"WHERE {_NAMED} AND {_ALIVE.format(now='$4')}"
 )
 _CLEAR = f"DELETE FROM astromesh_session WHERE {_NAMED} RETURNING turns, expires_at"
 _SUMMARISE = (
@@ -145,14 +161,21 @@ class PostgresConversations:
         rows = await self._postgres.fetch(_PAGE, *self._names(key), after, limit)
         return [turn_from(row) for row in rows]
 
+    async def latest(self, key: SessionKey, limit: int, *, unsummarised: bool = False) -> Latest:
+        rows = await self._postgres.fetch(_LATEST, *self._names(key), unsummarised, limit)
+        if not rows:
+            return Latest()
+        total, summary, bodies = rows[0]
+        return Latest(messages_from(b",".join(bodies)), total, summary)
+
     async def newest(self, key: SessionKey, limit: int, before: int | None = None) -> Window:
         last = 2**31 - 1 if before is None else before
         rows = await self._postgres.fetch(_NEWEST, *self._names(key), last, limit)
-        if not rows:
-            return Window()
-        total, summary, until, etag = rows[0][:4]
-        turns = tuple(turn_from(row[4:]) for row in rows if row["idx"] is not None)
-        return Window(turns, total, summary, until, etag)
+        return window_from(rows)
+
+    async def standing(self, key: SessionKey) -> Standing:
+        rows = await self._postgres.fetch(_STANDING, *self._names(key))
+        return Standing(*rows[0]) if rows else Standing()
 
     async def clear(self, key: SessionKey) -> int:
         now = self._now()

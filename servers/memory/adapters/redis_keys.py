@@ -8,11 +8,17 @@
 {PREFIX:TENANT}:expiring                 sorted set of places, by when they end
 """
 
+import re
 from collections.abc import Sequence
+from typing import Final
 from urllib.parse import quote
 
+from servers.domain.chat import Message
 from servers.domain.memory import SessionInfo, SessionKey, Turn
-from servers.kernel.stored_json import dumps, loads, message_from
+from servers.kernel.stored_json import dumps, loads_joined, message_from
+from servers.memory.ports import StoredTurn
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.~-]*")  # what quoting leaves as it is, and quicker
 
 
 class Keys:
@@ -20,10 +26,11 @@ class Keys:
 
     def __init__(self, prefix: str, key: SessionKey) -> None:
         self.tenant = tenant_tag(prefix, key.tenant)
-        base = f"{self.tenant}:session:{_plain(key.agent)}:{_plain(key.session)}"
+        agent = _plain(key.agent)
+        base = f"{self.tenant}:session:{agent}:{_plain(key.session)}"
         self.meta, self.turns, self.marks = f"{base}:meta", f"{base}:turns", f"{base}:marks"
         self.people = f"{base}:people"
-        self.sessions = sessions_of(self.tenant, key.agent)
+        self.sessions = f"{self.tenant}:sessions:{agent}"
         self.expiring = f"{self.tenant}:expiring"
         self.place = f"{key.agent}\0{key.session}"
 
@@ -50,7 +57,7 @@ def places_of(tag: str, principal: str) -> str:
 
 def _plain(name: str) -> str:
     """Without colons and braces: no name can be taken for more than one part of a key."""
-    return quote(name, safe="")
+    return name if _PLAIN.fullmatch(name) else quote(name, safe="")
 
 
 def body_of(
@@ -59,29 +66,44 @@ def body_of(
     return dumps([run_id, principal, at, tokens, counted_by, message]).decode()
 
 
-def index_of(member: str) -> int:
-    return int(member.partition(":")[0])
+def index_of(member: bytes) -> int:
+    return int(member.partition(b":")[0])
 
 
-def turn_of(member: str) -> Turn:
-    index, _, body = member.partition(":")
-    run_id, principal, at, tokens, by, message = loads(body.encode())
-    said = message_from(loads(message.encode()))
-    return Turn(int(index), said, at, run_id, principal, tokens, by)
+def stored(members: Sequence[bytes]) -> list[StoredTurn]:
+    parts = [member.partition(b":") for member in members]
+    bodies = loads_joined(b",".join([body for _, _, body in parts]))
+    return [
+        StoredTurn(int(index), message.encode(), at, run_id, principal, tokens, by)
+        for (index, _, _), (run_id, principal, at, tokens, by, message) in zip(
+            parts, bodies, strict=True
+        )
+    ]
 
 
-def recounted(member: str, tokens: int, by: str) -> str:
-    index, _, body = member.partition(":")
-    run_id, principal, at, _, _, message = loads(body.encode())
-    return f"{index}:{body_of(message, run_id, principal, at, tokens, by)}"
+def turns_of(members: Sequence[bytes]) -> list[Turn]:
+    return [each.turn() for each in stored(members)]
 
 
-def key_of(tenant: str, place: str) -> SessionKey:
-    agent, _, session = place.partition("\0")
+def messages_of(members: Sequence[bytes]) -> tuple[Message, ...]:
+    """The newest member first, the oldest message first."""
+    bodies = loads_joined(b",".join([member[member.index(b":") + 1 :] for member in members]))
+    joined = ",".join([body[-1] for body in reversed(bodies)])
+    return tuple(map(message_from, loads_joined(joined.encode())))
+
+
+def recounted(member: bytes, tokens: int, by: str) -> str:
+    (turn,) = stored([member])
+    said = turn.run_id, turn.principal, turn.created_at
+    return f"{turn.idx}:{body_of(turn.body.decode(), *said, tokens, by)}"
+
+
+def key_of(tenant: str, place: bytes) -> SessionKey:
+    agent, _, session = place.decode().partition("\0")
     return SessionKey(tenant, agent, session)
 
 
-def info_of(key: SessionKey, meta: Sequence[str | None], turns: int) -> SessionInfo:
+def info_of(key: SessionKey, meta: Sequence[bytes | None], turns: int) -> SessionInfo:
     created, updated, ends, summary = meta
     times = float(created or 0), float(updated or 0), float(ends) if ends else None
-    return SessionInfo(key, turns, *times, summary or "")
+    return SessionInfo(key, turns, *times, (summary or b"").decode())

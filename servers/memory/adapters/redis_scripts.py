@@ -30,6 +30,35 @@ for _, over in ipairs(pruned) do
 end
 """
 
+# Answers of one piece are much quicker to read than lists: a turn never has a line's end in it.
+
+# KEYS: turns, meta. ARGV: how many, "1": only those that are not in the summary. Says on the
+# first line how many turns there are, and the summary, as JSON; then the newest first.
+LATEST: Final = """
+local total = redis.call('ZCARD', KEYS[1])
+if total == 0 then return '' end
+local known = redis.call('HMGET', KEYS[2], 'summary', 'until')
+local last = ARGV[2] == '1' and known[2] or '-inf'
+local turns = redis.call(
+  'ZRANGE', KEYS[1], '+inf', last, 'BYSCORE', 'REV', 'LIMIT', 0, ARGV[1])
+return cjson.encode({total, known[1] or ''}) .. '\\n' .. table.concat(turns, '\\n')
+"""
+
+# KEYS: turns. ARGV: the index before which they are, or +inf, and how many. Says how many turns
+# there are on the first line, then the newest first.
+NEWEST: Final = """
+local turns = redis.call(
+  'ZRANGE', KEYS[1], ARGV[1], '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, ARGV[2])
+if #turns == 0 then return '' end
+return redis.call('ZCARD', KEYS[1]) .. '\\n' .. table.concat(turns, '\\n')
+"""
+
+# KEYS: turns. ARGV: the index behind which they are, and how many. The oldest first.
+PAGE: Final = """
+return table.concat(redis.call(
+  'ZRANGE', KEYS[1], '(' .. ARGV[1], '+inf', 'BYSCORE', 'LIMIT', 0, ARGV[2]), '\\n')
+"""
+
 # KEYS: expiring. Says how many entries it has removed; again, while it is any.
 PRUNE: Final = f"""
 local expiring = KEYS[1]

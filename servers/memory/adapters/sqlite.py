@@ -2,13 +2,20 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from servers.domain.memory import Recorded, SessionInfo, SessionKey, Summary, Turn
 from servers.kernel.sqlite import Database
 from servers.kernel.stored_json import dumps
-from servers.memory.adapters.rows import OF_T, TURN_COLUMNS, recorded_from, session_from, turn_from
-from servers.memory.ports import Exchange, Window
+from servers.memory.adapters.rows import (
+    OF_T,
+    TURN_COLUMNS,
+    messages_from,
+    recorded_from,
+    session_from,
+    turn_from,
+    window_from,
+)
+from servers.memory.ports import Exchange, Latest, Standing, Window
 
 MIGRATIONS = (
     """
@@ -87,11 +94,22 @@ MIGRATIONS = (
 )
 
 _ALIVE = "(expires_at IS NULL OR expires_at > ?)"
-_FIND = (
-    "SELECT id, turns, summary, until, etag FROM session "
-    f"WHERE tenant = ? AND agent = ? AND session = ? AND {_ALIVE}"
+_NAMED = f"tenant = ? AND agent = ? AND session = ? AND {_ALIVE}"
+_PAGE = (
+    f"SELECT {TURN_COLUMNS} FROM turn WHERE session_id = (SELECT id FROM session WHERE {_NAMED}) "
+    "AND idx > ? ORDER BY idx LIMIT ?"
 )
-_TURNS = f"SELECT {TURN_COLUMNS} FROM turn WHERE session_id = ?"
+# The order within is kept: SQLite drops none of a query that has a limit.
+_LATEST = (
+    "SELECT turns, summary, (SELECT CAST(group_concat(message) AS BLOB) FROM (SELECT message "
+    "FROM turn WHERE session_id = s.id AND idx >= iif(?, s.until, 0) ORDER BY idx DESC LIMIT ?)) "
+    f"FROM session AS s WHERE {_NAMED}"
+)
+_NEWEST = (
+    f"SELECT s.turns, {OF_T} FROM session AS s JOIN turn AS t ON t.session_id = s.id "
+    f"WHERE {_NAMED} AND t.idx < ? ORDER BY t.idx DESC LIMIT ?"
+)
+_STANDING = f"SELECT turns, summary, until, etag FROM session WHERE {_NAMED}"
 _SESSIONS = (
     "SELECT tenant, agent, session, turns, created_at, updated_at, expires_at, summary "
     f"FROM session WHERE tenant = ? AND agent = ? AND session > ? AND {_ALIVE} "
@@ -118,27 +136,28 @@ class SqliteConversations:
         return await self._database.write(lambda db: _append(db, key, exchange, bodies))
 
     async def page(self, key: SessionKey, after: int, limit: int) -> Sequence[Turn]:
-        def work(db: sqlite3.Connection) -> Sequence[Turn]:
-            found = self._found(db, key)
-            if found is None:
-                return []
-            sql = f"{_TURNS} AND idx > ? ORDER BY idx LIMIT ?"
-            return [turn_from(row) for row in db.execute(sql, (found[0], after, limit))]
+        where = (*self._named(key), after, limit)
+        return await self._database.read(
+            lambda db: [turn_from(row) for row in db.execute(_PAGE, where)]
+        )
 
-        return await self._database.read(work)
+    async def latest(self, key: SessionKey, limit: int, *, unsummarised: bool = False) -> Latest:
+        where = (unsummarised, limit, *self._named(key))
+        row = await self._database.read(lambda db: db.execute(_LATEST, where).fetchone())
+        if row is None:
+            return Latest()
+        total, summary, bodies = row
+        return Latest(messages_from(bodies or b""), total, summary)
 
     async def newest(self, key: SessionKey, limit: int, before: int | None = None) -> Window:
-        def work(db: sqlite3.Connection) -> Window:
-            found = self._found(db, key)
-            if found is None:
-                return Window()
-            id, total, summary, until, etag = found
-            sql = f"{_TURNS} AND idx < ? ORDER BY idx DESC LIMIT ?"
-            rows = db.execute(sql, (id, 2**62 if before is None else before, limit))
-            turns = tuple(turn_from(row) for row in rows)[::-1]
-            return Window(turns, total, summary, until, etag)
+        where = (*self._named(key), 2**62 if before is None else before, limit)
+        rows = await self._database.read(lambda db: db.execute(_NEWEST, where).fetchall())
+        return window_from(rows)
 
-        return await self._database.read(work)
+    async def standing(self, key: SessionKey) -> Standing:
+        where = self._named(key)
+        row = await self._database.read(lambda db: db.execute(_STANDING, where).fetchone())
+        return Standing(*row) if row else Standing()
 
     async def clear(self, key: SessionKey) -> int:
         turns = await self._database.write(lambda db: _clear(db, key, self._now()))
@@ -156,9 +175,10 @@ class SqliteConversations:
 
     async def count(self, key: SessionKey, counts: Sequence[tuple[int, int]], by: str) -> None:
         def work(db: sqlite3.Connection) -> None:
-            if found := self._found(db, key):
+            found = db.execute(f"SELECT id FROM session WHERE {_NAMED}", self._named(key))
+            if row := found.fetchone():
                 sql = "UPDATE turn SET tokens = ?, counted_by = ? WHERE session_id = ? AND idx = ?"
-                db.executemany(sql, [(tokens, by, found[0], index) for index, tokens in counts])
+                db.executemany(sql, [(tokens, by, row[0], index) for index, tokens in counts])
 
         await self._database.write(work)
 
@@ -190,9 +210,8 @@ class SqliteConversations:
             await self._database.write_out()
         return over
 
-    def _found(self, db: sqlite3.Connection, key: SessionKey) -> Any:
-        names = (key.tenant, key.agent, key.session, self._now())
-        return db.execute(_FIND, names).fetchone()
+    def _named(self, key: SessionKey) -> tuple[str, str, str, float]:
+        return key.tenant, key.agent, key.session, self._now()
 
 
 def _append(

@@ -8,7 +8,7 @@ from servers.kernel.errors import Exhausted
 from servers.kernel.sqlite import open_database
 from servers.kernel.stored_json import dumps
 from servers.memory.adapters.sqlite import MIGRATIONS, SqliteConversations
-from servers.memory.ports import Exchange, Window
+from servers.memory.ports import Exchange, Standing
 
 KEY = SessionKey("acme", "helper", "s1")
 
@@ -29,7 +29,7 @@ async def test_an_exchange_that_does_not_fit_the_disk_is_not_stored_in_part(data
     messages = [says(Role.USER, "a"), says(Role.USER, "b" * 99_999)]
     with pytest.raises(Exhausted):
         await store.append(KEY, Exchange(messages, "", 1.0, "e"))
-    assert await store.newest(KEY, 9) == Window()
+    assert await store.standing(KEY) == Standing()
 
 
 async def test_clearing_a_session_leaves_none_of_its_text_in_the_tables(database, store):
@@ -60,7 +60,7 @@ async def test_conversations_of_the_first_version_are_still_there(tmp_path):
         await old.write(lambda c: c.execute("INSERT INTO turn VALUES (1, 0, 'r', 7.0, ?)", (body,)))
     async with open_database(path, MIGRATIONS) as database:
         store = SqliteConversations(database, lambda: 9.0)
-        assert (await store.newest(KEY, 9)).turns == (Turn(0, says(Role.USER, "old"), 7.0, "r"),)
+        assert await store.page(KEY, -1, 9) == [Turn(0, says(Role.USER, "old"), 7.0, "r")]
         assert await store.append(KEY, Exchange([says(Role.USER, "new")], "", 8.0, "e")) == 2
         (session,) = await store.sessions("acme", "helper", "", 9)
         assert (session.created_at, session.updated_at) == (7.0, 8.0)
