@@ -54,31 +54,51 @@ MIGRATIONS = (
     CREATE INDEX astromesh_turn_by_principal ON astromesh_turn(principal, session_id, idx)
         WHERE principal <> '';
     """,
+    # An exchange is one message to and fro: a transaction in pieces would be five. Each statement
+    # in it sees what was committed before it began, also by those it has waited for.
+    """
+    CREATE FUNCTION astromesh_append(
+        its_tenant text, its_agent text, its_session text, at float8, new_etag text,
+        its_mark text, its_run text, who text, counter text,
+        counts int4[], bodies bytea[], lives float8 -- seconds; 0: for ever; null: as before
+    ) RETURNS int4 LANGUAGE plpgsql AS $$
+    DECLARE
+        s astromesh_session;
+        added int4 := 0;
+    BEGIN
+        -- Takes the session's row, and with it the turn to write: whoever comes next waits.
+        SELECT * INTO s FROM astromesh_session WHERE tenant = its_tenant
+            AND agent = its_agent AND session = its_session FOR UPDATE;
+        IF s.expires_at <= at THEN -- it is over, and begins anew
+            DELETE FROM astromesh_session WHERE id = s.id;
+            s.id := NULL;
+        END IF;
+        IF s.id IS NULL THEN
+            INSERT INTO astromesh_session(tenant, agent, session, created_at, updated_at, etag)
+                VALUES (its_tenant, its_agent, its_session, at, at, new_etag)
+                ON CONFLICT (tenant, agent, session) DO UPDATE SET updated_at = at
+                RETURNING * INTO s;
+        END IF;
+        IF NOT EXISTS (SELECT FROM astromesh_turn WHERE session_id = s.id AND mark = its_mark) THEN
+            INSERT INTO astromesh_turn(session_id, idx, mark, run_id, principal, created_at,
+                    tokens, counted_by, message)
+                SELECT s.id, s.next_index + item.n - 1, its_mark, its_run, who, at,
+                    item.tokens, counter, item.body
+                FROM unnest(counts, bodies) WITH ORDINALITY AS item(tokens, body, n);
+            added := cardinality(bodies);
+        END IF;
+        UPDATE astromesh_session SET next_index = next_index + added, turns = turns + added,
+            updated_at = at, ttl = coalesce(lives, ttl),
+            expires_at = at + nullif(coalesce(lives, ttl), 0)
+            WHERE id = s.id;
+        RETURN s.turns + added;
+    END $$;
+    """,
 )
 
 _PATIENCE = 10.0  # seconds that a run waits for a server that is away: a restart takes less
 _NAMED = "tenant = $1 AND agent = $2 AND session = $3"
-# Takes the session's row, and with it the turn to write: whoever comes next waits for us.
-_TAKE = (
-    "INSERT INTO astromesh_session(tenant, agent, session, created_at, updated_at, etag) "
-    "VALUES ($1, $2, $3, $4, $4, $5) "
-    "ON CONFLICT (tenant, agent, session) DO UPDATE SET updated_at = excluded.updated_at "
-    "RETURNING id, expires_at"
-)
-_ADD = (
-    "WITH session AS (SELECT id, next_index FROM astromesh_session WHERE id = $1), "
-    "added AS (INSERT INTO astromesh_turn(session_id, idx, mark, run_id, principal, created_at, "
-    "tokens, counted_by, message) "
-    "SELECT id, next_index + item.n - 1, $2, $3, $4, $5, item.tokens, $6, item.body "
-    "FROM session, unnest($7::int4[], $8::bytea[]) WITH ORDINALITY AS item(tokens, body, n) "
-    "WHERE NOT EXISTS (SELECT 1 FROM astromesh_turn WHERE session_id = $1 AND mark = $2) "
-    "RETURNING 1), "
-    "new AS (SELECT count(*)::int4 AS turns FROM added) "
-    "UPDATE astromesh_session SET next_index = next_index + new.turns, "
-    "turns = astromesh_session.turns + new.turns, ttl = coalesce($9, ttl), "
-    "expires_at = $5 + nullif(coalesce($9, ttl), 0) "
-    "FROM new WHERE id = $1 RETURNING astromesh_session.turns"
-)
+_APPEND = "SELECT astromesh_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 _ALIVE = "(expires_at IS NULL OR expires_at > {now})"
 _PAGE = (
     f"SELECT {TURN_COLUMNS} FROM astromesh_turn WHERE session_id = (SELECT id FROM "
@@ -143,19 +163,12 @@ class PostgresConversations:
     async def append(self, key: SessionKey, exchange: Exchange) -> int:
         bodies = [dumps(message) for message in exchange.messages]
 
-        async def work(connection: Connection) -> int:
-            async with connection.transaction():
-                names, at = (key.tenant, key.agent, key.session), exchange.at
-                ((id, ends),) = await connection.fetch(_TAKE, *names, at, exchange.id)
-                if ends is not None and ends <= at:  # it is over, and begins anew
-                    await connection.execute("DELETE FROM astromesh_session WHERE id = $1", id)
-                    id = await connection.fetchval(_TAKE, *names, at, exchange.id)
-                who = exchange.mark, exchange.run_id, exchange.principal
-                what = exchange.counted_by, list(exchange.counts), bodies
-                return int(await connection.fetchval(_ADD, id, *who, at, *what, exchange.ttl))
-
+        named = key.tenant, key.agent, key.session, exchange.at, exchange.id
+        who = exchange.mark, exchange.run_id, exchange.principal
+        what = exchange.counted_by, list(exchange.counts), bodies, exchange.ttl
         # Again, where the connection was lost: what has a mark already is not added twice.
-        return await self._postgres.steadily(work)
+        rows = await self._postgres.fetch(_APPEND, *named, *who, *what)
+        return int(rows[0][0])
 
     async def page(self, key: SessionKey, after: int, limit: int) -> Sequence[Turn]:
         rows = await self._postgres.fetch(_PAGE, *self._names(key), after, limit)
