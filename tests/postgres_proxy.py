@@ -1,4 +1,5 @@
-"""A line to PostgreSQL that breaks at a bad moment: after a commit, before anybody hears of it."""
+"""A line to PostgreSQL that counts what is asked, and that breaks at a bad moment: after a
+commit, before anybody hears of it."""
 
 import asyncio
 import contextlib
@@ -19,6 +20,7 @@ class Proxy:
     server: Path
     swallowing: bytes | None = None  # a statement that has this: its answer is not passed on
     swallowed: int = 0
+    asked: int = 0  # messages that went there
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
@@ -44,6 +46,7 @@ class Proxy:
     ) -> None:
         with contextlib.suppress(ConnectionError):
             while asked := await client.read(1 << 20):
+                self.asked += 1
                 if self.swallowing and self.swallowing in asked:
                     self.swallowing = None
                     doomed.set()

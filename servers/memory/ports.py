@@ -38,7 +38,7 @@ class Latest:
 
     messages: tuple[Message, ...] = ()  # oldest first
     total: int = 0  # turns
-    summary: str = ""
+    summary: str = ""  # of what came before, where only what is behind it is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,8 @@ class Conversations(Protocol):
         ...
 
     async def latest(self, key: SessionKey, limit: int, *, unsummarised: bool = False) -> Latest:
-        """The last `limit` messages; `unsummarised`: of those that are not in the summary."""
+        """The last `limit` messages; `unsummarised`: the summary, and of the messages those that
+        are not in it."""
         ...
 
     async def newest(self, key: SessionKey, limit: int, before: int | None = None) -> Window:

@@ -106,8 +106,9 @@ _PAGE = (
     "AND idx > $5 ORDER BY idx LIMIT $6"
 )
 _LATEST = (
-    "SELECT s.turns, s.summary, ARRAY(SELECT message FROM astromesh_turn WHERE session_id = s.id "
-    "AND idx >= CASE WHEN $5 THEN s.until ELSE 0 END ORDER BY idx DESC LIMIT $6) "
+    "SELECT s.turns, CASE WHEN $5 THEN s.summary ELSE '' END, ARRAY(SELECT message "
+    "FROM astromesh_turn WHERE session_id = s.id AND idx >= CASE WHEN $5 THEN s.until ELSE 0 END "
+    "ORDER BY idx DESC LIMIT $6) "
     f"FROM astromesh_session AS s WHERE {_NAMED} AND {_ALIVE.format(now='$4')}"
 )
 _NEWEST = (

@@ -45,7 +45,7 @@ _MANY: Final = ("COUNT", 1000)  # keys that are looked at together
 _KNOWN: Final = ("created", "updated", "ends", "summary")  # of a session
 
 _APPEND = Script.of(scripts.APPEND)
-_LATEST = Script.of(scripts.LATEST)
+_UNSUMMARISED = Script.of(scripts.UNSUMMARISED)
 _NEWEST = Script.of(scripts.NEWEST)
 _PAGE = Script.of(scripts.PAGE)
 _CLEAR = Script.of(scripts.CLEAR)
@@ -82,18 +82,20 @@ class RedisConversations:
 
     async def latest(self, key: SessionKey, limit: int, *, unsummarised: bool = False) -> Latest:
         k = self._keys(key)
-        answer: bytes = await self._run(_LATEST, [k.turns, k.meta], [limit, int(unsummarised)])
+        if not unsummarised:
+            total, members = await self._newest(k, "+inf", limit)
+            return Latest(messages_of(members), total)
+        answer: bytes = await self._run(_UNSUMMARISED, [k.turns, k.meta], [limit])
         if not answer:
             return Latest()
         head, *members = answer.split(b"\n")
         total, summary = loads(head)
-        return Latest(messages_of([each for each in members if each]), total, summary)
+        return Latest(messages_of(members if members[0] else []), total, summary)
 
     async def newest(self, key: SessionKey, limit: int, before: int | None = None) -> Window:
         end = "+inf" if before is None else f"({before}"
-        answer: bytes = await self._run(_NEWEST, [self._keys(key).turns], [end, limit])
-        total, *members = answer.split(b"\n")
-        return Window(stored(members), int(total or 0))
+        total, members = await self._newest(self._keys(key), end, limit)
+        return Window(stored(members), total)
 
     async def standing(self, key: SessionKey) -> Standing:
         k = self._keys(key)
@@ -184,6 +186,11 @@ class RedisConversations:
 
     def _keys(self, key: SessionKey) -> Keys:
         return Keys(self._prefix, key)
+
+    async def _newest(self, k: Keys, end: str, limit: int) -> tuple[int, list[bytes]]:
+        answer: bytes = await self._run(_NEWEST, [k.turns], [end, limit])
+        total, *members = answer.split(b"\n")
+        return int(total or 0), members
 
     async def _members(self, k: Keys, after: int, limit: int) -> list[bytes]:
         answer: bytes = await self._run(_PAGE, [k.turns], [after, limit])

@@ -38,10 +38,15 @@ class Script:
 class Connections:
     """Made by `open_connections`. Whoever asks has a connection for himself meanwhile."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._pool = pool
+    def __init__(self, pool: ConnectionPool, answer: float) -> None:
+        self._pool, self._answer = pool, answer
         self._free = asyncio.Semaphore(_CONNECTIONS)
         self._idle: list[AbstractConnection] = []  # the last one is used first
+
+    @property
+    def idle(self) -> int:
+        """How many are open for who asks next."""
+        return len(self._idle)
 
     async def run(self, script: Script, keys: Sequence[str], words: Sequence[Word]) -> Any:
         """As `ask`."""
@@ -58,7 +63,7 @@ class Connections:
     async def ask_all(self, questions: Sequence[Sequence[Word]]) -> list[Any]:
         """Several at one go, in their order; others may be answered in between."""
         try:
-            async with asyncio.timeout(_ANSWER), self._free:
+            async with asyncio.timeout(self._answer), self._free:
                 connection = await self._connected()
                 try:
                     return await _answers(connection, questions)
@@ -66,7 +71,7 @@ class Connections:
                     if connection.is_connected:  # it isn't where an answer is still to come
                         self._idle.append(connection)
         except TimeoutError as error:
-            raise Late(f"no answer in {_ANSWER:g} seconds") from error
+            raise Late(f"no answer in {self._answer:g} seconds") from error
 
     async def _connected(self) -> AbstractConnection:
         """One that is open; those that the server has closed meanwhile are given up."""
@@ -109,16 +114,16 @@ async def _answer(connection: AbstractConnection) -> Any:
 
 
 @asynccontextmanager
-async def open_connections(url: str) -> AsyncIterator[Connections]:
+async def open_connections(url: str, answer: float = _ANSWER) -> AsyncIterator[Connections]:
     """None is open yet. Raises ValueError for an address that makes no sense."""
     pool = ConnectionPool.from_url(
         url,
         protocol=2,
         socket_timeout=None,  # the time is taken here, once for a question and its answer
-        socket_connect_timeout=_ANSWER,
+        socket_connect_timeout=answer,
         retry=Retry(NoBackoff(), 0),
     )
-    connections = Connections(pool)
+    connections = Connections(pool, answer)
     try:
         yield connections
     finally:

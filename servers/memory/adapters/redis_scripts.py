@@ -32,16 +32,15 @@ end
 
 # Answers of one piece are much quicker to read than lists: a turn never has a line's end in it.
 
-# KEYS: turns, meta. ARGV: how many, "1": only those that are not in the summary. Says on the
-# first line how many turns there are, and the summary, as JSON; then the newest first.
-LATEST: Final = """
+# KEYS: turns, meta. ARGV: how many of those that are not in the summary. Says on the first line
+# how many turns there are, and the summary, as JSON; then the newest first.
+UNSUMMARISED: Final = """
 local total = redis.call('ZCARD', KEYS[1])
 if total == 0 then return '' end
-local known = redis.call('HMGET', KEYS[2], 'summary', 'until')
-local last = ARGV[2] == '1' and known[2] or '-inf'
+local summary, past = unpack(redis.call('HMGET', KEYS[2], 'summary', 'until'))
 local turns = redis.call(
-  'ZRANGE', KEYS[1], '+inf', last, 'BYSCORE', 'REV', 'LIMIT', 0, ARGV[1])
-return cjson.encode({total, known[1] or ''}) .. '\\n' .. table.concat(turns, '\\n')
+  'ZRANGE', KEYS[1], '+inf', past or '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, ARGV[1])
+return cjson.encode({total, summary or ''}) .. '\\n' .. table.concat(turns, '\\n')
 """
 
 # KEYS: turns. ARGV: the index before which they are, or +inf, and how many. Says how many turns

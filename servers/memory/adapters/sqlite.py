@@ -94,16 +94,16 @@ MIGRATIONS = (
 )
 
 _ALIVE = "(expires_at IS NULL OR expires_at > ?)"
-_NAMED = f"tenant = ? AND agent = ? AND session = ? AND {_ALIVE}"
+_NAMED = "tenant = ?1 AND agent = ?2 AND session = ?3 AND (expires_at IS NULL OR expires_at > ?4)"
 _PAGE = (
     f"SELECT {TURN_COLUMNS} FROM turn WHERE session_id = (SELECT id FROM session WHERE {_NAMED}) "
     "AND idx > ? ORDER BY idx LIMIT ?"
 )
 # The order within is kept: SQLite drops none of a query that has a limit.
 _LATEST = (
-    "SELECT turns, summary, (SELECT CAST(group_concat(message) AS BLOB) FROM (SELECT message "
-    "FROM turn WHERE session_id = s.id AND idx >= iif(?, s.until, 0) ORDER BY idx DESC LIMIT ?)) "
-    f"FROM session AS s WHERE {_NAMED}"
+    "SELECT turns, iif(?5, summary, ''), (SELECT CAST(group_concat(message) AS BLOB) FROM "
+    "(SELECT message FROM turn WHERE session_id = s.id AND idx >= iif(?5, s.until, 0) "
+    f"ORDER BY idx DESC LIMIT ?6)) FROM session AS s WHERE {_NAMED}"
 )
 _NEWEST = (
     f"SELECT s.turns, {OF_T} FROM session AS s JOIN turn AS t ON t.session_id = s.id "
@@ -142,7 +142,7 @@ class SqliteConversations:
         )
 
     async def latest(self, key: SessionKey, limit: int, *, unsummarised: bool = False) -> Latest:
-        where = (unsummarised, limit, *self._named(key))
+        where = (*self._named(key), unsummarised, limit)
         row = await self._database.read(lambda db: db.execute(_LATEST, where).fetchone())
         if row is None:
             return Latest()
