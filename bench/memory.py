@@ -9,7 +9,8 @@ is less to show; beyond that what a prompt costs should not depend on the length
 
 Beside it upstream's MemoryManager in an environment of its own, on the same servers (a database
 and a file of its own), with the same turns and as many of them to show. It knows the same three
-strategies, and estimates tokens where ours counts them.
+strategies, and estimates tokens where ours counts them. Each side reads twice, and the second
+time counts: how long a process takes to get going that has waited for the other is not compared.
 """
 
 import argparse
@@ -151,6 +152,7 @@ async def measure_ours(
         times[backend, what, length].append(time.perf_counter() - started)
 
     for name, strategy in STRATEGIES.items():
+        await memory.context(key(length), strategy, backend)
         await timed(name, memory.context(key(length), strategy, backend))
     details = Details("ada", (TOKENS,) * 2, BY, backend=backend)
     said = exchange(0), f"r{number}", details

@@ -42,9 +42,11 @@ class Memories:
         await self.backends[backend].save_summary(session, "In short.")
 
     async def context(self, backend: str, session: str, strategy: str, tokens: int) -> list[float]:
-        """Seconds, and how many turns there are to show."""
+        """Seconds, the second time, and how many turns there are to show."""
+        manager = self.managers[backend, strategy]
+        await manager.build_context(session, "?", tokens)
         began = time.perf_counter()
-        found = await self.managers[backend, strategy].build_context(session, "?", tokens)
+        found = await manager.build_context(session, "?", tokens)
         return [time.perf_counter() - began, len(found["conversation"])]
 
     async def append(self, backend: str, session: str, texts: list[str]) -> list[float]:
