@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 
 import docx
@@ -13,7 +15,7 @@ import yaml
 from servers.cli import failures
 from tests.contract.rag_fixture import pipeline
 from tests.mesh.mesh_process import mesh_process
-from tests.mesh.program import Done, invoked
+from tests.mesh.program import Done, invoked, start
 from tests.patience import PATIENCE
 from tests.running import agent, write_agents
 from tests.scripted.http_server import Reply
@@ -87,7 +89,8 @@ def write_pipelines(folder: Path, database: str, model: str) -> None:
     ]
     various = pipeline("various", retrieval={"top_k": 3, "mmr": {}})
     alike = pipeline("alike", vector_store={"collection": "various"}, retrieval={"top_k": 3})
-    slow = pipeline("slow", embeddings={"provider": "openai_compat", "endpoint": model})
+    vectors = {"provider": "openai_compat", "endpoint": model, "model": "m"}
+    slow = pipeline("slow", embeddings=vectors)
     folder.mkdir()
     for said in (full, *plain, various, alike, slow):
         (folder / f"{said['metadata']['name']}.rag.yaml").write_text(yaml.safe_dump(said))
@@ -126,6 +129,24 @@ async def test_a_folder_is_taken_in_and_what_can_t_be_is_told(world):
     assert world.first.code != 0
     assert "the document 'junk.txt' can't be read: it holds NUL bytes" in world.first.err
     assert "the document 'broken.pdf' can't be read" in world.first.err
+
+
+async def test_a_folder_that_is_broken_off_says_how_far_it_came(world, tmp_path):
+    (tmp_path / os.fsdecode(b"a\xff.md")).write_text("x")
+    (tmp_path / "b.md").write_text("x")
+    replies = list(world.model.replies)
+    world.model.replies[:] = [Reply(hold=asyncio.Event())]  # vectors that never come
+    world.model.asked.clear()
+    words = ("rag", "ingest", str(tmp_path), "-p", "slow", "--address", world.mesh.address)
+    command = await start(*words)
+    async with asyncio.timeout(60):
+        await world.model.asked.wait()
+    command.send_signal(signal.SIGINT)
+    _, err = await command.communicate()
+    world.model.replies[:] = replies
+    assert command.returncode == failures.INTERRUPTED
+    assert b"its name is not in UTF-8" in err
+    assert b"broken off after 1 of 2 documents; the same command goes on" in err
 
 
 async def test_what_became_of_a_folder_is_told_to_programs(world):
