@@ -72,7 +72,11 @@ class StatusInterceptor(Wrapping):
                 if context.done():  # the caller is gone: nobody is left to tell
                     raise
                 failure = self._bug(name, error)
-            await context.abort_with_status(rpc_status.to_status(to_status(failure)))
+            status = rpc_status.to_status(to_status(failure))
+            # Its traceback leads to all that the call has worked with, and grpc, which keeps what
+            # abort raises with the call, would hold on to it until the garbage is collected.
+            del failure
+            await context.abort_with_status(status)
 
         return guarded
 

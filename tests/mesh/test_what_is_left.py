@@ -16,12 +16,13 @@ from servers.domain.rag import Document, PassageQuery
 from servers.domain.run_events import TextDelta
 from servers.domain.runs import RunRequest
 from servers.domain.semantic import Forgetting, MemoryQuery, Reader, Remembered
+from servers.domain.services import Agents
 from servers.kernel.errors import AstromeshError, NotReady
 from servers.mesh import Mesh
 from tests.contract.rag_fixture import pipeline
 from tests.faults.thinking import thinking
 from tests.leaving import grown, sizes, uncollected
-from tests.running import agent, mesh_of, write_agents
+from tests.running import agent, mesh_of, over_the_wire, write_agents
 from tests.scripted.http_server import Asked, Call, Reply, ScriptedServer, Then
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -32,6 +33,7 @@ REPLIES = {
     "compute": Reply((), calls=[Call("calculator", '{"expression": "2+3"}')]),
     "break": Reply(("It is",), then=Then.CLOSE),
     "hang": Reply(("It is",), then=Then.HANG),
+    "fail": Reply(status=500),
 }
 
 
@@ -59,6 +61,7 @@ def write_config(folder: Path, dsn: str, agents: list[dict]) -> None:
 @dataclass
 class World:
     mesh: Mesh
+    remote: Agents  # the same over the wire
     model: ScriptedServer
 
     async def ran(self, number: int, query: str = "add", agent: str = "helper") -> None:
@@ -66,6 +69,11 @@ class World:
         request = RunRequest(agent, query, session=f"{agent}-{query}-{number}")
         with suppress(AstromeshError):
             await self.mesh.agents.run(Caller("acme", f"p{number}"), request)
+        self.model.requests.clear()
+
+    async def called(self, number: int) -> None:
+        with suppress(AstromeshError):
+            await self.remote.run(Caller(), RunRequest("helper", "break"))
         self.model.requests.clear()
 
     async def left(self, number: int) -> None:
@@ -106,8 +114,8 @@ async def world(request, tmp_path_factory):
             agent("learner", model.endpoint, memory=memory, knowledge={"pipeline": "handbook"}),
         ]
         write_config(folder, dsn, agents)
-        async with mesh_of(folder) as mesh:
-            yield World(mesh, model)
+        async with mesh_of(folder) as mesh, over_the_wire(mesh) as remote:
+            yield World(mesh, remote, model)
 
 
 RUNS = {
@@ -119,6 +127,7 @@ RUNS = {
 }
 WORK = RUNS | {
     "runs that remember": lambda world, number: world.ran(number, agent="learner"),
+    "calls that break": World.called,
     "memories": World.remembered,
     "documents": World.taken_in,
 }
@@ -151,6 +160,15 @@ class TestWork:
                 break
             await asyncio.sleep(0.1)
         assert found == []
+
+
+@pytest.mark.parametrize("world", ["sqlite"], indirect=True)
+async def test_runs_whose_models_fail_leave_the_garbage_collector_nothing_to_find(world):
+    await world.ran(-1, "fail")
+    with uncollected() as found:
+        for number in range(2):
+            await world.ran(number, "fail")
+    assert {type(each).__name__ for each in found} == set()
 
 
 @pytest.mark.parametrize("world", ["sqlite"], indirect=True)

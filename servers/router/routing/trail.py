@@ -21,7 +21,7 @@ class Trail:
     tried: list[str] = field(default_factory=list)
     unable: list[str] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
-    last: tuple[Target, ProviderDown] | None = None
+    last: tuple[Target, str] | None = None  # who failed, and why
     refused: AstromeshError | None = None  # by a budget
     classes: set[str] = field(default_factory=set)  # of the failures of this round
 
@@ -34,18 +34,19 @@ class Trail:
         self.tried.append(f"{_name(target)} is left alone {until}")
 
     def failed(self, target: Target, wait: float, error: ProviderDown) -> None:
-        self.last = target, error
+        self.last = target, error.reason
         self.waits.append(wait)
         self.tried.append(f"{_name(target)}: {error.message}")
         self.classes.add(error_class(error))
 
     def busy(self, target: Target, error: ProviderDown) -> None:
-        self.last = target, error
+        self.last = target, error.reason
         self.waits.append(error.pause)
         self.tried.append(error.message)
 
     def unpaid(self, target: Target, error: AstromeshError) -> None:
-        self.refused = self.refused or error
+        # Where it was raised holds on to this trail.
+        self.refused = self.refused or error.with_traceback(None)
         self.unable.append(f"{_name(target)}: {error.message}")
 
     def again(self) -> None:
@@ -70,11 +71,11 @@ class Trail:
             retry_after=None if isinf(self.wait) else self.wait or SOON,
         )
         if self.last:
-            target, error = self.last
+            target, reason = self.last
             ended.facts |= {
                 "provider": target.provider,
                 "model": target.model,
-                "cause": error.reason,
+                "cause": reason,
             }
         return ended
 
