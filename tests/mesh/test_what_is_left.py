@@ -22,13 +22,13 @@ from servers.mesh import Mesh
 from tests.contract.rag_fixture import pipeline
 from tests.faults.thinking import thinking
 from tests.leaving import grown, sizes, uncollected
+from tests.patience import until
 from tests.running import agent, mesh_of, over_the_wire, write_agents
 from tests.scripted.http_server import Asked, Call, Reply, ScriptedServer, Then
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MANY = 20
-PATIENCE = 300  # tenths of a second
 REPLIES = {
     "compute": Reply((), calls=[Call("calculator", '{"expression": "2+3"}')]),
     "break": Reply(("It is",), then=Then.CLOSE),
@@ -155,11 +155,9 @@ class TestWork:
         before = sizes(world.mesh)
         for number in range(MANY):
             await work(world, number)
-        for _ in range(PATIENCE):  # what is behind comes to its end
-            if not (found := grown(before, sizes(world.mesh), by=MANY)):
-                break
-            await asyncio.sleep(0.1)
-        assert found == []
+        with suppress(TimeoutError):  # what is behind comes to its end
+            await until(lambda: grown(before, sizes(world.mesh), by=MANY) == [])
+        assert grown(before, sizes(world.mesh), by=MANY) == []
 
 
 @pytest.mark.parametrize("world", ["sqlite"], indirect=True)
