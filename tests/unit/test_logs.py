@@ -15,8 +15,9 @@ from servers.kernel.logs import about, configure_logs
 def stream() -> Iterator[io.StringIO]:
     """Where lines go; the process logs afterwards as it did before."""
     handlers, level = logging.root.handlers[:], logging.root.level
+    configured = structlog.get_config()
     yield io.StringIO()
-    structlog.reset_defaults()
+    structlog.configure(**configured)
     logging.captureWarnings(False)
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
