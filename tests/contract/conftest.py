@@ -9,6 +9,7 @@ from servers.router.adapters.http import Http, open_http
 from tests.chroma_server import chroma_server_in
 from tests.contract import memory_fixture, run_fixture
 from tests.contract.provider_fixture import KINDS, NOON, Kind, streamed, whole
+from tests.postgres_server import postgres_server
 from tests.redis_server import RedisServer, redis_server
 
 
@@ -36,6 +37,20 @@ def opening(request, tmp_path):
         return lambda: run_fixture.sqlite(tmp_path)
     dsn = request.getfixturevalue("postgres").schema()
     return lambda: run_fixture.postgres(dsn)
+
+
+@pytest.fixture(scope="module")
+def mortal_postgres():
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def fragile(mortal_postgres):
+    """A PostgreSQL that may be stopped: it runs again for the next test of the file."""
+    yield mortal_postgres
+    if mortal_postgres.process is None:
+        mortal_postgres.start()
 
 
 @pytest.fixture

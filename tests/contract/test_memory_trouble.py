@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -12,7 +12,6 @@ from servers.domain.memory import Details, SessionKey
 from servers.kernel.errors import Unavailable
 from tests.contract.memory_fixture import DURABLE, EXCHANGE, KEY, Database, indexes
 from tests.patience import PATIENCE
-from tests.postgres_server import postgres_server
 from tests.redis_server import redis_server
 
 WRITERS = 4
@@ -41,22 +40,13 @@ class Postgres:
         await asyncio.to_thread(self.server.start)
 
 
-@asynccontextmanager
-async def one_of_redis(folder):
-    async with redis_server(folder, *DURABLE) as server:
-        yield Redis(server)
-
-
-@asynccontextmanager
-async def one_of_postgres(folder):
-    with postgres_server() as server:
-        yield Postgres(server)
-
-
-@pytest.fixture(params=[one_of_redis, one_of_postgres], ids=["redis", "postgres"])
+@pytest.fixture(params=["redis", "postgres"])
 async def server(request, tmp_path):
-    async with request.param(tmp_path) as server:
-        yield server
+    if request.param == "postgres":
+        yield Postgres(request.getfixturevalue("fragile"))
+        return
+    async with redis_server(tmp_path, *DURABLE) as server:
+        yield Redis(server)
 
 
 async def writing(memory, key: SessionKey, acknowledged: list[str], stop: asyncio.Event) -> None:

@@ -17,16 +17,8 @@ from tests.contract import run_fixture
 from tests.contract.run_fixture import STARTED, a_run, ended, event, ids, said, waiting_run
 from tests.patience import PATIENCE
 from tests.postgres_proxy import proxy
-from tests.postgres_server import postgres_server
 
 LONG = 600.0  # seconds that no test waits for
-
-
-@pytest.fixture
-def fragile():
-    """One that may be stopped: the others' tests have another."""
-    with postgres_server() as server:
-        yield server
 
 
 @pytest.fixture
