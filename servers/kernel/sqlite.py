@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,7 @@ T = TypeVar("T")
 _TOGETHER = 256  # writes in one commit at most: bounds how long the first of them waits
 _BUSY = 5_000  # milliseconds that SQLite waits for a lock
 _WRITING_OUT = 20  # the same, for those who read an old view; nobody writes meanwhile
+_PAGES = 1 << 14  # that are wiped at once: others want to write in between
 _READERS_GET = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4)  # seconds to come to an end, between two tries
 
 
@@ -37,6 +39,8 @@ class Database:
 
     def __init__(self, writer: Workers, readers: Workers) -> None:
         self._writer, self._readers = writer, readers
+        self._wiping = asyncio.Lock()
+        self._asked = self._wiped = 0  # wipes
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` and return its result once it is on disk.
@@ -60,19 +64,28 @@ class Database:
         await self._tried(_write_out)
 
     async def wipe(self) -> None:
-        """As `write_out`, and leave none of these copies either. It looks at the whole file, a
-        second or two for each gigabyte, in which nobody writes."""
-        await self._tried(_wipe)
-
-    async def _tried(self, work: Callable[[sqlite3.Connection], bool]) -> None:
-        for pause in _READERS_GET:
-            if await self._writer.submit(work):
+        """As `write_out`, and leave none of these copies either, of what was removed before. It
+        looks at the whole file, a second or two for each gigabyte; others write in between."""
+        self._asked += 1
+        mine = self._asked
+        async with self._wiping:
+            if self._wiped >= mine:  # by one who began after this was asked for
                 return
+            asked, first = self._asked, 1
+            while first:
+                first = await self._tried(_Wipe(first))
+            self._wiped = asked
+
+    async def _tried(self, work: Callable[[sqlite3.Connection], int | None]) -> int:
+        for pause in _READERS_GET:
+            if (done := await self._writer.submit(work)) is not None:
+                return done
             await asyncio.sleep(pause)
-        if not await self._writer.submit(work):
-            raise Unavailable(
-                "somebody reads what was removed: ask again", reason="STORAGE_BUSY", retry_after=1.0
-            )
+        if (done := await self._writer.submit(work)) is not None:
+            return done
+        raise Unavailable(
+            "somebody reads what was removed: ask again", reason="STORAGE_BUSY", retry_after=1.0
+        )
 
 
 @asynccontextmanager
@@ -113,6 +126,7 @@ def _writing(path: Path, migrations: Sequence[str], erasing: bool) -> Iterator[s
         # A burst must not leave a huge log file behind for good.
         connection.execute("PRAGMA journal_size_limit = 67108864")
         _migrate(connection, path, migrations)
+        connection.log = Path(f"{path}-wal")
         connection.file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         # After the connections: to close a file takes SQLite's locks on it from this process.
         last.callback(os.close, connection.file)
@@ -127,6 +141,10 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 class _Connection(sqlite3.Connection):
     file = -1  # of the one that writes: the database, as the system has it
+    log = Path()  # what SQLite has written and not yet brought into the file
+
+    def has_log(self) -> bool:
+        return self.log.exists() and self.log.stat().st_size > 0
 
 
 def _connect(path: Path, mode: str) -> _Connection:
@@ -151,36 +169,54 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
         )
 
 
-def _write_out(connection: sqlite3.Connection) -> bool:
-    """Work that is no part of a transaction. False: somebody reads what is in the log."""
+def _write_out(connection: sqlite3.Connection) -> int | None:
+    """Work that is no part of a transaction. None: somebody reads what is in the log."""
     connection.execute(f"PRAGMA busy_timeout = {_WRITING_OUT}")
     busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     connection.execute(f"PRAGMA busy_timeout = {_BUSY}")
-    return not busy
+    return None if busy else 0
 
 
-def _wipe(connection: sqlite3.Connection) -> bool:
-    """The same, and what is unused is zeros. Nobody writes meanwhile: this thread does."""
-    if not _write_out(connection):
-        return False
-    # What it has read before it must not write again.
-    connection.execute("PRAGMA shrink_memory")
-    if isinstance(connection, _Connection) and scrub(connection.file):
-        return True
-    connection.execute("VACUUM")
-    return _write_out(connection)
+@dataclass(frozen=True, slots=True)
+class _Wipe:
+    """The same, and what is unused is zeros in some pages. Returns the next page; 0: all done."""
+
+    first: int
+
+    def __call__(self, connection: sqlite3.Connection) -> int | None:
+        if _write_out(connection) is None or not isinstance(connection, _Connection):
+            return None
+        # Programs that don't know of our lock, such as sqlite3, keep to SQLite's.
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if connection.has_log():  # somebody wrote just now
+                return None
+            following = scrub(connection.file, self.first, _PAGES)
+        finally:
+            connection.execute("ROLLBACK")
+            # What it has read before it must not write again.
+            connection.execute("PRAGMA shrink_memory")
+        if following is None:
+            connection.execute("VACUUM")
+            return _write_out(connection)
+        return following
 
 
-_APART = (_write_out, _wipe)
+def _apart(work: Work) -> bool:
+    return work is _write_out or isinstance(work, _Wipe)
 
 
 def _apply(connection: sqlite3.Connection, works: Sequence[Work]) -> Sequence[Outcome]:
-    if not any(work in _APART for work in works):
-        return _commit(connection, works)
-    writes = [work for work in works if work not in _APART]
+    writes = [work for work in works if not _apart(work)]
     outcomes = iter(_commit(connection, writes) if writes else ())
-    done = attempt(_wipe if _wipe in works else _write_out, connection)
-    return [done if work in _APART else next(outcomes) for work in works]
+    written_out = attempt(_write_out, connection) if _write_out in works else (None, None)
+
+    def outcome(work: Work) -> Outcome:
+        if isinstance(work, _Wipe):
+            return attempt(work, connection)
+        return written_out if work is _write_out else next(outcomes)
+
+    return [outcome(work) for work in works]
 
 
 def _commit(connection: sqlite3.Connection, works: Sequence[Work]) -> Sequence[Outcome]:

@@ -14,6 +14,7 @@ import pytest
 
 from servers.kernel.errors import DataLost, Exhausted, NotReady, Unavailable
 from servers.kernel.sqlite import Database, open_database
+from servers.kernel.sqlite_pages import scrub
 
 TABLE = "CREATE TABLE item(name TEXT PRIMARY KEY) WITHOUT ROWID;"
 
@@ -301,6 +302,68 @@ class TestWiping:
     async def test_of_an_empty_file_does_nothing(self, path):
         async with open_database(path) as db:
             await db.wipe()
+
+    async def test_lets_others_write_in_between_where_a_file_is_big(self, path):
+        path.parent.mkdir()
+        with closing(sqlite3.connect(path)) as first:
+            first.execute("PRAGMA page_size = 512")
+            first.execute("VACUUM")
+        names = [f"{n:032x}" for n in range(1_100)]
+        rows = [(name, name.encode() * 250) for name in names]
+        async with open_database(path, [self.ROWS]) as db:
+            await db.write(lambda c: c.executemany("INSERT INTO run VALUES (?, ?)", rows).rowcount)
+            await db.write(self.removing(names[1:-1]))
+            done: list[str] = []
+            asked = [
+                asyncio.create_task(self.noted(done, "wiped", db.wipe())),
+                asyncio.create_task(self.noted(done, "written", db.write(self.removing([])))),
+            ]
+            await asyncio.gather(*asked)
+            assert done == ["written", "wiped"]
+            assert self.still_there(path, names[::99]) == [names[0]]
+            assert self.still_there(path, names[-3:]) == [names[-1]]
+            assert (
+                await db.read(lambda c: c.execute("PRAGMA integrity_check").fetchone()[0]) == "ok"
+            )
+
+    async def noted(self, done: list[str], what: str, work) -> None:
+        await work
+        done.append(what)
+
+    async def test_of_several_who_ask_takes_what_each_of_them_has_removed(self, path):
+        names = [f"{n:032x}" for n in range(90)]
+        async with open_database(path, [self.ROWS]) as db:
+            await db.write(self.writing(Random(1), names))
+
+            async def erased(some: list[str]) -> None:
+                await db.write(self.removing(some))
+                await db.wipe()
+                assert self.still_there(path, some) == []
+
+            await asyncio.gather(*(erased(names[n : n + 15]) for n in range(0, 90, 15)))
+
+    @pytest.mark.parametrize("at", [0, 20])
+    async def test_leaves_alone_what_is_no_plain_sqlite_file(self, tmp_path, at):
+        """Begins with something else, or keeps something of an extension's in each page."""
+        path = tmp_path / "other.db"
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(self.ROWS)
+        data = bytearray(path.read_bytes())
+        data[at] += 1
+        data[200:300] = b"x" * 100
+        path.write_bytes(data)
+        with path.open("r+b") as file:
+            assert scrub(file.fileno()) is None
+        assert path.read_bytes() == data
+
+    async def test_keeps_other_programs_from_writing_meanwhile(self, path):
+        """They know nothing of our lock. While one of them writes, nothing is wiped."""
+        async with open_database(path, [self.ROWS]) as db:
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                with pytest.raises(Unavailable) as refused:
+                    await db.wipe()
+                assert refused.value.reason == "STORAGE_BUSY"
 
 
 async def test_a_closed_database_says_so(path):
