@@ -6,12 +6,13 @@ from contextlib import suppress
 from functools import partial
 
 import pytest
+from redis.asyncio import Redis as Client
 
 from servers.domain.chat import Role, says
 from servers.domain.memory import Details, SessionKey
 from servers.kernel.errors import Unavailable
 from tests.contract.memory_fixture import DURABLE, EXCHANGE, KEY, Database, indexes
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.redis_server import redis_server
 
 WRITERS = 4
@@ -109,6 +110,22 @@ async def test_a_restart_costs_time_and_nothing_else(server):
         assert not waiting.done()
         await server.start()
         assert await waiting == 4
+
+
+@pytest.mark.parametrize("server", ["redis"], indirect=True)
+async def test_what_a_replica_refuses_waits_until_somebody_writes_again(server):
+    async with server.database.memory() as memory, Client.from_url(server.server.url) as beside:
+        await memory.append(KEY, EXCHANGE, "r1")
+        await beside.replicaof("127.0.0.1", 1)
+        waiting = asyncio.create_task(memory.append(KEY, EXCHANGE, "r2"))
+        await until(lambda: refused(beside))
+        assert not waiting.done()
+        await beside.replicaof("NO", "ONE")
+        assert await waiting == 4
+
+
+async def refused(beside) -> bool:
+    return "errorstat_READONLY" in await beside.info("errorstats")
 
 
 async def test_an_exchange_without_a_run_is_added_once_over_a_restart(server):

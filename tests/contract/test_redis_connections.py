@@ -5,10 +5,12 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as Lost
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as Late
 
+from servers.kernel.errors import Unavailable
 from servers.memory.adapters.redis_connections import Script, open_connections
+from tests.patience import until
 
 ECHO = Script.of("return ARGV[1]")
 
@@ -38,8 +40,7 @@ async def test_questions_at_one_go_are_answered_in_their_order(connections):
 
 async def test_who_leaves_does_not_leave_his_answer_to_the_next(connections, beside):
     asking = asyncio.create_task(connections.ask("BLPOP", "nothing-there", 0))
-    while not (await beside.info("clients"))["blocked_clients"]:  # noqa: ASYNC110  # it waits
-        await asyncio.sleep(0)
+    await until(lambda: blocked(beside))
     asking.cancel()
     await asyncio.wait([asking])
     assert await connections.ask("ECHO", "mine") == b"mine"
@@ -50,6 +51,64 @@ async def test_no_answer_in_time_is_an_error_and_not_the_next_ones_answer(redis)
         with pytest.raises(Late):
             await hasty.ask("BLPOP", "nothing-there", 0)
         assert hasty.idle == 0
+
+
+async def test_where_one_gives_no_answer_those_opened_before_are_not_asked(redis):
+    async with open_connections(redis.url, answer=0.3) as hasty:
+
+        async def some_are_open() -> bool:
+            asking = (hasty.ask("PING") for _ in range(4))
+            await asyncio.gather(*asking, return_exceptions=True)
+            return hasty.idle > 1
+
+        await until(some_are_open)
+        with pytest.raises(Late):
+            await hasty.ask("BLPOP", "nothing-there", 0)
+        assert hasty.idle == 0
+
+
+async def test_a_server_that_has_become_a_replica_is_left(connections, beside):
+    await connections.ask("SET", "a", 1)
+    await beside.replicaof("127.0.0.1", 1)
+    try:
+        with pytest.raises(ReadOnlyError):
+            await connections.ask("SET", "a", 2)
+        assert connections.idle == 0
+    finally:
+        await beside.replicaof("NO", "ONE")
+
+
+async def test_a_connection_in_use_is_closed_as_soon_as_it_is_not(redis, beside):
+    async with open_connections(redis.url) as connections:
+        known = await connections.ask("CLIENT", "ID")
+        asking = asyncio.create_task(connections.ask("BLPOP", "a-list", 0))
+        await until(lambda: blocked(beside))
+    await beside.rpush("a-list", "said")
+    assert await asking == [b"a-list", b"said"]
+    await until(lambda: gone(beside, known))
+    with pytest.raises(Unavailable):
+        await connections.ask("PING")
+
+
+async def test_an_address_may_say_that_fewer_are_open(redis, beside):
+    before = (await beside.info("stats"))["total_connections_received"]
+    async with open_connections(f"{redis.url}?max_connections=2") as connections:
+        await asyncio.gather(*(connections.ask("PING") for _ in range(20)))
+    assert (await beside.info("stats"))["total_connections_received"] - before <= 2
+
+
+async def test_an_option_that_there_is_not_is_an_error_of_the_address(redis):
+    with pytest.raises(ValueError, match="option"):
+        async with open_connections(f"{redis.url}?colour=red"):
+            pass
+
+
+async def blocked(beside) -> bool:
+    return bool((await beside.info("clients"))["blocked_clients"])
+
+
+async def gone(beside, known: int) -> bool:
+    return known not in [int(each["id"]) for each in await beside.client_list()]
 
 
 async def test_what_is_refused_costs_neither_the_others_nor_the_connection(connections):

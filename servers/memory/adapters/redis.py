@@ -19,7 +19,13 @@ from servers.domain.memory import Recorded, SessionInfo, SessionKey, Summary, Tu
 from servers.kernel.errors import Exhausted, Unavailable
 from servers.kernel.stored_json import dumps, loads
 from servers.memory.adapters import redis_scripts as scripts
-from servers.memory.adapters.redis_connections import Connections, Script, Word, open_connections
+from servers.memory.adapters.redis_connections import (
+    DEMOTED,
+    Connections,
+    Script,
+    Word,
+    open_connections,
+)
 from servers.memory.adapters.redis_keys import (
     Keys,
     body_of,
@@ -38,7 +44,7 @@ from servers.memory.ports import Exchange, Latest, Standing, Window
 
 _PATIENCE: Final = 10.0  # seconds that a run waits for a server that is away
 _PAUSE: Final = 0.1  # seconds between two tries, at first
-_AWAY: Final = (Lost, Late, BusyLoadingError, OSError)
+_AWAY: Final = (Lost, Late, BusyLoadingError, OSError, *DEMOTED)
 _SWEEP: Final = 3600.0  # seconds
 _CHUNK: Final = 500  # turns, or places, that are read together
 _MANY: Final = ("COUNT", 1000)  # keys that are looked at together

@@ -14,11 +14,17 @@ from typing import Any, Final, TypeAlias
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ConnectionError as Lost
+from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as Late
+
+from servers.kernel.errors import Unavailable
 
 _CONNECTIONS: Final = 16
 _ANSWER: Final = 5.0  # seconds for an answer, and for a connection where none is open
+
+# What a server answers that has become a replica: another one, under the same name, is to be asked.
+DEMOTED: Final = (ReadOnlyError, MasterDownError)
 
 Word: TypeAlias = str | bytes | int | float
 
@@ -40,8 +46,9 @@ class Connections:
 
     def __init__(self, pool: ConnectionPool, answer: float) -> None:
         self._pool, self._answer = pool, answer
-        self._free = asyncio.Semaphore(_CONNECTIONS)
+        self._free = asyncio.Semaphore(min(_CONNECTIONS, pool.max_connections))
         self._idle: list[AbstractConnection] = []  # the last one is used first
+        self._closed = False
 
     @property
     def idle(self) -> int:
@@ -64,17 +71,33 @@ class Connections:
         """Several at one go, in their order; others may be answered in between."""
         try:
             async with asyncio.timeout(self._answer), self._free:
-                connection = await self._connected()
-                try:
-                    return await _answers(connection, questions)
-                finally:
-                    if connection.is_connected:  # it isn't where an answer is still to come
-                        self._idle.append(connection)
+                return await self._answered(questions)
         except TimeoutError as error:
+            await self._give_up_idle()
             raise Late(f"no answer in {self._answer:g} seconds") from error
+        except (Lost, Late, OSError, *DEMOTED):
+            await self._give_up_idle()
+            raise
+
+    async def _answered(self, questions: Sequence[Sequence[Word]]) -> list[Any]:
+        connection = await self._connected()
+        try:
+            return await _answers(connection, questions)
+        finally:
+            if self._closed:
+                await connection.disconnect(nowait=True)
+            elif connection.is_connected:  # it isn't where an answer is still to come
+                self._idle.append(connection)
+
+    async def _give_up_idle(self) -> None:
+        """They lead where the one that has failed led: each would cost somebody as long as it."""
+        while self._idle:
+            await self._idle.pop().disconnect(nowait=True)
 
     async def _connected(self) -> AbstractConnection:
         """One that is open; those that the server has closed meanwhile are given up."""
+        if self._closed:
+            raise Unavailable("the connections to Redis are closed", reason="SHUTTING_DOWN")
         while self._idle:
             connection = self._idle.pop()
             if not await connection.can_read():  # nobody has asked: it is the end that can be read
@@ -85,6 +108,8 @@ class Connections:
         return new
 
     async def close(self) -> None:
+        """Those that are in use, as soon as they aren't."""
+        self._closed = True
         while self._idle:
             await self._idle.pop().disconnect()
 
@@ -123,6 +148,10 @@ async def open_connections(url: str, answer: float = _ANSWER) -> AsyncIterator[C
         socket_connect_timeout=answer,
         retry=Retry(NoBackoff(), 0),
     )
+    try:
+        pool.make_connection()  # type: ignore[no-untyped-call]  # which only reads the options
+    except TypeError as unknown:
+        raise ValueError("an option of the address that there isn't") from unknown
     connections = Connections(pool, answer)
     try:
         yield connections
