@@ -1,7 +1,9 @@
 """Opens the databases that memory is kept in, each when it is first needed."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
 
 from servers.kernel.errors import NotReady
 from servers.kernel.sqlite import Database
@@ -10,6 +12,8 @@ from servers.memory.adapters.sqlite_episodes import SqliteEpisodes
 from servers.memory.episode_ports import EpisodeStore
 from servers.memory.places import Backend, Places
 from servers.memory.ports import ConversationStore
+
+T = TypeVar("T")
 
 _PREFIX = "astromesh:memory"  # of keys in Redis
 
@@ -51,32 +55,50 @@ async def open_episode_places(
         yield places
 
 
-def _in_redis(backend: Backend) -> AbstractAsyncContextManager[ConversationStore]:
-    try:
+@asynccontextmanager
+async def _in_redis(backend: Backend) -> AsyncIterator[ConversationStore]:
+    def opens() -> AbstractAsyncContextManager[ConversationStore]:
         from servers.memory.adapters.redis import open_redis_conversations
-    except ModuleNotFoundError as missing:
-        raise _without(backend, missing) from missing
-    return open_redis_conversations(backend.url, backend.said_in, _PREFIX)
+
+        return open_redis_conversations(backend.url, backend.said_in, _PREFIX)
+
+    async with await _imported(backend, opens) as store:
+        yield store
 
 
-def _in_postgres(
+@asynccontextmanager
+async def _in_postgres(
     backend: Backend, now: Callable[[], float]
-) -> AbstractAsyncContextManager[ConversationStore]:
-    try:
+) -> AsyncIterator[ConversationStore]:
+    def opens() -> AbstractAsyncContextManager[ConversationStore]:
         from servers.memory.adapters.postgres import open_postgres_conversations
-    except ModuleNotFoundError as missing:
-        raise _without(backend, missing) from missing
-    return open_postgres_conversations(backend.url, backend.said_in, now)
+
+        return open_postgres_conversations(backend.url, backend.said_in, now)
+
+    async with await _imported(backend, opens) as store:
+        yield store
 
 
-def _episodes_in_postgres(
+@asynccontextmanager
+async def _episodes_in_postgres(
     backend: Backend, now: Callable[[], float]
-) -> AbstractAsyncContextManager[EpisodeStore]:
-    try:
+) -> AsyncIterator[EpisodeStore]:
+    def opens() -> AbstractAsyncContextManager[EpisodeStore]:
         from servers.memory.adapters.postgres_episodes import open_postgres_episodes
+
+        return open_postgres_episodes(backend.url, backend.said_in, now)
+
+    async with await _imported(backend, opens) as store:
+        yield store
+
+
+async def _imported(backend: Backend, work: Callable[[], T]) -> T:
+    """What imports a client library is done beside the event loop: half a second of computing is
+    many on a busy machine, in which nobody else would be answered."""
+    try:
+        return await asyncio.to_thread(work)
     except ModuleNotFoundError as missing:
         raise _without(backend, missing) from missing
-    return open_postgres_episodes(backend.url, backend.said_in, now)
 
 
 def _without(backend: Backend, missing: ModuleNotFoundError) -> NotReady:
