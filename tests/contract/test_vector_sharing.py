@@ -105,3 +105,33 @@ async def test_writers_that_are_long_gone_leave_few_marks(tmp_path):
             await one.leave_mark()
         assert len(await one.marks()) < 33
         assert f"w{number}" not in await one.marks()  # its own it knows
+
+
+async def test_who_reads_while_an_older_version_is_deleted_knows_it_no_longer(
+    collection, monkeypatch
+):
+    """Also where another process's clock is ahead, whose version looks newer."""
+    async with open_collection("chroma", collection) as store:
+        await store.prepare(SPACE)
+        await store.replace("acme", record("a", updated_at=9.0), points(EAST, text="fox"))
+        delete = ChromaCollection.delete
+
+        async def read_first(self, *conditions):
+            async with open_collection("chroma", collection) as other:
+                await other.replace("acme", record("b", acl=("ada",)), points(EAST))
+                await store.records(ACME, "", 9)
+            await delete(self, *conditions)
+
+        monkeypatch.setattr(ChromaCollection, "delete", _once(read_first, delete))
+        await store.replace("acme", record("a", acl=("ada",)), points(EAST, text="fox"))
+        assert await store.record(Scope("acme", "bob"), "a") is None
+        assert await seen(store, Scope("acme", "bob")) == set()
+
+
+def _once(first, then):
+    left = [first]
+
+    async def delete(self, *conditions):
+        await (left.pop() if left else then)(self, *conditions)
+
+    return delete

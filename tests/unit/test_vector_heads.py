@@ -118,6 +118,19 @@ class TestKnown:
         await database.seen()
         assert await database.seen() == ["a v1", "b v1"]
 
+    async def test_is_read_though_others_write_all_the_time(self):
+        database = Database(head())
+        database.meanwhile = [lambda: database.writes(head("b"))] * 20
+        assert await database.seen() == ["a v1"]
+        assert await database.seen() == ["a v1", "b v1"]
+        assert database.read == 2
+
+    async def test_is_read_for_all_who_ask_though_others_write_all_the_time(self):
+        database = Database(head())
+        database.meanwhile = [lambda: database.writes(head("b"))] * 20
+        await asyncio.gather(*(database.seen() for _ in range(9)))
+        assert database.read <= 2
+
     async def test_takes_over_our_own_changes_unread(self):
         database = Database(head())
         await database.seen()

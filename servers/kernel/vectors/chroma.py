@@ -123,6 +123,8 @@ class ChromaStore:
         self._known.change(tenant, stored)
         older = {"tenant": tenant}, {"record": record.id}, {"version": {"$ne": version}}
         await self._in.delete(*older)
+        # Who read before that has both, and may take the older one for the newest.
+        self._known.change(tenant, partial(Heads.keep, record=record.id, versions={version}))
         # Of the whole: who reads before the older one is gone may take that for the newest.
         await self._in.leave_mark()
 

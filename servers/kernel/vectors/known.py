@@ -34,6 +34,7 @@ class Tenant:
     heads: Heads
     marks: Marks
     read_at: float
+    reading: int  # which one it is of
     words: WordTable = field(default_factory=WordTable)
 
 
@@ -45,14 +46,18 @@ class Known:
         self._tenants: OrderedDict[str, Tenant] = OrderedDict()
         self._reading = asyncio.Lock()
         self._meanwhile: list[tuple[str, Change]] = []  # our own changes during a reading
-        self._forgotten = 0
+        self._forgotten = self._readings = 0
 
     async def tenant(self, name: str) -> Tenant:
-        """As it is now, with each change that was acknowledged before."""
+        """With each change that was acknowledged before."""
+        before = self._readings
         if known := self._fresh(name, await self._others.marks()):
             return known
         async with self._reading:
             while True:
+                # One that began later has it all, however much is written all the time.
+                if (read := self._tenants.get(name)) and read.reading > before:
+                    return read
                 # Before reading: what is written meanwhile leaves a mark that isn't in these.
                 marks = await self._others.marks()
                 if known := self._fresh(name, marks):
@@ -70,6 +75,7 @@ class Known:
 
     async def _read_again(self, name: str, marks: Marks) -> None:
         self._meanwhile.clear()
+        self._readings += 1
         forgotten, began = self._forgotten, self._clock()
         heads = Heads(await self._read(name))
         if forgotten != self._forgotten:
@@ -79,7 +85,7 @@ class Known:
                 change(heads)
         known = self._tenants.pop(name, None)
         words = known.words if known else WordTable()
-        self._tenants[name] = Tenant(heads, marks, began, words)
+        self._tenants[name] = Tenant(heads, marks, began, self._readings, words)
         while len(self._tenants) > 1 and self._count() > _MOST_KNOWN:
             self._tenants.popitem(last=False)
 
