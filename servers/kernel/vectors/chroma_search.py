@@ -12,8 +12,8 @@ Its sparse vectors work in its cloud only, so that words are weighed here.
 
 import asyncio
 from array import array
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from servers.kernel.vectors.known import Tenant
 from servers.kernel.vectors.payloads import Head
 from servers.kernel.vectors.ports import Found
 from servers.kernel.vectors.word_table import WordTable
+
+T = TypeVar("T")
 
 
 class ChromaSearch:
@@ -106,7 +108,7 @@ class ChromaSearch:
         async with self._reading:
             await self._read_words(tenant, seen)
             versions = [version for _, version in seen]
-            best = await asyncio.to_thread(tenant.words.best, versions, asked, limit)
+            best = await _to_its_end(lambda: tenant.words.best(versions, asked, limit))
         return await self._found([(id_of(*place), score) for place, score in best], with_vectors)
 
     async def _read_words(self, tenant: Tenant, seen: Sequence[Head]) -> None:
@@ -114,7 +116,16 @@ class ChromaSearch:
         lacking = set(tenant.words.lacking(version for _, version in seen))
         heads = [each for each in seen if each[1] in lacking]
         documents = dict(await self._get(ids_of(heads), "documents"))
-        await asyncio.to_thread(_add, tenant.words, heads, documents)
+        await _to_its_end(lambda: _add(tenant.words, heads, documents))
+
+
+async def _to_its_end(work: Callable[[], T]) -> T:
+    """In a thread. Who leaves meanwhile has waited for it: the table takes one call at a time."""
+    working = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    finally:
+        await asyncio.wait([working])
 
 
 def _add(table: WordTable, heads: Sequence[Head], documents: dict[str, str]) -> None:
