@@ -59,8 +59,8 @@ class FlatIndex:
         numbers, rows = self._numbers, self._room[: len(self._numbers)]
         if len(seen) < len(numbers):
             wanted = np.sort(np.frombuffer(seen, np.int64))
-            at = np.searchsorted(numbers, wanted)
-            numbers, rows = wanted, rows[at]
+            there = np.isin(wanted, numbers, assume_unique=True)
+            numbers, rows = wanted[there], rows[np.searchsorted(numbers, wanted[there])]
         asked = np.frombuffer(vector, np.float32).reshape(1, -1)
         found, scores = native.top_k(asked, rows, limit, "dot", self._threads)
         return list(zip(numbers[found[0]].tolist(), scores[0].tolist(), strict=True))

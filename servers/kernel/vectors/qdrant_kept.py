@@ -68,9 +68,23 @@ class Kept:
                 self.heads(said["tenant"]).put(payloads.head_from(said))
 
     def ids(self, tenant: str, records: Iterable[str], but: str = "") -> list[str]:
-        """Of all points of some records, but those of a version."""
+        """Of all points of some records, but those of a version; in the order to delete them."""
         every = (name for record in records for name in self._of.get((tenant, record), ()))
-        return [name for name in every if self._points[name].version != but]
+        return self._in_order(name for name in every if self._points[name].version != but)
+
+    def _in_order(self, ids: Iterable[str]) -> list[str]:
+        """Each is deleted by itself, and the process may end between two: so that no version is
+        seen that has lost points, nor an older one than before."""
+        known = {name: self._points[name] for name in ids}
+        records = {(each.tenant, each.record) for each in known.values()}
+        heads = [head for tenant, record in records for head in self.heads(tenant).of([record])]
+        written = {version: record.updated_at for record, version in heads}
+
+        def place(name: str) -> tuple[int, float, str]:
+            point = known[name]
+            return point.index, written.get(point.version, 0.0), point.version
+
+        return sorted(known, key=place)
 
     def over(self, now: float) -> tuple[int, list[str]]:
         """How many records have a version that is over by `now`, and the points of these
@@ -84,7 +98,7 @@ class Kept:
             left = payloads.left_behind(self.heads(tenant).of([record]), now)
             every = self._of[tenant, record]
             gone |= {name for name in every if self._points[name].version in left}
-        return len(records), sorted(gone)
+        return len(records), self._in_order(gone)
 
     def remove(self, ids: Iterable[str]) -> None:
         """All points of some versions."""
