@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import accumulate, count
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -121,5 +121,24 @@ def test_every_database_says_what_a_list_would(database, asked):
             for step in asked:
                 await done(memory, model, step, tenant)
             await compared(memory, model, tenant)
+
+    asyncio.run(compare())
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(counts=st.lists(st.integers(1, 90), max_size=300), most=st.integers(1, 9000))
+def test_a_budget_shows_what_would_be_shown_of_all_turns_at_once(database, counts, most):
+    fitting = sum(total <= most for total in accumulate(reversed(counts)))
+
+    async def compare() -> None:
+        key = SessionKey(f"t{next(_tenants)}", "helper", "s1")
+        async with database.memory() as memory:
+            said = [says(Role.USER, f"{n}") for n in range(len(counts))]
+            if said:
+                await memory.append(key, said, "", Details("", tuple(counts), "p/m"))
+            budget = Strategy("token_budget", max_tokens=most, counted_by="p/m")
+            context = await memory.context(key, budget)
+            assert context.messages == tuple(said[len(said) - fitting :])
+            assert (context.total_turns, context.uncounted) == (len(said), ())
 
     asyncio.run(compare())

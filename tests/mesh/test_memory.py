@@ -11,7 +11,7 @@ import yaml
 
 from servers.agents.remote import RemoteAgents
 from servers.domain.caller import Caller
-from servers.domain.runs import RunRequest
+from servers.domain.runs import RunRequest, RunState
 from tests.mesh.mesh_process import command, mesh_process, services
 from tests.ports import free_port
 from tests.redis_server import redis_server
@@ -40,7 +40,8 @@ async def agents_at(address: str):
 
 async def asked(address: str, agent: str, query: str) -> None:
     async with agents_at(address) as agents:
-        await agents.run(ME, RunRequest(agent, query, session="s"))
+        run = await agents.run(ME, RunRequest(agent, query, session="s"))
+        assert run.state is RunState.COMPLETED, run.failure
 
 
 def shown(request) -> list[str]:
@@ -73,6 +74,7 @@ async def second_prompts(tmp_path_factory, postgres):
                     await asked(mesh.address, name, f"{query}, {name}?")
                 mesh.signal(signal.SIGKILL)
                 await mesh.ended()
+                assert "not kept in memory" not in mesh.log(), mesh.log()
         prompts = [shown(request) for request in model.requests]
         yield {name: each for name in KEPT for each in prompts if each[-1] == f"two, {name}?"}
 
