@@ -124,6 +124,24 @@ async def test_what_a_replica_refuses_waits_until_somebody_writes_again(server):
         assert await waiting == 4
 
 
+@pytest.mark.parametrize("server", ["redis"], indirect=True)
+async def test_what_is_lost_when_its_time_is_over_is_tried_once_more(server):
+    server.database.patience = 0.0  # as where the whole process stood still for long
+    async with server.database.memory() as memory, Client.from_url(server.server.url) as beside:
+        await memory.append(KEY, EXCHANGE, "r1")
+        await beside.client_pause(60_000, all=False)
+        waiting = asyncio.create_task(memory.append(KEY, EXCHANGE, "r2"))
+        asking = await until(lambda: held_up(beside))
+        await beside.client_kill_filter(_id=asking["id"])
+        await beside.client_unpause()
+        assert await waiting == 4
+
+
+async def held_up(beside) -> dict | None:
+    """The one whose question waits for the end of a pause."""
+    return next((each for each in await beside.client_list() if "b" in each["flags"]), None)
+
+
 async def refused(beside) -> bool:
     return "errorstat_READONLY" in await beside.info("errorstats")
 

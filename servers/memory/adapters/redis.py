@@ -244,7 +244,8 @@ class RedisConversations:
         return list(await self._steadily(lambda: self._redis.ask_all(questions)))
 
     async def _steadily(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Work that may as well be done twice, over restarts of the server."""
+        """Work that may as well be done twice, over restarts of the server. Twice it is tried
+        at least: where this process stood still, the time is over and the server is well."""
         loop = asyncio.get_running_loop()
         end, pause = loop.time() + self._patience, _PAUSE
         with _in_our_words(self._where):
@@ -252,7 +253,7 @@ class RedisConversations:
                 try:
                     return await work()
                 except _AWAY:
-                    if loop.time() + pause >= end:
+                    if pause > _PAUSE and loop.time() + pause >= end:
                         raise
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
