@@ -15,6 +15,7 @@ from servers.domain.runs import RunState
 from servers.kernel.errors import Conflict, NotReady
 from tests.contract import run_fixture
 from tests.contract.run_fixture import (
+    REPLIED,
     STARTED,
     a_run,
     ended,
@@ -304,6 +305,41 @@ class TestRetention:
             *(each.retention.forget(15.0, 10) for each in (ours, theirs, ours, theirs))
         )
         assert sum(forgotten) == 20
+
+    async def test_leaves_nothing_of_logs_that_are_made_smaller_meanwhile(
+        self, ours, theirs, postgres, database
+    ):
+        schema = database.rpartition("=")[2]
+        for number in (1, 2):
+            run = ended(a_run(f"r{number}"), at=float(number))
+            spoken = [*said(1, 9, run.id), event(10, REPLIED, run.id)]
+            await ours.runs.create(run, events=spoken)
+        postgres.psql(
+            f"UPDATE {schema}.astromesh_run SET compacted = true WHERE run_id = 'r1';"
+            f"CREATE FUNCTION {schema}.held() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN PERFORM pg_advisory_xact_lock(35); RETURN OLD; END';"
+            f"CREATE TRIGGER held BEFORE DELETE ON {schema}.astromesh_run "
+            f"FOR EACH ROW EXECUTE FUNCTION {schema}.held()"
+        )
+
+        async def waiting(number: int, unless: asyncio.Task[int]) -> None:
+            ask = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            async with asyncio.timeout(PATIENCE):
+                found = 0
+                while not unless.done() and found < number:
+                    found = int(await asyncio.to_thread(postgres.psql, ask))
+
+        holder = await theirs.runs._postgres.connect()
+        await holder.execute("SELECT pg_advisory_lock(35)")
+        forgetting = asyncio.create_task(ours.retention.forget(15.0, 10))
+        await waiting(1, forgetting)
+        compacting = asyncio.create_task(theirs.retention.compact(15.0, 10))
+        await waiting(2, compacting)
+        await holder.close()
+        assert await forgetting == 2
+        await compacting
+        left = postgres.psql(f"SELECT count(*) FROM {schema}.astromesh_run_event")
+        assert left == "0"
 
     async def test_forgets_an_unused_declaration_after_a_day(self, ours, postgres, database):
         schema = database.rpartition("=")[2]

@@ -13,16 +13,16 @@ from servers.kernel.stored_json import dumps, loads
 _AN_HOUR: Final = 3600.0
 _A_DAY: Final = 86400.0  # that a declaration is kept at least, though no run is on record yet
 
+_OLD: Final = """
+SELECT run_id FROM astromesh_run AS run
+WHERE ended_at < $1 AND webhook_at IS NULL AND NOT EXISTS (
+    SELECT 1 FROM astromesh_run AS first
+    WHERE first.run_id = run.root AND first.ended_at IS NULL)
+ORDER BY ended_at LIMIT $2 FOR UPDATE OF run SKIP LOCKED
+"""
 _FORGET: Final = """
-WITH old AS MATERIALIZED (
-    SELECT run_id FROM astromesh_run AS run
-    WHERE ended_at < $1 AND webhook_at IS NULL AND NOT EXISTS (
-        SELECT 1 FROM astromesh_run AS first
-        WHERE first.run_id = run.root AND first.ended_at IS NULL)
-    ORDER BY ended_at LIMIT $2 FOR UPDATE OF run SKIP LOCKED
-),
-logs AS (DELETE FROM astromesh_run_event AS event USING old WHERE event.run_id = old.run_id)
-DELETE FROM astromesh_run AS run USING old WHERE run.run_id = old.run_id RETURNING 1
+WITH logs AS (DELETE FROM astromesh_run_event WHERE run_id = ANY($1::text[]))
+DELETE FROM astromesh_run WHERE run_id = ANY($1::text[])
 """
 _UNUSED: Final = f"""
 DELETE FROM astromesh_agent_version AS version WHERE kept_at < least($1, {NOW} - {_A_DAY})
@@ -60,9 +60,17 @@ class PostgresRetention:
         self._postgres = postgres
 
     async def forget(self, ended_before: float, limit: int) -> int:
-        forgotten = await self._postgres.fetch(_FORGET, ended_before, limit)
+        async def work(connection: Connection) -> int:
+            async with connection.transaction():
+                old = [row["run_id"] for row in await connection.fetch(_OLD, ended_before, limit)]
+                # Another statement, as it sees what was written until the locks were had: a log
+                # that was made smaller meanwhile has new rows.
+                await connection.execute(_FORGET, old)
+                return len(old)
+
+        forgotten = await self._postgres.steadily(work)
         await self._postgres.fetch(_UNUSED, ended_before)
-        return len(forgotten)
+        return forgotten
 
     async def compact(self, ended_before: float, limit: int) -> int:
         sql = (
