@@ -36,9 +36,15 @@ class Deleting:
         """`end` cancels a run, and returns when it has ended."""
         self._trees, self._active, self._following = trees, active, following
         self._end, self._unlearn = end, unlearn
+        self._wiped = False  # whether files have nothing of what was deleted; not known at first
 
     async def one(self, tenant: str, run_id: str, force: bool) -> None:
-        run = await self._following.get(tenant, run_id)
+        try:
+            run = await self._following.get(tenant, run_id)
+        except NotFound:
+            if not self._wiped:  # who asks again after STORAGE_BUSY, or a crash, is to be sure
+                await self._wipe()
+            raise
         if run.parent:
             await self._check_orphaned(run)
         with telemetry.span("delete runs", {telemetry.RUN: run_id}):
@@ -47,7 +53,7 @@ class Deleting:
             deleted = await self._delete(tenant, [run.tree])
             if not deleted:
                 raise _not_ended(await self._following.get(tenant, run_id))
-            await self._trees.wipe()
+            await self._wipe()
         self._tell(deleted, 0)
 
     async def _check_orphaned(self, run: Run) -> None:
@@ -81,30 +87,34 @@ class Deleting:
                 deleted += await self._delete(tenant, roots)
                 left |= set((await self._open(tenant, roots)).values())
             deleted += sum([await self._delete(tenant, [r]) for r in self._kept(tenant, which)])
-            await self._trees.wipe()
+            await self._wipe()
             traced.set_attribute(telemetry.RUNS_DELETED, deleted)
         self._tell(deleted, len(left))
         return Purged(deleted, len(left))
 
     async def _counted(self, tenant: str, which: RunSelection, force: bool) -> Purged:
         left, found, after = set(self._at_work(tenant, which)), 0, ""
+        here = {run.id for run in self._working(tenant) if run.tree in left} if force else set()
         while roots := await self._trees.roots(tenant, which, after, _AT_ONCE):
             after = roots[-1]
             kin = await self._trees.kin(tenant, roots)
             open_ones = set((await self._open(tenant, roots)).values())
             left |= open_ones
             found += sum(force or each.root not in open_ones for each in kin)
+            here -= {each.run_id for each in kin}
         kept = (self._active.tree_kept(tenant, root) for root in self._kept(tenant, which))
-        return Purged(found + sum(map(len, kept)), 0 if force else len(left))
+        alone = {run.id for tree in kept for run in tree} | here  # that are not on record
+        return Purged(found + len(alone), 0 if force else len(left))
 
     # -- which have ended ----------------------------------------------------------------------
 
     def _at_work(self, tenant: str, which: RunSelection) -> list[str]:
         """Selected trees of which the first run is at work here."""
+        return [run.id for run in self._working(tenant) if not run.parent and which.takes(run)]
+
+    def _working(self, tenant: str) -> list[Run]:
         runs = (execution.run for execution in self._active)
-        return [
-            run.id for run in runs if run.tenant == tenant and not run.parent and which.takes(run)
-        ]
+        return [run for run in runs if run.tenant == tenant]
 
     def _kept(self, tenant: str, which: RunSelection) -> list[str]:
         """Selected trees of which only memory knows a run."""
@@ -146,8 +156,17 @@ class Deleting:
         kin = await self._trees.kin(tenant, ended)
         kept = [run.id for root in ended for run in self._active.tree_kept(tenant, root)]
         await self._unlearn([*(each.run_id for each in kin), *kept])
+        self._wiped = False
         deleted = await self._trees.delete(tenant, ended)
         return deleted + sum(len(self._active.forget(tenant, root)) for root in ended)
+
+    async def _wipe(self) -> None:
+        self._wiped = True  # unless somebody deletes meanwhile
+        try:
+            await self._trees.wipe()
+        except BaseException:
+            self._wiped = False
+            raise
 
     def _tell(self, deleted: int, left: int) -> None:
         if deleted or left:

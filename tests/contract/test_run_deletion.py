@@ -1,14 +1,15 @@
 """Runs that are forgotten, in process and over the wire alike."""
 
 import asyncio
-from contextlib import aclosing, suppress
+import sqlite3
+from contextlib import aclosing, closing, suppress
 
 import pytest
 
 from servers.domain.caller import Caller
 from servers.domain.run_events import Completed
 from servers.domain.runs import Durability, Purged, RunFilter, RunRequest, RunSelection, RunState
-from servers.kernel.errors import InvalidInput, NotFound, NotReady
+from servers.kernel.errors import InvalidInput, NotFound, NotReady, Unavailable
 from tests.contract.team_fixture import ASK, ASKS_FIRST, ME, PAYS, children, reached, seen, world
 from tests.scripted.http_server import Reply, Then
 
@@ -77,6 +78,7 @@ class TestARun:
             assert error.reason == "RUN_NOT_ENDED"
             assert "CancelRun" in error.message
             assert (await agents.get_run(ME, run.id)).state is RunState.RUNNING
+            await agents.cancel(ME, run.id)
 
     @pytest.mark.parametrize("durability", Durability)
     async def test_that_works_is_cancelled_first_where_it_is_forced(self, world, durability):
@@ -127,6 +129,21 @@ class TestARun:
             again = await agents.run(ME, RunRequest("worker", "other", request_id="q"))
         assert again.id != run.id
         assert len(below.requests) == 2
+
+    async def test_is_gone_from_the_files_when_it_is_asked_for_again_without_readers(
+        self, world, tmp_path
+    ):
+        async with world(works=(SAYS,)) as (agents, _, _):
+            run = await agents.run(ME, RunRequest("worker", "my secret"))
+            with closing(sqlite3.connect(tmp_path / "state" / "runs.db")) as reader:
+                reader.execute("BEGIN")
+                reader.execute("SELECT * FROM run").fetchone()
+                error = await refused(agents.delete_run(ME, run.id), Unavailable)
+                assert error.reason == "STORAGE_BUSY"
+            await refused(agents.delete_run(ME, run.id), NotFound)
+            files = [path.read_bytes() for path in (tmp_path / "state").glob("runs.db*")]
+            assert files
+            assert not any(b"my secret" in data for data in files)
 
     async def test_leaves_its_session_to_the_next_one(self, world):
         async with world(works=(HANGS, SAYS)) as (agents, _, below):
@@ -190,7 +207,7 @@ class TestAPurge:
             await agents.run(ME, work())
             await agents.run(ME, work(Durability.NONE))
             below.asked.clear()
-            await agents.create_run(ME, work())
+            going = await agents.create_run(ME, work())
             await below.asked.wait()
             counted = [
                 await agents.purge_runs(ME, HIS, force=force, validate_only=True)
@@ -198,6 +215,16 @@ class TestAPurge:
             ]
             assert counted == [Purged(2, left=1), Purged(3)]
             assert await agents.purge_runs(ME, HIS) == Purged(2, left=1)
+            await agents.cancel(ME, going.id)
+
+    async def test_that_is_only_asked_counts_what_works_and_is_not_on_record(self, world):
+        async with world(works=(HANGS,)) as (agents, _, below):
+            await agents.create_run(ME, work(Durability.NONE))
+            await below.asked.wait()
+            would = await agents.purge_runs(ME, HIS, force=True, validate_only=True)
+            assert would == Purged(1)
+            assert await agents.purge_runs(ME, HIS, validate_only=True) == Purged(0, left=1)
+            assert await agents.purge_runs(ME, HIS, force=True) == would
 
     async def test_of_everything_has_to_be_meant(self, world):
         async with world(works=(SAYS,)) as (agents, _, _):
