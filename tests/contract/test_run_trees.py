@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from servers.agents.adapters.run_codec import run_body
+from servers.agents.adapters.sqlite.schema import MIGRATIONS
 from servers.agents.ports import Kin
 from servers.domain.runs import RunFilter, RunSelection, RunState
 from servers.kernel.errors import NotFound
+from tests.contract import run_fixture
 from tests.contract.run_fixture import STARTED, WAITING, a_run, ended, said, the_end
 
 ALL = RunSelection(all=True)
@@ -161,9 +164,29 @@ class TestPrincipals:
         assert list(await trees.roots("acme", RunSelection("ada"), "", 10)) == ["r0", "r1", "r2"]
 
 
-async def test_files_have_nothing_of_what_was_deleted_and_all_of_the_rest(tmp_path):
-    from tests.contract import run_fixture
+async def test_runs_in_a_file_of_the_version_before_are_found_by_who_asked(tmp_path):
+    bodies = {
+        "r1": run_body(ended(a_run("r1", principal="ada"))),
+        "r2": run_body(ended(a_run("r2"))),
+        "r3": b"damaged",
+    }
+    with closing(sqlite3.connect(tmp_path / "runs.db")) as before:
+        before.executescript(";".join(MIGRATIONS[:2]) + ";PRAGMA user_version = 2")
+        sql = (
+            "INSERT INTO run(run_id, tenant, agent, session, state, created_at, request_id, "
+            "request_hash, body, root, ended_at) "
+            "VALUES (?, 'acme', 'helper', 's', 'completed', 1, '', '', ?, ?, 1)"
+        )
+        before.executemany(sql, [(name, body, name) for name, body in bodies.items()])
+        before.commit()
+    async with run_fixture.sqlite(tmp_path) as stores:
+        page = await stores.runs.list("acme", RunFilter(principal="ada"))
+        assert [run.id for run in page.runs] == ["r1"]
+        assert list(await stores.trees.roots("acme", RunSelection("ada"), "", 10)) == ["r1"]
+        assert await stores.trees.delete("acme", ["r1", "r3"]) == 2
 
+
+async def test_files_have_nothing_of_what_was_deleted_and_all_of_the_rest(tmp_path):
     async with run_fixture.sqlite(tmp_path) as stores:
         for number in range(60):
             run = ended(a_run(f"r{number:02}", context={"secret": f"hidden {number:02}"}))
