@@ -20,7 +20,7 @@ from servers.cli.client import connected
 from servers.cli.memory import forgotten
 from servers.cli.paging import paged
 from servers.cli.spending import moment
-from servers.kernel.errors import Unavailable
+from servers.kernel.errors import AstromeshError, Unavailable
 
 _LONG = 3600.0  # seconds: a deletion looks at whole files, and may be of all there is
 _ROUNDS = 5  # of forgetting one who goes on talking meanwhile
@@ -81,28 +81,40 @@ async def purge_runs(address: str, which: Which, force: bool, yes: bool) -> None
 async def erase_principal(address: str, memory_address: str, principal: str) -> None:
     """Runs first: one that ends tells memory what happened. Again as long as there was something:
     he may have gone on talking meanwhile."""
-    async with connected(address) as agents, connected(memory_address) as memory:
-        purge, erase = AgentServiceStub(agents).PurgeRuns, MemoryServiceStub(memory).ErasePrincipal
-        everything = Which(principal).request(force=True)
-        for _ in range(_ROUNDS):
-            purged = await purge(everything, timeout=_LONG)
-            print(f"runs: {purged.deleted_runs} deleted", flush=True)
-            if purged.left_runs:
-                raise Unavailable(f"{purged.left_runs} runs do not end: ask again")
-            request = principal_pb2.ErasePrincipalRequest(principal=principal)
-            erased = await erase(request, timeout=_LONG)
-            print(f"memory: {forgotten(erased)} deleted", flush=True)
-            everything.validate_only = True
-            rest = await purge(everything, timeout=_LONG)
-            everything.validate_only = False
-            if not rest.deleted_runs:
-                break
-        else:
-            raise Unavailable(f"{principal!r} goes on asking: keep him from it, and ask again")
+    everything = Which(principal).request(force=True)
+    for _ in range(_ROUNDS):
+        purged = await _purged(address, everything)
+        print(f"runs: {purged.deleted_runs} deleted", flush=True)
+        if purged.left_runs:
+            raise Unavailable(f"{purged.left_runs} runs do not end: ask again")
+        try:
+            erased = await _erased(memory_address, principal)
+        except AstromeshError:
+            print("memory: not all is deleted: ask again", file=sys.stderr)
+            raise
+        print(f"memory: {forgotten(erased)} deleted", flush=True)
+        everything.validate_only = True
+        rest = await _purged(address, everything)
+        everything.validate_only = False
+        if not rest.deleted_runs:
+            break
+    else:
+        raise Unavailable(f"{principal!r} goes on asking: keep him from it, and ask again")
     for each in erased.remains:
         if not each.startswith("runs,"):  # those are gone
             print(f"not touched: {each}")
     print("not touched: backups, logs of processes, and what others said of him")
+
+
+async def _purged(address: str, request: pb.PurgeRunsRequest) -> pb.PurgeRunsResponse:
+    async with connected(address) as channel:
+        return await AgentServiceStub(channel).PurgeRuns(request, timeout=_LONG)
+
+
+async def _erased(address: str, principal: str) -> principal_pb2.ErasePrincipalResponse:
+    async with connected(address) as channel:
+        request = principal_pb2.ErasePrincipalRequest(principal=principal)
+        return await MemoryServiceStub(channel).ErasePrincipal(request, timeout=_LONG)
 
 
 async def export_principal(address: str, memory_address: str, principal: str) -> None:

@@ -124,3 +124,16 @@ async def test_a_person_is_handed_out_all_there_is_of_him_and_then_forgotten(mes
     assert await known(cli, "--principal", "tom") == [other]
     ended = await agents.get_run(Caller("default", "tom"), other)
     assert ended.state is RunState.COMPLETED
+
+
+async def test_a_request_says_what_is_not_done_where_memory_is_away_and_can_be_made_again(mesh):
+    cli, agents = mesh
+    await has_run(agents, "lee", session="l")
+    nobody = ("--memory-address", "127.0.0.1:1")
+    broken = await cli("principals", "erase", "lee", "--yes", *nobody)
+    assert (broken.code != 0, broken.out) == (True, "runs: 1 deleted\n")
+    assert "memory: not all is deleted: ask again" in broken.err
+    assert "127.0.0.1:1" in broken.err
+    again = await cli("principals", "erase", "lee", "--yes")
+    assert (again.code, again.out.splitlines()[0]) == (0, "runs: 0 deleted")
+    assert "memory: 2 turns" in again.out
