@@ -66,7 +66,9 @@ class Resuming:
     async def take_up(self, run: Run, past: Sequence[RunEvent]) -> None:
         """Go on with a run that is this process's since just now: nobody worked on it, or its
         time has come."""
-        if run.parent and await self._orphaned(run):
+        answered = run.stop_reason is not None  # what it said may be in its conversation
+        if run.parent and not answered and await self._orphaned(run):
+            run = replace(run, attempt=run.attempt + 1)  # else an earlier telling would stand
             begin = Begin(past, on_record=True, crashed=True)
             end = RunState.CANCELLED, StopReason.CANCELLED
             await self._write_end(
@@ -114,15 +116,19 @@ class Resuming:
         try:
             plan = await self._plan_again(run)
         except AstromeshError as error:
-            state = RunState.FAILED, StopReason.ERROR
-            await self._write_end(run, begin, *state, failure=failure_of(error))
+            if run.stop_reason is None:
+                state = RunState.FAILED, StopReason.ERROR
+                await self._write_end(run, begin, *state, failure=failure_of(error))
+            else:
+                await self._write_end(run, begin, RunState.COMPLETED, run.stop_reason)
             _log.warning("run could not go on", run_id=run.id, error=error.message)
             return None
         return self._go_on(run, plan, begin)
 
     async def _plan_again(self, run: Run) -> Plan:
         """The plan with which the run goes on. Raises what keeps it from going on."""
-        if run.durability is not Durability.STEP and not run.state.waiting:
+        whole = run.durability is Durability.STEP or run.stop_reason is not None
+        if not (whole or run.state.waiting):
             raise NotReady(
                 "the process stopped while the run worked, and at durability "
                 f"{run.durability.value!r} nothing of what it had done is on record",

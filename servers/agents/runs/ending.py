@@ -1,6 +1,8 @@
 """How a run ends: each way as a value, what stays of its answer, and what goes on record."""
 
+import asyncio
 from dataclasses import replace
+from typing import Final
 
 import structlog
 
@@ -18,6 +20,8 @@ from servers.kernel.errors import AstromeshError, Internal
 from servers.kernel.telemetry import span
 
 _log = structlog.stdlib.get_logger("astromesh.runs")
+
+_PATIENCE: Final = 15.0  # seconds: a store that was started again is there by then
 
 
 def answered(answer: Answer) -> End:
@@ -63,18 +67,46 @@ def unwritten(ended: Run, failed: End) -> Run:
     )
 
 
+def come_to(answer: Answer, run: Run, work: Work) -> Run:
+    """The run as it is before its answer is kept: its stop reason says that it can end in no
+    other way any more."""
+    for used in work.take_unbilled():
+        work.tally.add_used(used)
+    return replace(
+        run,
+        answer=answer.text,
+        stop_reason=answer.stop_reason,
+        answered_by=answer.answered_by,
+        usage=work.tally.models,
+        iterations=work.iterations,
+    )
+
+
+def found_again(run: Run, work: Work) -> Answer | None:
+    """The answer that a run had come to before it stopped; nothing of it is done again."""
+    if run.stop_reason is None:
+        return None
+    for used in run.usage:
+        work.tally.add_used(used)
+    work.iterations = run.iterations
+    return Answer(run.answer, run.stop_reason, run.answered_by)
+
+
 async def keep(answer: Answer, run: Run, plan: Plan, work: Work) -> None:
     """Both turns or neither. That they can't be kept doesn't take the answer away."""
-    if plan.keeps:  # else a run that goes on might be given another answer than is kept
-        await work.journal.commit()
     key = SessionKey(run.tenant, run.agent, run.session)
     turns = (says(Role.USER, run.query), says(Role.ASSISTANT, answer.text))
     try:
-        if memory := plan.memory:
-            with span("update_memory"):
-                await memory.keep(key, turns, run.id, work.account)
-        if recalling := plan.recalling:
-            await recalling.leave(work, answer.text)
+        async with asyncio.timeout(_PATIENCE):  # nobody can cancel it any more
+            if memory := plan.memory:
+                with span("update_memory"):
+                    await memory.keep(key, turns, run.id, work.account)
+            if recalling := plan.recalling:
+                await recalling.leave(work, answer.text)
+        return
     except AstromeshError as error:
-        _log.warning("not kept in memory", error=error.message)
-        work.journal.emit(Noticed("MEMORY_NOT_SAVED", error.message))
+        said = error.message
+    except TimeoutError:
+        said = "the memory service doesn't answer"
+    _log.warning("not kept in memory", error=said)
+    work.journal.emit(Noticed("MEMORY_NOT_SAVED", said))

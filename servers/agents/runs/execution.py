@@ -12,7 +12,16 @@ from servers.agents.patterns.ports import Answer, Suspended, Task
 from servers.agents.ports import RunStore
 from servers.agents.runs.beginning import begun, task_of
 from servers.agents.runs.calls.deciding import already_decided
-from servers.agents.runs.ending import answered, broken, ended_by, keep, stopped_by, unwritten
+from servers.agents.runs.ending import (
+    answered,
+    broken,
+    come_to,
+    ended_by,
+    found_again,
+    keep,
+    stopped_by,
+    unwritten,
+)
 from servers.agents.runs.guarding import Blocked, checked_decision
 from servers.agents.runs.judging import Judging
 from servers.agents.runs.line import Line
@@ -78,6 +87,7 @@ class Execution:
         self._clock: asyncio.Timeout | None = None
         self.cancel_reason = ""  # from when it has to end
         self.left = False  # goes on elsewhere, or later
+        self._settled = run.stop_reason is not None  # it can only end with the answer it has
         self._another = False  # had the same request before: this one never was
         self.errands = 0  # that sub-agents' runs are doing for it
         self.on_record = run.durability is not Durability.NONE  # when it has ended
@@ -139,12 +149,13 @@ class Execution:
             self.let_go(on_disconnect)
 
     def cancel(self, reason: str) -> None:
-        """Without effect from when the run has come to its end, which is then written.
+        """Without effect from when the run has come to its end, which is then written; and from
+        when its answer is kept, since what is in a conversation is no answer of a cancelled run.
 
         A run that has not begun yet sees the reason when it does.
         """
         self.cancel_reason = self.cancel_reason or reason
-        if self._working is not None:
+        if self._working is not None and (self.left or not self._settled):
             self._working.cancel()
 
     def leave_for_later(self) -> None:
@@ -224,10 +235,10 @@ class Execution:
     async def _guarded(self) -> End | None:
         """Every way to end becomes a value; None where the run waits. What is cancelled is
         only what happens in here: the end is written whatever comes."""
-        clock = self._clock = asyncio.timeout(self.plan.timeout)
+        clock = self._clock = asyncio.timeout(None if self._settled else self.plan.timeout)
         self._working = asyncio.current_task()
         try:
-            if self.cancel_reason:
+            if self.cancel_reason and (self.left or not self._settled):
                 raise asyncio.CancelledError
             async with clock:
                 with span("invoke_agent", self._attributes()):
@@ -270,9 +281,23 @@ class Execution:
             await self._begin()
             self._check_query()
             self._check_blocked()
-            answer = await self._reasoned(await task_of(self.run, self.plan, self._work))
+            answer = found_again(self.run, self._work)
+            if answer is None:
+                answer = await self._reasoned(await task_of(self.run, self.plan, self._work))
+                if self.plan.keeps:
+                    await self._settle(answer)
             await keep(answer, self.run, self.plan, self._work)
             return answer
+
+    async def _settle(self, answer: Answer) -> None:
+        """Its turns will be in the conversation: whoever cancels it now, or takes it up after a
+        crash, must not end it as if they weren't."""
+        self.run = come_to(answer, self.run, self._work)
+        await self.journal.come_to(self.run, self.request_hash)
+        await asyncio.sleep(0)  # who was faster is heard
+        self._settled = True
+        if self._clock:
+            self._clock.reschedule(None)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -345,7 +370,10 @@ class Execution:
             await self.journal.suspend(waits, self.request_hash)
         except Exception as error:
             _log.error("run could not be left waiting", error=repr(error))
-            self.left = True
+            if self.run.durability is Durability.STEP and self.journal.is_on_record:
+                self.left = True
+                return
+            await self._finish(self._broken(error))  # nobody could take it up
             return
         self.run = waits
         _log.info("run waits", state=state.value, calls=[ask.call_id for ask in self.asks])

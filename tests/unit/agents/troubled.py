@@ -91,14 +91,14 @@ class World:
             Summaries() as summaries,
             open_database(self.folder / "lessons.db", sqlite_lessons.MIGRATIONS) as lessons,
         ):
-            parts = mesh.router, mesh.memory, mesh.tools, mesh.rag, PATTERNS, time.time
+            self.memory = Troubled(mesh.memory)
+            parts = mesh.router, self.memory, mesh.tools, mesh.rag, PATTERNS, time.time
             learning = Learning(sqlite_lessons.SqliteLessons(lessons), time.time)
             planner = Planner(*parts, summaries, learning)
             catalogue = Catalogue(stores.agents, config.declaring, planner.check, time.time)
             catalogue.take_files(config.agents)
             versions = Versions(stores.versions, catalogue, config.declaring, time.time)
             store, self.leases = Troubled(stores.runs), Troubled(stores.leases)
-            self.memory = mesh.memory
             trouble(store)
             limits = {"drain_seconds": 0.0, **limits}
             async with AgentRuntime(

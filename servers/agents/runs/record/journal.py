@@ -142,6 +142,17 @@ class Journal:
         if self._durability is Durability.STEP:
             self._flush_within(self._step_seconds)
 
+    async def come_to(self, run: Run, request_hash: str) -> None:
+        """Write the answer that the run has come to, and all before it: from then on it ends with
+        it, also in another process."""
+        match self._durability:
+            case Durability.STEP:
+                await self.commit(run)
+            case Durability.EXIT:
+                fresh = [each for each in self.log.events if each.sequence > self._stored]
+                await self._record(run, fresh, request_hash)
+                self._stored = fresh[-1].sequence if fresh else self._stored
+
     async def end(self, run: Run, request_hash: str) -> None:
         """Write the end. Readers see it only then."""
         await self._last_word(Completed(run), run, request_hash)
@@ -167,7 +178,7 @@ class Journal:
             await self._drained(self._last)
             await self._store.append(run.id, events, run)
         else:
-            await self._store.create(run, request_hash, events)
+            _, self._on_record = await self._store.create(run, request_hash, events)
 
     def abandon(self, run: Run) -> None:
         """The end couldn't be written. Readers learn it all the same."""
