@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from servers.agents.admission import Told, to_be_admitted
-from servers.agents.ports import RunStore
 from servers.agents.runs.active import ActiveRuns
 from servers.agents.runs.execution import Execution
 from servers.agents.runs.line import Line
 from servers.agents.runs.plan import FRESH, Begin, Plan
+from servers.agents.runs.record.writes import RunWriter
 from servers.agents.runs.sessions import Sessions
 from servers.agents.runs.work import SubRuns
 from servers.domain.memory import SessionKey
@@ -21,7 +21,7 @@ class Launching:
     active: ActiveRuns
     sessions: Sessions
     line: Line
-    store: RunStore
+    store: RunWriter
     now: Callable[[], float]
     sub_runs: SubRuns
     tasks: asyncio.TaskGroup

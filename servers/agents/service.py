@@ -28,6 +28,7 @@ from servers.agents.runs.execution import Execution
 from servers.agents.runs.line import Line
 from servers.agents.runs.record.failure import error_of
 from servers.agents.runs.record.journal import STEP_SECONDS
+from servers.agents.runs.record.writes import TimedWrites
 from servers.agents.runs.sessions import Sessions
 from servers.agents.subruns import SubAgentRuns
 from servers.domain.agents import AgentPage, AgentRecord
@@ -37,6 +38,7 @@ from servers.domain.graphs import Graph
 from servers.domain.run_events import RunEvent
 from servers.domain.runs import (
     Decision,
+    Durability,
     OnDisconnect,
     Purged,
     Run,
@@ -54,6 +56,7 @@ class Limits:
     tenant_runs: int | None = None  # of these, of one tenant; None: as many as there may be
     drain_seconds: float = 10.0  # that runs get when the mesh stops
     kept_runs: int = 256  # ended runs without durability that can still be asked for
+    stuck_seconds: float = 10.0  # for one write of the store; then it gets no new runs
     step_seconds: float = STEP_SECONDS  # that steps which can be taken again wait to be written
 
 
@@ -90,7 +93,8 @@ class AgentRuntime:
             catalogue, self._active, self._following, self._errand, self._end
         )
         self._tasks = asyncio.TaskGroup()
-        here = self._active, self._sessions, self._line, store, now, self._sub_runs
+        self._writes = TimedWrites(store, limits.stuck_seconds)
+        here = self._active, self._sessions, self._line, self._writes, now, self._sub_runs
         self._launching = Launching(*here, self._tasks, self._ended, limits.step_seconds)
         self._resuming = Resuming(
             versions, planner, store, leases, self._active, self._launching.go_on, now
@@ -315,6 +319,9 @@ class AgentRuntime:
         if seen := await self._seen(caller.tenant, request.request_id, digest):
             return await joined(seen, leaving)
         agent = await self._catalogue.runnable(caller.tenant, request.agent)
+        recorded = (request.durability or agent.durability) is not Durability.NONE
+        if recorded and not request.parent:  # an errand waits with the run that has it done
+            self._writes.check()
         find = self._catalogue.finder(caller.tenant)
         plan = await self._planner.plan(caller, agent, request, find)
         version = await self._versions.keep(agent)

@@ -9,7 +9,6 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from servers.agents.patterns.ports import Answer, Suspended, Task
-from servers.agents.ports import RunStore
 from servers.agents.runs.beginning import begun, task_of
 from servers.agents.runs.calls.deciding import already_decided
 from servers.agents.runs.ending import (
@@ -31,6 +30,7 @@ from servers.agents.runs.plan import FRESH, Begin, End, Plan
 from servers.agents.runs.record.journal import STEP_SECONDS, Journal, first_sequence
 from servers.agents.runs.record.log import RunLog
 from servers.agents.runs.record.replay import Replay
+from servers.agents.runs.record.writes import RunWriter
 from servers.agents.runs.sessions import Place, Sessions
 from servers.agents.runs.steps import RecordedSteps
 from servers.agents.runs.work import SubRuns, Work
@@ -60,7 +60,7 @@ class Execution:
         sessions: Sessions,
         line: Line,
         now: Callable[[], float],
-        store: RunStore,
+        store: RunWriter,
         sub_runs: SubRuns,
         begin: Begin = FRESH,
         step_seconds: float = STEP_SECONDS,

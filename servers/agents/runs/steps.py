@@ -169,8 +169,10 @@ class RecordedSteps:
                         match step:
                             case TextPiece(text):
                                 heard.hear(text)
+                                await self._room()
                             case ReasoningPiece(text):
                                 heard.think(text)
+                                await self._room()
                             case Speaker():
                                 speaker = step
                             case Finish():
@@ -179,6 +181,11 @@ class RecordedSteps:
             self._count_cut_off(speaker, heard.pieces)
             raise
         raise AssertionError("a stream ends with Finish or raises")
+
+    async def _room(self) -> None:
+        """The model waits while the disk is stuck: nobody reads on what it sends."""
+        if self._work.journal.full:
+            await self._work.journal.room()
 
     def _count_cut_off(self, speaker: Speaker, pieces: int) -> None:
         """A call that was cut off was paid for, too: count the pieces that were seen."""

@@ -540,6 +540,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The run of a sub-agent is deleted with the first run of its tree only.
     FAILED_PRECONDITION. Metadata: {"run_id": "...", "root_run_id": "..."}
     """
+    ERROR_REASON_STORE_STUCK: _ErrorReason.ValueType  # 246
+    """The store of runs takes no more writes: its disk is stuck, or its database is. New runs are
+    taken when it writes again.
+    UNAVAILABLE, with RetryInfo.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists why calls fail, for programs to branch on.
@@ -1069,5 +1074,10 @@ FAILED_PRECONDITION. Metadata: {"run_id": "...", "state": "running"}
 ERROR_REASON_RUN_IS_PART: ErrorReason.ValueType  # 243
 """The run of a sub-agent is deleted with the first run of its tree only.
 FAILED_PRECONDITION. Metadata: {"run_id": "...", "root_run_id": "..."}
+"""
+ERROR_REASON_STORE_STUCK: ErrorReason.ValueType  # 246
+"""The store of runs takes no more writes: its disk is stuck, or its database is. New runs are
+taken when it writes again.
+UNAVAILABLE, with RetryInfo.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from servers.agents.ports import RunStore
 from servers.agents.runs.record.log import RunLog
+from servers.agents.runs.record.writes import RunWriter
 from servers.domain.run_events import (
     Completed,
     Payload,
@@ -23,6 +23,7 @@ from servers.domain.runs import Durability, Run
 
 CHUNK_SECONDS = 0.2  # text that a crash may lose; the model call is made again anyway
 CHUNK_EVENTS = 256
+MOST_UNWRITTEN = 1024  # events of a run on their way to the disk; its models wait while there are
 STEP_SECONDS = 0.005  # steps that can be taken again are written together with what comes by then
 
 # After a restart sequences go on so far beyond the stored ones that none which a reader may have
@@ -47,7 +48,7 @@ class Journal:
     def __init__(
         self,
         log: RunLog,
-        store: RunStore,
+        store: RunWriter,
         durability: Durability,
         on_record: bool = False,
         step_seconds: float = STEP_SECONDS,
@@ -60,6 +61,7 @@ class Journal:
         self._durability = durability
         self._step_seconds = step_seconds
         self._pending: list[RunEvent] = []
+        self._on_the_way = 0  # events that were handed over and are not written yet
         self._last: asyncio.Task[None] | None = None  # the newest write; it awaits the older ones
         self._timer: asyncio.TimerHandle | None = None
         self._unwritten: tuple[Run, str] | None = None  # the run, while it is not on record
@@ -122,6 +124,16 @@ class Journal:
                 self._flush()
             else:
                 self._flush_within(CHUNK_SECONDS)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is on its way to the disk that nothing should be added."""
+        return self._on_the_way >= MOST_UNWRITTEN
+
+    async def room(self) -> None:
+        """Return when it is not full any more. Raises what a write has failed with."""
+        while self.full:
+            await self._drained(self._last)
 
     async def commit(self, run: Run | None = None) -> None:
         """Return when all that was emitted is on disk, as far as the durability asks for it.
@@ -207,14 +219,22 @@ class Journal:
             first, request_hash = self._unwritten
             self._unwritten = None
             write = partial(self._store.create, run or first, request_hash, batch)
-            self._first = self._last = _started(None, write)
+            self._first = self._last = self._counted(_started(None, write), len(batch))
             return self._last
         elif batch or run is not None:
             write = partial(self._store.append, self.log.run_id, batch, run)
         else:
             return self._last
-        self._last = _started(self._last, write)
+        self._last = self._counted(_started(self._last, write), len(batch))
         return self._last
+
+    def _counted(self, write: asyncio.Task[None], events: int) -> asyncio.Task[None]:
+        def over(_: asyncio.Task[None]) -> None:
+            self._on_the_way -= events
+
+        self._on_the_way += events
+        write.add_done_callback(over)
+        return write
 
     async def _drained(self, write: asyncio.Task[None] | None) -> None:
         if write is not None:

@@ -820,6 +820,13 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION. Metadata: {"run_id": "...", "root_run_id": "..."}
     """
 
+    STORE_STUCK = 246
+    """
+    The store of runs takes no more writes: its disk is stuck, or its database is. New runs are
+    taken when it writes again.
+    UNAVAILABLE, with RetryInfo.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -949,6 +956,7 @@ class ErrorReason(betterproto2.Enum):
             241: "ERROR_REASON_MEMORIES_FORGOTTEN",
             242: "ERROR_REASON_RUN_NOT_ENDED",
             243: "ERROR_REASON_RUN_IS_PART",
+            246: "ERROR_REASON_STORE_STUCK",
         }
 
     @classmethod
@@ -1080,6 +1088,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_MEMORIES_FORGOTTEN": 241,
             "ERROR_REASON_RUN_NOT_ENDED": 242,
             "ERROR_REASON_RUN_IS_PART": 243,
+            "ERROR_REASON_STORE_STUCK": 246,
         }
 
 
