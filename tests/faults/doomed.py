@@ -3,8 +3,9 @@
     python -m tests.faults.doomed after:3 --config ...
 
 `after:3` is when the third write is durable, `before:3` when it was about to be handed over;
-`told:1` is when the first run has told its episodes, and its end is not written yet; `stored:3`
-is when the third document is in its store, and its ingestion does not know of it yet;
+`told:1` is when the first run has told its episodes, and its end is not written yet; `kept:1` is
+when its question and answer are in their conversation, and nothing else of its end is anywhere;
+`stored:3` is when the third document is in its store, and its ingestion does not know of it yet;
 `deleted:1` is when the first runs of a purge are gone. The stores themselves are the real ones.
 """
 
@@ -24,6 +25,7 @@ _EPISODES = (
     ("servers.memory.adapters.sqlite_episodes", "SqliteEpisodes"),
     ("servers.memory.adapters.postgres_episodes", "PostgresEpisodes"),
 )
+_CONVERSATIONS = (("servers.memory.adapters.sqlite", "SqliteConversations"),)
 _SPOOL = (("servers.rag.adapters.spool", "SqliteSpool"),)
 _TREES = (
     ("servers.agents.adapters.sqlite.trees", "SqliteTrees"),
@@ -32,6 +34,7 @@ _TREES = (
 _RUN_WRITES = (_STORES, ("create", "append"))
 _WRITES = {
     "told": (_EPISODES, ("record",)),
+    "kept": (_CONVERSATIONS, ("append",)),
     "stored": (_SPOOL, ("settle",)),
     "deleted": (_TREES, ("delete",)),
 }

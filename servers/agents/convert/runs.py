@@ -80,7 +80,7 @@ def run_to(run: Run) -> run_pb2.Run:
         request_id=run.request_id,
         state=WIRE_STATES[run.state],
         stop_reason=_WIRE_STOPS[run.stop_reason]
-        if run.stop_reason
+        if run.stop_reason and run.state.terminal
         else run_pb2.STOP_REASON_UNSPECIFIED,
         query=run.query,
         answer=run.answer,
