@@ -542,8 +542,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_STORE_STUCK: _ErrorReason.ValueType  # 246
     """The store of runs takes no more writes: its disk is stuck, or its database is. New runs are
-    taken when it writes again.
-    UNAVAILABLE, with RetryInfo.
+    taken when it writes again; RetryInfo says when to come back.
+    UNAVAILABLE. Metadata: {}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -1077,7 +1077,7 @@ FAILED_PRECONDITION. Metadata: {"run_id": "...", "root_run_id": "..."}
 """
 ERROR_REASON_STORE_STUCK: ErrorReason.ValueType  # 246
 """The store of runs takes no more writes: its disk is stuck, or its database is. New runs are
-taken when it writes again.
-UNAVAILABLE, with RetryInfo.
+taken when it writes again; RetryInfo says when to come back.
+UNAVAILABLE. Metadata: {}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

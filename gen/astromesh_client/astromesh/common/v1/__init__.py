@@ -823,8 +823,8 @@ class ErrorReason(betterproto2.Enum):
     STORE_STUCK = 246
     """
     The store of runs takes no more writes: its disk is stuck, or its database is. New runs are
-    taken when it writes again.
-    UNAVAILABLE, with RetryInfo.
+    taken when it writes again; RetryInfo says when to come back.
+    UNAVAILABLE. Metadata: {}
     """
 
     @classmethod
