@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from servers.kernel.vectors.chroma_client import called, client_of
+from servers.kernel.vectors.chroma_client import called, client_of, close
 from servers.kernel.vectors.chroma_collection import ChromaCollection
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.opening import open_collection
@@ -135,3 +135,42 @@ def _once(first, then):
         await (left.pop() if left else then)(self, *conditions)
 
     return delete
+
+
+class TestPointsThatAHandHasChanged:
+    """In their place, without a mark: no version of this program does so."""
+
+    @pytest.fixture
+    async def store(self, collection):
+        async with open_collection("chroma", collection) as store:
+            await store.prepare(SPACE)
+            await store.replace("acme", record("a"), points(EAST, EAST, text="fox"))
+            await store.replace("acme", record("b"), points(NORTH, text="fox"))
+            assert await seen(store) == {"a", "b"}
+            yield store
+
+    @pytest.fixture
+    def by_hand(self, collection):
+        client = client_of(collection)
+        yield client.get_collection(collection.name, embedding_function=None)
+        close(client)
+
+    @pytest.mark.parametrize("indexes", [{0, 1}, {1}])
+    @pytest.mark.parametrize(
+        "new", [{"acl:*": None, "acl:@ada": True}, {"tenant": "other"}, {"expires_at": 1.0}]
+    )
+    async def test_are_not_shown_to_who_may_not_see_them_now(self, store, by_hand, new, indexes):
+        there = by_hand.get(where={"record": "a"})
+        kept = zip(there["ids"], there["metadatas"], strict=True)
+        ids = [name for name, said in kept if said["index"] in indexes]
+        by_hand.update(ids=ids, metadatas=[new] * len(ids))
+        bob = Scope("acme", "bob", 2.0)
+        near = await store.search(bob, EAST, 9, {})
+        said = await store.keywords(bob, "fox", 9, {})
+        assert [each.record.id for each in (*near, *said)] == ["b", "b"]
+
+    async def test_are_left_out_with_their_record_where_one_is_gone(self, store, by_hand):
+        by_hand.delete(where={"$and": [{"record": "a"}, {"index": 1}]})
+        near = await store.search(ACME, EAST, 9, {})
+        said = await store.keywords(ACME, "fox", 9, {})
+        assert [each.record.id for each in (*near, *said)] == ["b", "b"]

@@ -28,8 +28,8 @@ from servers.kernel.errors import Unavailable
 from servers.kernel.vectors import payloads, words
 from servers.kernel.vectors.chroma_client import PointGone, called, client_of, close
 from servers.kernel.vectors.chroma_collection import BATCH, ChromaCollection
-from servers.kernel.vectors.chroma_points import document, id_of, metadata, payload
-from servers.kernel.vectors.chroma_search import ChromaSearch
+from servers.kernel.vectors.chroma_points import document, id_of, in_scope, metadata, payload
+from servers.kernel.vectors.chroma_search import ChromaSearch, InScope
 from servers.kernel.vectors.collection import Collection
 from servers.kernel.vectors.heads import Heads
 from servers.kernel.vectors.known import Known, Tenant
@@ -49,8 +49,9 @@ from servers.kernel.vectors.ports import (
 _EXACT: Final = 2000  # points in scope that are all compared
 _THREADS: Final = 8
 _LOOKS: Final = 6  # at points that others replace meanwhile
+_LOOKS_AT_ALL: Final = 3  # of these, after which each point is looked for
 
-Look = Callable[[Tenant, Sequence[Head]], Awaitable[Sequence[Found]]]
+Look = Callable[[Tenant, Sequence[Head], InScope], Awaitable[Sequence[Found]]]
 
 
 @asynccontextmanager
@@ -210,8 +211,8 @@ class ChromaStore:
         where: Where,
         with_vectors: bool = False,
     ) -> Sequence[Found]:
-        async def look(_: Tenant, seen: Sequence[Head]) -> Sequence[Found]:
-            return await self._search.near(seen, vector, limit, with_vectors)
+        async def look(_: Tenant, seen: Sequence[Head], mine: InScope) -> Sequence[Found]:
+            return await self._search.near(seen, mine, vector, limit, with_vectors)
 
         return await self._found(scope, where, look)
 
@@ -224,8 +225,8 @@ class ChromaStore:
         if not self._in.has_words:
             raise without_words(self._in.name)
 
-        async def look(tenant: Tenant, seen: Sequence[Head]) -> Sequence[Found]:
-            return await self._search.saying(tenant, seen, asked, limit, with_vectors)
+        async def look(tenant: Tenant, seen: Sequence[Head], mine: InScope) -> Sequence[Found]:
+            return await self._search.saying(tenant, seen, mine, asked, limit, with_vectors)
 
         found = await self._found(scope, where, look)
         scored = ((each.similarity, replace(each, similarity=0.0)) for each in found)
@@ -235,15 +236,20 @@ class ChromaStore:
         """Of the newest version of each record, as it was once during the call."""
         if await self.space() is None:
             return []
+        mine, lacking = partial(in_scope, scope, where), set[str]()
         for left in reversed(range(_LOOKS)):
             # At last without our own writers.
             async with self._lock if not left else nullcontext():
                 tenant = await self._known.tenant(scope.tenant)
-                change = tenant.heads.change
+                change, every = tenant.heads.change, tenant.heads.seen(scope, where)
+                # One that lacked a point, and was yet there when it was read again, will lack it.
+                seen = [each for each in every if each[1] not in lacking]
                 try:
-                    return await look(tenant, tenant.heads.seen(scope, where))
+                    return await look(tenant, seen, mine)
                 except PointGone:
-                    if tenant.heads.change == change:  # so that it was none of us
+                    if left <= _LOOKS_AT_ALL:
+                        lacking |= await self._search.lacking(seen, mine)
+                    if tenant.heads.change == change or lacking:  # it was none of us
                         self._known.forget(scope.tenant)
         raise Unavailable(
             f"collection {self._in.name!r} is changed all the time: ask again",

@@ -102,7 +102,7 @@ class ChromaCollection:
     async def heads(self, tenant: str, more: Sequence[Any] = ()) -> list[Head]:
         """Points 0 of all versions."""
         found = await self.metadatas([{"tenant": tenant}, {"index": 0}, *more])
-        return [payloads.head_from(deep(each)) for each in found]
+        return await asyncio.to_thread(_heads_from, found)
 
     async def metadatas(self, conditions: Sequence[Any]) -> list[Mapping[str, Any]]:
         found = await self.call("get", where=all_of(conditions), include=["metadatas"])
@@ -110,3 +110,7 @@ class ChromaCollection:
 
     async def delete(self, *conditions: Any) -> None:
         await self.call("delete", where=all_of(conditions))
+
+
+def _heads_from(metadatas: Sequence[Mapping[str, Any]]) -> list[Head]:
+    return [payloads.head_from(deep(each)) for each in metadatas]

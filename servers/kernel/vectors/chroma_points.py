@@ -8,9 +8,11 @@ words between spaces, as Chroma compares characters; the text is a key, too.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from servers.domain.rag import Where
 from servers.kernel.vectors import payloads, words
+from servers.kernel.vectors.heads import fits
 from servers.kernel.vectors.payloads import Head
-from servers.kernel.vectors.ports import Found, Point, Record
+from servers.kernel.vectors.ports import Found, Point, Record, Scope
 from servers.kernel.vectors.word_table import Weights
 
 _LISTS = {"acl": "acl", "marks": "mark", "fields": "field"}  # of a payload -> keys in Chroma
@@ -48,6 +50,12 @@ def metadata(said: Mapping[str, Any], point: Point, kept_as_words: bool) -> dict
 def found_from(metadata: Mapping[str, Any], document: str, similarity: float, vector: Any) -> Found:
     payload = {"text": document} | deep(metadata) | {payloads.VECTOR: vector}
     return payloads.found_from(payload, similarity)
+
+
+def in_scope(scope: Scope, where: Where, metadata: Mapping[str, Any]) -> bool:
+    """Whether a point says so itself."""
+    mine: bool = metadata["tenant"] == scope.tenant
+    return mine and fits(scope, where, payloads.record_from(deep(metadata)))
 
 
 def flat(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Search in Chroma, which is told the ids of the points that are in scope.
 
 For a filter it reads all metadata that it has. What is in scope is known here (`known`), so that it
-gets names instead. A point that is gone by then fails the search, which is made again.
+gets names instead. A point that is gone by then fails the search, which is made again, and so does
+one that somebody has changed in its place: what it says itself is asked before it is shown.
 
 Its graph (HNSW) is made again after a crash, from what is in its SQLite, and does not lead to each
 and every point once points have come and gone. So where little is in scope, or the graph leads to
@@ -12,8 +13,8 @@ Its sparse vectors work in its cloud only, so that words are weighed here.
 
 import asyncio
 from array import array
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from servers.kernel.vectors.ports import Found
 from servers.kernel.vectors.word_table import WordTable
 
 T = TypeVar("T")
+InScope: TypeAlias = Callable[[Mapping[str, Any]], bool]  # what a point says of itself
 
 
 class ChromaSearch:
@@ -38,12 +40,18 @@ class ChromaSearch:
         self._reading = asyncio.Lock()  # of words: one call at a time, and each text once
 
     async def near(
-        self, seen: Sequence[Head], vector: Vector, limit: int, with_vectors: bool
+        self,
+        seen: Sequence[Head],
+        in_scope: InScope,
+        vector: Vector,
+        limit: int,
+        with_vectors: bool,
     ) -> list[Found]:
         ids = ids_of(seen)
         near = await self._nearest(vector, limit, ids) if ids else {}
         best = sorted(near, key=lambda name: (-near[name], name))[:limit]
-        return await self._found([(name, near[name]) for name in best], with_vectors)
+        scored = [(name, near[name]) for name in best]
+        return await self._found(scored, in_scope, with_vectors)
 
     async def _nearest(self, vector: Vector, limit: int, ids: list[str]) -> dict[str, float]:
         """Similarities by id, of the best ones at least."""
@@ -75,9 +83,13 @@ class ChromaSearch:
     async def _vectors(self, ids: list[str]) -> dict[str, Any]:
         return {name: each for name, each in await self._get(ids, "embeddings")}
 
-    async def _found(self, best: Sequence[tuple[str, float]], with_vectors: bool) -> list[Found]:
+    async def _found(
+        self, best: Sequence[tuple[str, float]], in_scope: InScope, with_vectors: bool
+    ) -> list[Found]:
         ids = [name for name, _ in best]
         rows = await self._get(ids, "metadatas", "documents")
+        if not all(in_scope(said) for _, said, _ in rows):
+            raise PointGone
         kept = {name: (said, text) for name, said, text in rows}
         vectors = await self._vectors(ids) if with_vectors else {}
         found: list[Found] = []
@@ -88,18 +100,30 @@ class ChromaSearch:
 
     async def _get(self, ids: Sequence[str], *include: str) -> list[tuple[Any, ...]]:
         """Ids, and what is included of each; in any order."""
+        rows = await self._there(ids, *include)
+        if len(rows) < len(ids):
+            raise PointGone
+        return rows
+
+    async def _there(self, ids: Sequence[str], *include: str) -> list[tuple[Any, ...]]:
+        """The same of those that are there."""
         rows: list[tuple[Any, ...]] = []
         for batch in (list(ids[at : at + BATCH]) for at in range(0, len(ids), BATCH)):
             answer = await self._collection.call("get", ids=batch, include=list(include))
             rows += zip(*(answer[each] for each in ("ids", *include)), strict=True)
-        if len(rows) < len(ids):
-            raise PointGone
         return rows
+
+    async def lacking(self, seen: Sequence[Head], in_scope: InScope) -> set[str]:
+        """The versions that lack a point, or have one that is not in scope."""
+        rows = await self._there(ids_of(seen), "metadatas")
+        there = {name for name, said in rows if in_scope(said)}
+        return {head[1] for head in seen if not there.issuperset(ids_of([head]))}
 
     async def saying(
         self,
         tenant: Tenant,
         seen: Sequence[Head],
+        in_scope: InScope,
         asked: Sequence[str],
         limit: int,
         with_vectors: bool,
@@ -109,7 +133,8 @@ class ChromaSearch:
             await self._read_words(tenant, seen)
             versions = [version for _, version in seen]
             best = await _to_its_end(lambda: tenant.words.best(versions, asked, limit))
-        return await self._found([(id_of(*place), score) for place, score in best], with_vectors)
+        scored = [(id_of(*place), score) for place, score in best]
+        return await self._found(scored, in_scope, with_vectors)
 
     async def _read_words(self, tenant: Tenant, seen: Sequence[Head]) -> None:
         tenant.words.keep(tenant.heads.versions())

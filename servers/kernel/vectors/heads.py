@@ -58,7 +58,7 @@ class Heads:
             self._newest[record] = newest(versions.values())[record]
         for (scope, _), (where, seen) in self._seen.items():
             head = self._newest.get(record)
-            if head is not None and _fits(scope, where, head[0]):
+            if head is not None and fits(scope, where, head[0]):
                 seen[record] = head
             else:
                 seen.pop(record, None)
@@ -79,7 +79,7 @@ class Heads:
         whenever = replace(scope, now=None)
         key = whenever, repr(sorted(where.items()))
         if key not in self._seen:
-            fitting = (each for each in self._newest.values() if _fits(whenever, where, each[0]))
+            fitting = (each for each in self._newest.values() if fits(whenever, where, each[0]))
             self._seen[key] = dict(where), {head[0].id: head for head in fitting}
             while len(self._seen) > 1 and self._too_many():
                 self._seen.popitem(last=False)
@@ -99,7 +99,8 @@ class Heads:
         return any(key in record.metadata for record, _ in self._newest.values())
 
 
-def _fits(scope: Scope, where: Where, record: Record) -> bool:
+def fits(scope: Scope, where: Where, record: Record) -> bool:
+    """Whether it is in scope."""
     return is_seen(scope, record) and all(
         key in record.metadata and _any_of(wanted, key, record.metadata[key])
         for key, wanted in values_of(where)

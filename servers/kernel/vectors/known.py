@@ -77,7 +77,7 @@ class Known:
         self._meanwhile.clear()
         self._readings += 1
         forgotten, began = self._forgotten, self._clock()
-        heads = Heads(await self._read(name))
+        heads = await asyncio.to_thread(Heads, await self._read(name))
         if forgotten != self._forgotten:
             return
         for tenant, change in self._meanwhile:
