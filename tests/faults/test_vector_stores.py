@@ -149,6 +149,46 @@ async def test_what_a_torn_write_left_is_out_of_sight_and_goes(backend, tmp_path
         assert await store.count("acme") == 1
 
 
+@pytest.mark.parametrize("deleted", [1, 2, 3])
+async def test_a_record_of_qdrants_folder_is_whole_or_gone_after_half_a_deletion(
+    deleted, tmp_path, monkeypatch
+):
+    """The newest version, and no older one that a torn write has left."""
+    from qdrant_client.local.persistence import CollectionPersistence as Files
+
+    from servers.kernel.vectors import qdrant_folder
+    from servers.kernel.vectors.index_flat import FlatIndex
+
+    monkeypatch.setattr(qdrant_folder, "best_index", lambda: FlatIndex)
+    delete, left = Files.delete, [None] * deleted
+
+    def torn(self, name) -> None:
+        if not left:
+            raise OSError("the process ends here")
+        left.pop()
+        delete(self, name)
+
+    collection = Collection("torn", tmp_path)
+    async with open_collection("qdrant", collection) as store:
+        await store.prepare(SPACE)
+        await store.replace("acme", record("a"), points(*[EAST] * 3))
+        await _write("qdrant", store, record("a", updated_at=2.0, points=3), points(*[EAST] * 3))
+        await store.replace("acme", record("b"), points(UP))
+    async with open_collection("qdrant", collection) as store:
+        with monkeypatch.context() as dying:
+            dying.setattr(Files, "delete", torn)
+            with pytest.raises(Unavailable):
+                await store.delete("acme", "a")
+    async with open_collection("qdrant", collection) as store:
+        whole = [(2.0, 0), (2.0, 1), (2.0, 2)] if deleted == 1 else []
+        near = await store.search(ACME, EAST, 9, {})
+        shown = [(each.record.updated_at, each.index) for each in near if each.record.id == "a"]
+        assert sorted(shown) == whole
+        assert len(near) == len(whole) + 1
+        await store.delete("acme", "a")
+        assert await store.count("acme") == 1
+
+
 @pytest.mark.parametrize("backend", ["qdrant", "chroma"])
 async def test_a_version_that_a_torn_write_did_not_delete_is_in_no_list(backend, tmp_path):
     """Whoever asks for what the older one was, and the newer one is not."""
