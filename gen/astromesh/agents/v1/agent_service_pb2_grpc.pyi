@@ -131,8 +131,8 @@ class AgentServiceStub:
       * NOT_FOUND: no run has that id.
       * FAILED_PRECONDITION: it has not ended (RUN_NOT_ENDED): cancel it first, or set `force`. Or
         it is a tool call of another run (RUN_IS_PART): delete the first run of its tree.
-      * UNAVAILABLE (STORAGE_BUSY): it is deleted, but may be in a file yet. The next deletion
-        sees to that.
+      * UNAVAILABLE (STORAGE_BUSY): it is deleted, but may be in a file yet. Ask again:
+        NOT_FOUND then says that it is in no file either.
     """
     PurgeRuns: _aio.UnaryUnaryMultiCallable[_run_deletion_pb2.PurgeRunsRequest, _run_deletion_pb2.PurgeRunsResponse]
     """PurgeRuns forgets runs as DeleteRun does, and returns when all are gone. A call that breaks
@@ -367,8 +367,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
           * NOT_FOUND: no run has that id.
           * FAILED_PRECONDITION: it has not ended (RUN_NOT_ENDED): cancel it first, or set `force`. Or
             it is a tool call of another run (RUN_IS_PART): delete the first run of its tree.
-          * UNAVAILABLE (STORAGE_BUSY): it is deleted, but may be in a file yet. The next deletion
-            sees to that.
+          * UNAVAILABLE (STORAGE_BUSY): it is deleted, but may be in a file yet. Ask again:
+            NOT_FOUND then says that it is in no file either.
         """
 
     @_abc_1.abstractmethod

@@ -3704,8 +3704,8 @@ class AgentServiceStub(betterproto2_grpclib.ServiceStub):
           * NOT_FOUND: no run has that id.
           * FAILED_PRECONDITION: it has not ended (RUN_NOT_ENDED): cancel it first, or set `force`. Or
             it is a tool call of another run (RUN_IS_PART): delete the first run of its tree.
-          * UNAVAILABLE (STORAGE_BUSY): it is deleted, but may be in a file yet. The next deletion
-            sees to that.
+          * UNAVAILABLE (STORAGE_BUSY): it is deleted, but may be in a file yet. Ask again:
+            NOT_FOUND then says that it is in no file either.
         """
 
         return await self._unary_unary(
